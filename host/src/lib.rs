@@ -1,1 +1,12 @@
+//! Cofferdam runs tools that nobody has to trust, and lets a planner choose them.
+//!
+//! A goal becomes a plan, a plan becomes calls, a call runs in the sandbox, the outcome becomes an event, events
+//! become a trace. The modules below are listed in that order of meaning: each may use only those above it, as the
+//! table in `docs/architecture.md` says and a test holds.
 
+pub mod domain;
+
+pub mod clock;
+pub mod registry;
+pub mod store;
+pub mod planner;

@@ -1,0 +1,68 @@
+//! What a component says of itself, in its custom section `cofferdam:manifest`. Untrusted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::Effect;
+
+/// A capability that a tool asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Ask {
+    #[serde(rename = "files.read")]
+    FilesRead,
+    #[serde(rename = "files.write")]
+    FilesWrite,
+    #[serde(rename = "log")]
+    Log,
+    #[serde(rename = "progress")]
+    Progress,
+    #[serde(rename = "clock")]
+    Clock,
+    #[serde(rename = "random")]
+    Random,
+}
+
+/// What a component says of itself. Names are in kebab-case, as in WIT.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this format: 0.
+    pub manifest: u32,
+    pub component: String,
+    #[serde(default)]
+    pub version: String,
+    #[serde(default)]
+    pub summary: String,
+    #[serde(default)]
+    pub tools: BTreeMap<String, ToolManifest>,
+    #[serde(default)]
+    pub types: BTreeMap<String, TypeManifest>,
+}
+
+/// What a component says of one of its functions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolManifest {
+    #[serde(default)]
+    pub summary: String,
+    /// Parameter name → text.
+    #[serde(default)]
+    pub params: BTreeMap<String, String>,
+    /// May only raise what the host computes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    #[serde(default)]
+    pub asks: BTreeSet<Ask>,
+}
+
+/// What a component says of one of its types.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TypeManifest {
+    #[serde(default)]
+    pub text: String,
+    /// Field or case name → text.
+    #[serde(default)]
+    pub fields: BTreeMap<String, String>,
+}

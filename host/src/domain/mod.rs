@@ -1,0 +1,41 @@
+//! The words of Cofferdam as plain values: no I/O, no async, no runtime.
+//!
+//! Every other module speaks in these types. A value here says what it is, never how it came about.
+
+mod budget;
+mod contract;
+mod digest;
+mod effect;
+mod event;
+mod failure;
+mod grant;
+mod id;
+mod json;
+mod manifest;
+mod name;
+mod outcome;
+mod plan;
+mod principal;
+mod step;
+mod time;
+mod wit_type;
+
+pub use budget::Budget;
+pub use contract::{Contract, Export, Param, Returns, ToolContract};
+pub use digest::Digest;
+pub use effect::Effect;
+pub use event::{
+    Decision, Epoch, Event, Fact, GENESIS, PlannedStep, RunEnd, Seq, Settlement, StepEnd, Suspension, SCHEMA_VERSION,
+};
+pub use failure::{Failure, Fault, Kind, MESSAGE_CHARS_MAX, Retry, printable};
+pub use grant::{Access, Grant, Limits, LimitsPatch, Mount};
+pub use id::{RunId, StepId};
+pub use json::{Json, canonical, excerpt};
+pub use manifest::{Ask, Manifest, ToolManifest, TypeManifest};
+pub use name::{ToolName, ToolPattern, json_name};
+pub use outcome::{Denial, LogLine, Outcome, Usage};
+pub use plan::{OnFailure, Plan, PlanLimits, PlanStep, Reference, references, resolved};
+pub use principal::Principal;
+pub use step::ReadyStep;
+pub use time::Timestamp;
+pub use wit_type::{Case, Field, WitType};

@@ -1,0 +1,51 @@
+//! How a call ended, and what it used.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Failure, Json};
+
+/// How a call ended: an honest value, never an `Err` of the function that ran it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    pub result: Result<Json, Failure>,
+    pub usage: Usage,
+    /// What the guest logged and printed, capped.
+    pub log: Vec<LogLine>,
+    /// What the guest tried and was refused. The call itself ended as the guest decided.
+    pub denials: Vec<Denial>,
+    /// Whether a write was begun: a fact that the host saw, not a claim.
+    pub has_written: bool,
+}
+
+/// What a call used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// From the moment the call was queued.
+    pub wall_ms: u64,
+    pub fuel: u64,
+    /// The most that memories and tables held together.
+    pub memory_bytes_peak: u64,
+    pub host_calls: u64,
+    pub input_bytes: u64,
+    pub output_bytes: u64,
+    /// Bytes and lines of log that were dropped.
+    #[serde(default)]
+    pub log_bytes_dropped: u64,
+}
+
+/// One line that the guest logged or printed. `text` is escaped and cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// `trace`…`error`, `stdout` or `stderr`.
+    pub source: String,
+    pub text: String,
+}
+
+/// Something that the guest tried and was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// The short code: `denied.fs`.
+    pub code: String,
+    /// What was tried, as the guest named it, escaped and cut.
+    pub what: String,
+}

@@ -1,0 +1,22 @@
+//! A step whose arguments are known and checked: what policy decides about.
+
+use crate::domain::{Digest, Json, RunId, StepId, ToolName};
+
+/// A step that is ready: all references resolved, arguments valid against the tool's schema.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadyStep {
+    pub run: RunId,
+    pub step: StepId,
+    /// 1 for the first.
+    pub attempt: u32,
+    pub tool: ToolName,
+    pub args: Json,
+    /// Digest of the canonical arguments.
+    pub args_digest: Digest,
+    /// The idempotency key, computed once and stored.
+    pub key: Digest,
+    /// Shortens the deadline that the grant gives, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Whether the plan asks for a person's approval; it can only add to what policy asks.
+    pub approval: bool,
+}

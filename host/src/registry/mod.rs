@@ -1,0 +1,14 @@
+//! Reads components, without running them, and says what they are.
+//!
+//! Promises: whatever the bytes are, [`read`] returns a contract or a failure that names what was found and what was
+//! expected; it never panics and its work is bounded. A [`VerifiedTool`] exists only for bytes that were read so.
+//! Leaves to others: compiling and running (`sandbox`), deciding what a tool may do (`policy`).
+
+mod catalog;
+mod describe;
+mod schema;
+mod verify;
+
+pub use catalog::Catalog;
+pub use describe::read;
+pub use verify::{Candidate, Options, Trust, VerifiedComponent, VerifiedTool, verify};
