@@ -1,0 +1,111 @@
+//! May this step run? A pure answer: allow, ask a person, or deny.
+
+use crate::domain::{Digest, Effect, Failure, Grant, Kind, Principal, ReadyStep, RunId, StepId, ToolName};
+use crate::policy::intersect::intersect;
+use crate::policy::{ApprovalRule, Call, Policy, Rule};
+use crate::registry::VerifiedTool;
+
+/// What the run itself may do and has left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunGrant {
+    pub principal: Principal,
+    /// What is left of the run's wall time, in milliseconds; `None` for a lone call.
+    pub wall_ms_left: Option<u64>,
+}
+
+/// A person's approval of one exact call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    /// Digest of what the person saw.
+    pub binding: Digest,
+    pub by: String,
+}
+
+/// What policy says of a step.
+pub enum Decision {
+    Allow(Box<Call>),
+    /// A person must approve exactly what `binding` names.
+    Ask {
+        binding: Digest,
+        effect: Effect,
+        rule: String,
+    },
+    Deny(Failure),
+}
+
+/// Decides about one step.
+pub fn authorize(policy: &Policy, run: &RunGrant, step: &ReadyStep, tool: &VerifiedTool, approval: Option<&Approval>) -> Decision {
+    let (grant, asking) = match granted(policy, run, tool, step.timeout_ms) {
+        Ok(granted) => granted,
+        Err(failure) => return Decision::Deny(failure),
+    };
+    let effect = raised(&grant, tool);
+    if let Some(rule) = asks(effect, asking, step.approval, &grant) {
+        let binding = binding(policy, run, step, tool, effect);
+        if approval.is_none_or(|approval| approval.binding != binding) {
+            return Decision::Ask { binding, effect, rule };
+        }
+    }
+    Decision::Allow(Box::new(Call::new(tool.clone(), step.clone(), run.principal.clone(), grant)))
+}
+
+/// Returns the worst that `tool` could do under `policy`, or why it may not run at all.
+///
+/// # Errors
+/// `policy.denied`, naming the rule.
+pub fn effect(policy: &Policy, tool: &VerifiedTool) -> Result<Effect, Failure> {
+    granted(policy, &RunGrant::default(), tool, None).map(|(grant, _)| raised(&grant, tool))
+}
+
+/// What the host computes from the grant; a manifest may only raise it.
+fn raised(grant: &Grant, tool: &VerifiedTool) -> Effect {
+    tool.tool().effect_declared.map_or(grant.effect(), |declared| declared.max(grant.effect()))
+}
+
+/// The grant, and the strictest word of its rules about approval.
+type Granted = (Grant, Option<ApprovalRule>);
+
+fn granted(policy: &Policy, run: &RunGrant, tool: &VerifiedTool, timeout_ms: Option<u64>) -> Result<Granted, Failure> {
+    let name = tool.name();
+    if let Some(rule) = policy.rules.iter().find(|rule| rule.deny.iter().any(|pattern| pattern.matches(name))) {
+        return Err(Failure::new(Kind::PolicyDenied, format!("call `{name}`: rule `{}` denies it", rule.name)).hint(&rule.why));
+    }
+    let rules: Vec<&Rule> = policy.rules.iter().filter(|rule| rule.allow.iter().any(|pattern| pattern.matches(name))).collect();
+    if rules.is_empty() {
+        return Err(no_rule(name));
+    }
+    let grant = intersect(&tool.tool().asks, &rules, run, timeout_ms)?;
+    let asking = rules.iter().filter_map(|rule| rule.approval).min_by_key(|approval| *approval == ApprovalRule::None);
+    Ok((grant, asking))
+}
+
+fn no_rule(name: &ToolName) -> Failure {
+    Failure::new(Kind::PolicyDenied, format!("call `{name}`: no rule allows it (rule `default`)"))
+        .hint(format!("add a rule with `allow = [\"{name}\"]` to policy.toml"))
+}
+
+/// Returns the rule that asks for a person, if one does. A plan may only add to what policy asks.
+fn asks(effect: Effect, asking: Option<ApprovalRule>, step_asks: bool, grant: &Grant) -> Option<String> {
+    let named = || grant.rules.first().cloned().unwrap_or_default();
+    match asking {
+        Some(ApprovalRule::Ask) => Some(named()),
+        None if effect == Effect::Once => Some(format!("{} (an effect that stays needs a person)", named())),
+        _ if step_asks => Some("the plan asks for it".into()),
+        _ => None,
+    }
+}
+
+/// The digest of all that a person approves: change any of it, and the approval is for something else.
+fn binding(policy: &Policy, run: &RunGrant, step: &ReadyStep, tool: &VerifiedTool, effect: Effect) -> Digest {
+    let (run_id, step_id): (&RunId, &StepId) = (&step.run, &step.step);
+    Digest::of_parts(&[
+        run_id.as_str().as_bytes(),
+        step_id.as_str().as_bytes(),
+        run.principal.owner().as_bytes(),
+        tool.name().to_string().as_bytes(),
+        tool.digest().as_bytes(),
+        step.args_digest.as_bytes(),
+        effect.to_string().as_bytes(),
+        policy.digest().as_bytes(),
+    ])
+}

@@ -1,0 +1,201 @@
+//! The operator's file: rules, in the order in which they are written.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Access, Digest, Failure, Kind, LimitsPatch, ToolPattern};
+
+/// Rules in one file: more cannot be read by a person.
+const RULES_MAX: usize = 1_000;
+
+/// Bytes of a policy file.
+const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// What an operator allows. Nothing is allowed until a rule allows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Version of this format: 0.
+    pub version: u32,
+    #[serde(default, rename = "rule")]
+    pub rules: Vec<Rule>,
+    /// Digest of the file's text, for the log.
+    #[serde(skip, default = "empty")]
+    digest: Option<Digest>,
+}
+
+fn empty() -> Option<Digest> {
+    None
+}
+
+/// One rule. It either allows or denies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    pub name: String,
+    /// Why the operator wants it so: told to whoever asks.
+    pub why: String,
+    #[serde(default)]
+    pub allow: Vec<ToolPattern>,
+    #[serde(default)]
+    pub deny: Vec<ToolPattern>,
+    #[serde(default)]
+    pub files: Vec<FileRule>,
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+    /// Without it, a call that cannot be taken back needs a person's approval.
+    #[serde(default)]
+    pub approval: Option<ApprovalRule>,
+    #[serde(default)]
+    pub limits: LimitsPatch,
+}
+
+/// A directory that the guest sees as `mount`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRule {
+    /// The path that the guest sees: absolute, such as `/data`.
+    pub mount: String,
+    /// The directory on this machine; relative to the policy file.
+    pub path: PathBuf,
+    pub access: Access,
+}
+
+/// A capability other than files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capability {
+    Log,
+    Progress,
+    Clock,
+    Random,
+}
+
+/// Whether a person must approve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalRule {
+    /// Always.
+    Ask,
+    /// Never, even where the call cannot be taken back.
+    None,
+}
+
+impl Policy {
+    /// Reads a policy from TOML text. Relative paths of its rules are taken from `base`.
+    ///
+    /// # Errors
+    /// `data.config` with the place in the file: wrong form, an unknown key, a rule that neither allows nor denies, a
+    /// name used twice, a mount that is not an absolute path.
+    ///
+    /// ```
+    /// # use std::path::Path;
+    /// use cofferdam::policy::Policy;
+    ///
+    /// let text = r#"
+    /// version = 0
+    /// [[rule]]
+    /// name = "read-orders"
+    /// why = "The report needs them."
+    /// allow = ["csv.*"]
+    /// files = [{ mount = "/data", path = "data", access = "read" }]
+    /// "#;
+    /// assert_eq!(Policy::parse(text, Path::new("/srv/shop"))?.rules.len(), 1);
+    /// assert!(Policy::parse("version = 0\nallow_all = true", Path::new("/")).is_err());
+    /// # Ok::<(), cofferdam::domain::Failure>(())
+    /// ```
+    pub fn parse(text: &str, base: &Path) -> Result<Self, Failure> {
+        if text.len() > FILE_BYTES_MAX {
+            return Err(config(format!("read a policy of {} bytes: at most {FILE_BYTES_MAX}", text.len())));
+        }
+        // The text of toml's error holds line, column and the line itself.
+        let mut policy: Self = toml::from_str(text).map_err(|e| config(format!("read the policy: {e}")))?;
+        policy.check()?;
+        for file in policy.rules.iter_mut().flat_map(|rule| &mut rule.files) {
+            file.path = base.join(&file.path);
+        }
+        policy.digest = Some(Digest::of(text.as_bytes()));
+        Ok(policy)
+    }
+
+    /// Returns the digest of the file's text; that of no text for [`Policy::default`], which allows nothing.
+    pub fn digest(&self) -> Digest {
+        self.digest.unwrap_or_else(|| Digest::of(b""))
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        if self.version != 0 {
+            return Err(config(format!("read a policy of version {}: this program knows version 0", self.version)));
+        }
+        if self.rules.len() > RULES_MAX {
+            return Err(config(format!("read {} rules: at most {RULES_MAX}", self.rules.len())));
+        }
+        for (n, rule) in self.rules.iter().enumerate() {
+            rule.check()?;
+            if self.rules[..n].iter().any(|other| other.name == rule.name) {
+                return Err(config(format!("read the policy: two rules are named `{}`", rule.name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rule {
+    fn check(&self) -> Result<(), Failure> {
+        let wrong = |what: &str| Err(config(format!("read rule `{}`: {what}", self.name)));
+        if self.name.is_empty() || self.why.trim().is_empty() {
+            return wrong("a rule has a name, and tells why it is there");
+        }
+        if self.allow.is_empty() == self.deny.is_empty() {
+            return wrong("it either allows or denies some tools: write `allow = [..]` or `deny = [..]`");
+        }
+        if !self.deny.is_empty() && !(self.files.is_empty() && self.capabilities.is_empty() && self.approval.is_none()) {
+            return wrong("a rule that denies gives nothing: leave out `files`, `capabilities` and `approval`");
+        }
+        if let Some(file) = self.files.iter().find(|file| !is_mount(&file.mount)) {
+            return wrong(&format!("mount `{}` is not like `/data`: absolute, without `.` or `..` or a last `/`", file.mount));
+        }
+        Ok(())
+    }
+}
+
+fn is_mount(mount: &str) -> bool {
+    mount.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
+}
+
+fn config(message: String) -> Failure {
+    Failure::new(Kind::DataConfig, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str, expected: &str) {
+        let failure = Policy::parse(text, Path::new("/")).expect_err("the policy is wrong");
+        assert_eq!(failure.kind, Kind::DataConfig);
+        assert!(failure.message.contains(expected), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_wrong_policy_is_refused_with_the_place() {
+        refused("version = 0\nversion = 1", "line 2");
+        refused("version = 7", "version 7");
+        refused("version = 0\n[[rule]]\nname = 'a'\nwhy = 'b'\nallow = ['x.*']\ncapabilites = []", "capabilites");
+        refused("version = 0\n[[rule]]\nname = 'a'\nwhy = 'b'", "either allows or denies");
+        refused("version = 0\n[[rule]]\nname = 'a'\nwhy = ''\nallow = ['*']", "tells why");
+        refused("version = 0\n[[rule]]\nname = 'a'\nwhy = 'b'\nallow = ['X']", "line 5");
+        let mounted = |mount| format!("version = 0\n[[rule]]\nname = 'a'\nwhy = 'b'\nallow = ['*']\nfiles = [{{mount='{mount}', path='x', access='read'}}]");
+        for mount in ["data", "/", "/a/../b", "/a/", "//a"] {
+            refused(&mounted(mount), "mount");
+        }
+        assert!(Policy::parse(&mounted("/data"), Path::new("/")).is_ok());
+    }
+
+    #[test]
+    fn a_limit_that_does_not_exist_is_refused() {
+        refused("version = 0\n[[rule]]\nname='a'\nwhy='b'\nallow=['*']\n[rule.limits]\nfule = 3", "fule");
+    }
+}

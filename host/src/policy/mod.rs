@@ -1,0 +1,13 @@
+//! Decides what may run, from values alone.
+//!
+//! Promises: nothing is allowed until a rule allows it; each decision names its rules; a [`Call`] exists only because
+//! [`authorize`] made it. Policy is data: a file that an operator writes ([`Policy::parse`]).
+
+mod authorize;
+mod call;
+mod file;
+mod intersect;
+
+pub use authorize::{Approval, Decision, RunGrant, authorize, effect};
+pub use call::Call;
+pub use file::{ApprovalRule, Capability, FileRule, Policy, Rule};

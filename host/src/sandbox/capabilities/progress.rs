@@ -1,0 +1,20 @@
+//! Signs of life of a guest, passed on to whoever waits, up to a limit.
+
+use crate::domain::printable;
+use crate::sandbox::capabilities::bindings::cofferdam::tool::progress::Host;
+use crate::sandbox::state::GuestState;
+
+/// Characters of a message that are passed on.
+const MESSAGE_CHARS_MAX: usize = 200;
+
+impl Host for GuestState {
+    async fn report(&mut self, fraction: Option<f64>, message: String) -> wasmtime::Result<()> {
+        self.progress_reports += 1;
+        if self.progress_reports <= self.call.grant().limits.progress_reports_max {
+            let fraction = fraction.filter(|f| f.is_finite()).map(|f| f.clamp(0.0, 1.0));
+            let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+            self.link.progress(fraction, &printable(&message));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! Holds a call to its memory, tables, host calls and handles, and remembers which limit was met.
+
+use wasmtime::ResourceLimiter;
+
+use crate::domain::{Kind, Limits};
+
+/// Bytes that one table element counts for: a pointer and its bookkeeping.
+const TABLE_ELEMENT_BYTES: u64 = 16;
+
+/// Instances of one call: as many as the pool gives to a component.
+const INSTANCES_MAX: usize = 20;
+
+/// Fuel that one host call costs: crossing the boundary is work of the host.
+pub(super) const HOST_CALL_FUEL: u64 = 1_000;
+
+/// Counts what a call holds. All memories and tables draw on one budget.
+#[derive(Debug)]
+pub(super) struct Meter {
+    memory_bytes_max: u64,
+    table_elements_max: u64,
+    host_calls_max: u64,
+    memory_bytes: u64,
+    table_elements: u64,
+    pub(super) memory_bytes_peak: u64,
+    pub(super) host_calls: u64,
+    /// The limit that refused something, last: where the call then ends badly, this is why.
+    pub(super) hit: Option<Kind>,
+}
+
+impl Meter {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            memory_bytes_max: limits.memory_bytes_max,
+            table_elements_max: limits.table_elements_max,
+            host_calls_max: limits.host_calls_max,
+            memory_bytes: 0,
+            table_elements: 0,
+            memory_bytes_peak: 0,
+            host_calls: 0,
+            hit: None,
+        }
+    }
+
+    /// Counts one host call; false where it is one too many.
+    pub(super) fn count_host_call(&mut self) -> bool {
+        self.host_calls += 1;
+        let is_within = self.host_calls <= self.host_calls_max;
+        if !is_within {
+            self.hit = Some(Kind::ToolHostCalls);
+        }
+        is_within
+    }
+
+    fn take_memory(&mut self, current: u64, desired: u64) -> bool {
+        let total = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if total > self.memory_bytes_max {
+            self.hit = Some(Kind::ToolMemory);
+            return false;
+        }
+        self.memory_bytes = total;
+        self.memory_bytes_peak = self.memory_bytes_peak.max(total);
+        true
+    }
+}
+
+fn units(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+impl ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.take_memory(units(current), units(desired)))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let (current, desired) = (units(current), units(desired));
+        let elements = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if elements > self.table_elements_max {
+            self.hit = Some(Kind::ToolTable);
+            return Ok(false);
+        }
+        let fits = self.take_memory(current.saturating_mul(TABLE_ELEMENT_BYTES), desired.saturating_mul(TABLE_ELEMENT_BYTES));
+        if fits {
+            self.table_elements = elements;
+        }
+        Ok(fits)
+    }
+
+    fn instances(&self) -> usize {
+        INSTANCES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(memory_bytes_max: u64) -> Meter {
+        Meter::new(&Limits { memory_bytes_max, table_elements_max: 100, host_calls_max: 2, ..Limits::default() })
+    }
+
+    #[test]
+    fn all_memories_and_tables_draw_on_one_budget() {
+        let mut meter = meter(1_000);
+        assert!(meter.memory_growing(0, 600, None).unwrap());
+        assert!(!meter.memory_growing(0, 600, None).unwrap(), "a second memory");
+        assert_eq!(meter.hit, Some(Kind::ToolMemory));
+        assert!(meter.table_growing(0, 20, None).unwrap());
+        assert!(!meter.table_growing(20, 50, None).unwrap(), "bytes of the table");
+        assert_eq!(meter.memory_bytes_peak, 600 + 20 * TABLE_ELEMENT_BYTES);
+    }
+
+    #[test]
+    fn a_table_has_a_limit_of_its_own() {
+        let mut meter = meter(u64::MAX);
+        assert!(!meter.table_growing(0, 101, None).unwrap());
+        assert_eq!(meter.hit, Some(Kind::ToolTable));
+    }
+
+    #[test]
+    fn a_host_call_too_many_is_refused() {
+        let mut meter = meter(0);
+        assert!(meter.count_host_call() && meter.count_host_call());
+        assert!(!meter.count_host_call());
+        assert_eq!(meter.hit, Some(Kind::ToolHostCalls));
+    }
+}

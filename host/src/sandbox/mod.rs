@@ -1,0 +1,97 @@
+//! Runs a call in a fresh instance under its grant, and says how it ended.
+//!
+//! Promises: [`Runner::run`] always returns an [`Outcome`], within the call's deadline, whatever the guest does; what is
+//! not granted is not linked; nothing leaks from call to call; what a guest prints never reaches the host's own output.
+//! Only this module knows wasmtime. Leaves to others: what is granted (`policy`), retries and the log (`orchestrator`).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::{Digest, Failure, Json, Outcome};
+use crate::policy::Call;
+use crate::registry::VerifiedTool;
+
+mod capabilities;
+mod engine;
+mod limits;
+mod linker;
+mod run;
+mod state;
+mod trap;
+mod values;
+
+pub use engine::Options;
+pub use run::WasmRunner;
+
+/// Runs calls. Two things stand behind it: [`WasmRunner`], and the scripted one of the tests.
+#[async_trait]
+pub trait Runner: Send + Sync {
+    /// Makes the tool ready to run: compiles it, once for all calls.
+    ///
+    /// # Errors
+    /// `load.*` where it cannot be compiled.
+    async fn prepare(&self, tool: &VerifiedTool) -> Result<(), Failure>;
+
+    /// Runs the call to its end. Dropping the future stops the guest.
+    async fn run(&self, call: Call, link: Arc<dyn CallLink>) -> Outcome;
+}
+
+/// One host call whose result depends on the world, or that changes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCall {
+    /// Number within the call, from 1, in the order in which the guest made them.
+    pub n: u32,
+    /// What was called: `files.write`, `context.remaining-ms`.
+    pub what: &'static str,
+    pub args: Digest,
+    /// Whether it changes something.
+    pub is_write: bool,
+}
+
+/// What to do with a host call that is about to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Begin {
+    /// Make it.
+    Proceed,
+    /// Do not make it: this is what it brought before.
+    Answer(Json),
+}
+
+/// How a running call speaks with whoever drives it, without knowing who that is: a live run, a replay, or nobody.
+#[async_trait]
+pub trait CallLink: Send + Sync {
+    /// Announces a host call. A write is durable in the log before this returns.
+    ///
+    /// # Errors
+    /// Ends the call with this failure: the log could not be written.
+    async fn begin(&self, call: &HostCall) -> Result<Begin, Failure>;
+
+    /// Reports what the host call brought.
+    async fn done(&self, call: &HostCall, result: &Json);
+
+    /// Passes on a progress report: `fraction` of the work done, 0 to 1.
+    fn progress(&self, fraction: Option<f64>, message: &str);
+
+    /// Returns when the call is to be stopped; never, if it is not.
+    async fn cancelled(&self);
+}
+
+/// A link to nobody: host calls proceed, progress is dropped, nothing cancels.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLink;
+
+#[async_trait]
+impl CallLink for NoLink {
+    async fn begin(&self, _: &HostCall) -> Result<Begin, Failure> {
+        Ok(Begin::Proceed)
+    }
+
+    async fn done(&self, _: &HostCall, _: &Json) {}
+
+    fn progress(&self, _: Option<f64>, _: &str) {}
+
+    async fn cancelled(&self) {
+        std::future::pending().await
+    }
+}

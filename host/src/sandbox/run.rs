@@ -1,0 +1,403 @@
+//! One call, from JSON to JSON: compile once, link once per grant, instantiate afresh, run, read the result.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{OnceCell, Semaphore};
+use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, ResourceTable, Val};
+use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+
+use crate::clock::Clock;
+use crate::domain::{
+    Access, Denial, Digest, Failure, Grant, Json, Kind, Limits, LogLine, Outcome, Returns, ToolContract, Usage, canonical, json_name,
+};
+use crate::policy::Call;
+use crate::registry::VerifiedTool;
+use crate::sandbox::capabilities::{clock, print::Print};
+use crate::sandbox::engine::{Options, engine};
+use crate::sandbox::limits::{HOST_CALL_FUEL, Meter};
+use crate::sandbox::linker::{Linked, linker};
+use crate::sandbox::state::{GuestState, LogSink, Printed};
+use crate::sandbox::trap::{self, Ended, Phase};
+use crate::sandbox::values::{to_json, to_wit};
+use crate::sandbox::{CallLink, Runner};
+
+/// Runs calls in wasmtime, on threads of its own: a busy guest never stops the host.
+pub struct WasmRunner {
+    shared: Arc<Shared>,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+struct Shared {
+    engine: Engine,
+    clock: Arc<dyn Clock>,
+    in_flight: Semaphore,
+    /// Compiled components by digest; each compiled once, however many calls wait for it.
+    compiled: Mutex<HashMap<Digest, Arc<OnceCell<Arc<Compiled>>>>>,
+}
+
+/// A component as machine code, and what it was linked to so far.
+struct Compiled {
+    component: Component,
+    linked: Mutex<HashMap<Linked, InstancePre<GuestState>>>,
+}
+
+impl WasmRunner {
+    /// Makes a runner.
+    ///
+    /// # Errors
+    /// `host.bug` where the machine cannot hold what `options` reserve.
+    pub fn new(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let mut builder = Builder::new_multi_thread();
+        if options.guests_running_max > 0 {
+            builder.worker_threads(options.guests_running_max);
+        }
+        let runtime = builder.thread_name("cofferdam-guest").enable_time().build();
+        let runtime = runtime.map_err(|e| Failure::new(Kind::HostBug, "start the guests' threads").detail(e))?;
+        let shared = Shared {
+            engine: engine(options)?,
+            clock,
+            in_flight: Semaphore::new(usize::try_from(options.calls_in_flight_max).unwrap_or(usize::MAX)),
+            compiled: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared), runtime: Some(runtime) })
+    }
+
+    /// Runs `work` on the guests' threads; dropping the returned future stops it.
+    async fn on_guest_threads<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Failure> {
+        let bug = || Failure::new(Kind::HostBug, "run on the guests' threads");
+        let runtime = self.runtime.as_ref().ok_or_else(bug)?;
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn_on(work, runtime.handle());
+        match tasks.join_next().await {
+            Some(Ok(done)) => Ok(done),
+            Some(Err(error)) => Err(bug().detail(error)),
+            None => Err(bug()),
+        }
+    }
+}
+
+impl Drop for WasmRunner {
+    fn drop(&mut self) {
+        // Waiting for guests here could block the caller's own runtime.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[async_trait]
+impl Runner for WasmRunner {
+    async fn prepare(&self, tool: &VerifiedTool) -> Result<(), Failure> {
+        let (shared, tool) = (self.shared.clone(), tool.clone());
+        self.on_guest_threads(async move { shared.compiled(&tool).await.map(drop) }).await?
+    }
+
+    async fn run(&self, call: Call, link: Arc<dyn CallLink>) -> Outcome {
+        let shared = self.shared.clone();
+        let input_bytes = u64::try_from(canonical(call.input()).len()).unwrap_or(u64::MAX);
+        let ended = self.on_guest_threads(async move { shared.run(Arc::new(call), link, input_bytes).await }).await;
+        ended.unwrap_or_else(|failure| failed(failure, Usage { input_bytes, ..Usage::default() }))
+    }
+}
+
+/// An outcome of a call that never had an instance.
+fn failed(failure: Failure, usage: Usage) -> Outcome {
+    Outcome { result: Err(failure), usage, log: Vec::new(), denials: Vec::new(), has_written: false }
+}
+
+impl Shared {
+    /// Runs one call within its deadline, which counts from here: waiting for a place is part of it.
+    async fn run(&self, call: Arc<Call>, link: Arc<dyn CallLink>, input_bytes: u64) -> Outcome {
+        let start_ms = self.clock.monotonic_ms();
+        let limits = &call.grant().limits;
+        let usage = Usage { input_bytes, ..Usage::default() };
+        if input_bytes > limits.input_bytes_max {
+            return failed(input_size(&call, input_bytes), usage);
+        }
+        let wall = Duration::from_millis(limits.wall_ms_max);
+        let mut outcome = match tokio::time::timeout(wall, self.ready(&call)).await {
+            Err(_) => failed(trap::deadline(call.tool().name(), limits), usage),
+            Ok(Err(failure)) => failed(failure, usage),
+            Ok(Ok((_place, pre))) => match self.store(&call, link, start_ms) {
+                Err(failure) => failed(failure, usage),
+                Ok(store) => Instance { store, call: call.clone(), usage }.run(&pre, wall, start_ms, &self.clock).await,
+            },
+        };
+        outcome.usage.wall_ms = self.clock.monotonic_ms().saturating_sub(start_ms);
+        outcome
+    }
+
+    /// Waits for a place and for the compiled and linked component.
+    async fn ready(&self, call: &Call) -> Result<(tokio::sync::SemaphorePermit<'_>, InstancePre<GuestState>), Failure> {
+        let place = self.in_flight.acquire().await.map_err(|e| Failure::new(Kind::HostBug, "wait for a place").detail(e))?;
+        let compiled = self.compiled(call.tool()).await?;
+        let pre = compiled.linked(&self.engine, call)?;
+        Ok((place, pre))
+    }
+
+    async fn compiled(&self, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
+        let cell = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone();
+        cell.get_or_try_init(|| self.compile(tool)).await.cloned()
+    }
+
+    async fn compile(&self, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
+        let (engine, tool) = (self.engine.clone(), tool.clone());
+        let name = tool.contract().component.clone();
+        let compiled = tokio::task::spawn_blocking(move || Component::new(&engine, tool.bytes())).await;
+        let component = compiled
+            .map_err(|e| Failure::new(Kind::HostBug, format!("compile `{name}`")).detail(e))?
+            .map_err(|e| Failure::new(Kind::LoadInvalid, format!("compile `{name}`: {}", e.root_cause())).detail(format!("{e:#}")))?;
+        Ok(Arc::new(Compiled { component, linked: Mutex::default() }))
+    }
+
+    fn store(&self, call: &Arc<Call>, link: Arc<dyn CallLink>, start_ms: u64) -> Result<Store<GuestState>, Failure> {
+        let limits = &call.grant().limits;
+        let log = LogSink::new(limits);
+        let wasi = self.wasi(call, &log)?;
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
+        let state = GuestState {
+            wasi,
+            table,
+            meter: Meter::new(limits),
+            call: call.clone(),
+            link,
+            log,
+            denials: Vec::new(),
+            clock: self.clock.clone(),
+            deadline_ms: start_ms.saturating_add(limits.wall_ms_max),
+            progress_reports: 0,
+            announced: 0,
+            has_written: false,
+            is_interrupt: false,
+            has_returned: false,
+        };
+        limited(Store::new(&self.engine, state), limits)
+    }
+
+    fn wasi(&self, call: &Call, log: &LogSink) -> Result<WasiCtx, Failure> {
+        let mut builder = WasiCtxBuilder::new();
+        builder.stdout(Print { sink: log.clone(), stream: Printed::Stdout });
+        builder.stderr(Print { sink: log.clone(), stream: Printed::Stderr });
+        clock::set(&mut builder, call, &self.clock)?;
+        for mount in &call.grant().mounts {
+            let perms = if mount.access == Access::ReadWrite { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+            builder.preopened_dir(&mount.host, &mount.guest, perms).map_err(|e| no_directory(call.grant(), &mount.host, &e))?;
+        }
+        Ok(builder.build())
+    }
+}
+
+fn no_directory(grant: &Grant, host: &Path, error: &wasmtime::Error) -> Failure {
+    let message = format!("open a directory that rule {} grants: {}", grant.rules.join(", "), error.root_cause());
+    Failure::new(Kind::DataConfig, message).hint("create the directory, or correct `path` in policy.toml").detail(host.display())
+}
+
+fn input_size(call: &Call, bytes: u64) -> Failure {
+    let limit = call.grant().limits.input_bytes_max;
+    Failure::new(Kind::DataInputSize, format!("call `{}` with {bytes} bytes of arguments: at most {limit}", call.tool().name()))
+        .hint("pass large data as a file, or raise `input_bytes_max`")
+}
+
+/// Sets every limit before the first instruction of the guest: start functions run at instantiation.
+fn limited(mut store: Store<GuestState>, limits: &Limits) -> Result<Store<GuestState>, Failure> {
+    let bug = |e: wasmtime::Error| Failure::new(Kind::HostBug, "set a guest's limits").detail(format!("{e:#}"));
+    store.set_fuel(limits.fuel).map_err(bug)?;
+    store.limiter(|state| &mut state.meter);
+    store.set_hostcall_fuel(usize::try_from(limits.host_call_bytes_max).unwrap_or(usize::MAX));
+    store.set_max_component_handles(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|mut store| {
+        store.data_mut().is_interrupt = true;
+        Ok(UpdateDeadline::Yield(1))
+    });
+    let output_bytes_max = usize::try_from(limits.output_bytes_max).unwrap_or(usize::MAX);
+    store.call_hook(move |mut store, hook| match hook {
+        CallHook::CallingHost => {
+            store.data_mut().is_interrupt = false;
+            Ok(())
+        }
+        CallHook::ReturningFromHost if store.data().is_interrupt => Ok(()),
+        CallHook::ReturningFromHost => charge(&mut store),
+        CallHook::ReturningFromWasm => {
+            // From here on bytes are those of the result; the guest's `realloc` for its arguments passes here too, before.
+            if store.data().has_returned {
+                store.set_hostcall_fuel(output_bytes_max);
+            }
+            Ok(())
+        }
+        CallHook::CallingWasm => Ok(()),
+    });
+    Ok(store)
+}
+
+/// Counts a host call and charges its fuel.
+fn charge(store: &mut wasmtime::StoreContextMut<'_, GuestState>) -> wasmtime::Result<()> {
+    if !store.data_mut().meter.count_host_call() {
+        return Err(wasmtime::Error::msg("too many host calls"));
+    }
+    let fuel = store.get_fuel()?;
+    store.set_fuel(fuel.saturating_sub(HOST_CALL_FUEL))
+}
+
+impl Compiled {
+    /// Returns the component linked as the call's grant says.
+    fn linked(&self, engine: &Engine, call: &Call) -> Result<InstancePre<GuestState>, Failure> {
+        let key = Linked::of(call.grant());
+        let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pre) = linked.get(&key) {
+            return Ok(pre.clone());
+        }
+        let linker = linker(engine, key).map_err(|e| Failure::new(Kind::HostBug, "link the host's functions").detail(format!("{e:#}")))?;
+        let pre = linker.instantiate_pre(&self.component).map_err(|e| not_linked(call, &e))?;
+        linked.insert(key, pre.clone());
+        Ok(pre)
+    }
+}
+
+/// An import that is not there: a capability that was not granted.
+fn not_linked(call: &Call, error: &wasmtime::Error) -> Failure {
+    let tool = call.tool().name();
+    Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it imports what is not granted: {}", error.root_cause()))
+        .hint(format!("give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`)"))
+        .detail(format!("{error:#}"))
+}
+
+/// A call with its store.
+struct Instance {
+    store: Store<GuestState>,
+    call: Arc<Call>,
+    usage: Usage,
+}
+
+impl Instance {
+    async fn run(mut self, pre: &InstancePre<GuestState>, wall: Duration, start_ms: u64, clock: &Arc<dyn Clock>) -> Outcome {
+        let left = wall.saturating_sub(Duration::from_millis(clock.monotonic_ms().saturating_sub(start_ms)));
+        let link = self.store.data().link.clone();
+        let result = {
+            let call = tokio::time::timeout(left, self.call(pre));
+            tokio::select! {
+                ended = call => ended.ok(),
+                () = link.cancelled() => Some(Err(Failure::new(Kind::HostCancelled, "finish the call: it was cancelled"))),
+            }
+        };
+        let result = result.unwrap_or_else(|| Err(trap::deadline(self.call.tool().name(), &self.call.grant().limits)));
+        self.outcome(result)
+    }
+
+    /// Instantiates, calls, and reads the result.
+    async fn call(&mut self, pre: &InstancePre<GuestState>) -> Result<Json, Failure> {
+        let call = self.call.clone();
+        let tool = call.tool().tool();
+        let args = arguments(tool, call.input())?;
+        let instance = pre.instantiate_async(&mut self.store).await.map_err(|e| self.failure(&e, Phase::Instantiating))?;
+        let index = export(pre.component(), tool).ok_or_else(|| Failure::new(Kind::HostBug, format!("find the export of `{}`", tool.name)))?;
+        let func = instance.get_func(&mut self.store, index);
+        let func = func.ok_or_else(|| Failure::new(Kind::HostBug, format!("find the function of `{}`", tool.name)))?;
+        let results = self.invoke(&func, &args).await?;
+        self.read(tool, &results)
+    }
+
+    async fn invoke(&mut self, func: &Func, args: &[Val]) -> Result<Vec<Val>, Failure> {
+        let mut results = vec![Val::Bool(false); func.ty(&self.store).results().len()];
+        func.call_async(&mut self.store, args, &mut results).await.map_err(|e| {
+            let phase = if self.store.data().has_returned { Phase::Returning } else { Phase::Running };
+            self.failure(&e, phase)
+        })?;
+        Ok(results)
+    }
+
+    /// The result as JSON, or the failure that the tool declares.
+    fn read(&mut self, tool: &ToolContract, results: &[Val]) -> Result<Json, Failure> {
+        let contract = |e: String| Failure::new(Kind::ToolContract, format!("read the result of `{}`: {e}", tool.name));
+        let json = |ty: Option<&_>, val: Option<&Val>| match (ty, val) {
+            (Some(ty), Some(val)) => to_json(ty, val).map_err(contract),
+            _ => Ok(Json::Null),
+        };
+        let value = match (&tool.returns, results.first()) {
+            (Returns::Nothing, _) => Json::Null,
+            (Returns::Value(ty), val) => json(Some(ty), val)?,
+            (Returns::Fallible { ok, .. }, Some(Val::Result(Ok(val)))) => json(ok.as_ref(), val.as_deref())?,
+            (Returns::Fallible { err, .. }, Some(Val::Result(Err(val)))) => return Err(declared(tool, &json(err.as_ref(), val.as_deref())?)),
+            (Returns::Fallible { .. }, _) => return Err(contract("it is not a result".into())),
+        };
+        self.bounded(tool, value)
+    }
+
+    fn bounded(&mut self, tool: &ToolContract, value: Json) -> Result<Json, Failure> {
+        let limit = self.call.grant().limits.output_bytes_max;
+        self.usage.output_bytes = u64::try_from(canonical(&value).len()).unwrap_or(u64::MAX);
+        if self.usage.output_bytes > limit {
+            let message = format!("run `{}`: it returned {} bytes, at most {limit}", tool.name, self.usage.output_bytes);
+            return Err(Failure::new(Kind::ToolOutput, message).hint(format!("raise `output_bytes_max` for `{}`, or write a file", tool.name)));
+        }
+        Ok(value)
+    }
+
+    fn failure(&self, error: &wasmtime::Error, phase: Phase) -> Failure {
+        trap::failure(error, phase, self.store.data().meter.hit, self.call.tool().name(), &self.call.grant().limits)
+    }
+
+    fn outcome(mut self, result: Result<Json, Failure>) -> Outcome {
+        let (log, log_bytes_dropped): (Vec<LogLine>, u64) = self.store.data().log.take();
+        let denials: Vec<Denial> = std::mem::take(&mut self.store.data_mut().denials);
+        let state = self.store.data();
+        let fuel_left = self.store.get_fuel().unwrap_or_default();
+        let usage = Usage {
+            fuel: self.call.grant().limits.fuel.saturating_sub(fuel_left),
+            memory_bytes_peak: state.meter.memory_bytes_peak,
+            host_calls: state.meter.host_calls,
+            log_bytes_dropped,
+            ..self.usage
+        };
+        Outcome { result, usage, log, denials, has_written: state.has_written }
+    }
+}
+
+/// Finds the function among the component's exports.
+fn export(component: &Component, tool: &ToolContract) -> Option<ComponentExportIndex> {
+    let interface = match &tool.export.interface {
+        Some(interface) => Some(component.get_export_index(None, interface)?),
+        None => None,
+    };
+    component.get_export_index(interface.as_ref(), &tool.export.function)
+}
+
+/// The arguments in the order of the parameters.
+fn arguments(tool: &ToolContract, input: &Json) -> Result<Vec<Val>, Failure> {
+    let wrong = |name: &str, e: String| Failure::new(Kind::DataInput, format!("call `{}`: {name}: {e}", tool.name));
+    let lowered = tool.params.iter().map(|param| {
+        let key = json_name(&param.name);
+        match input.get(&key) {
+            Some(json) => to_wit(&param.ty, json).map_err(|e| wrong(&key, e)),
+            None if param.ty.is_option() => Ok(Val::Option(None)),
+            None => Err(wrong(&key, "it is missing".into())),
+        }
+    });
+    lowered.collect()
+}
+
+/// Characters kept of a tool's own error text.
+const DECLARED_CHARS_MAX: usize = 4_096;
+
+/// An error that the tool declares: with `code` and `message` where its type has them, else as JSON.
+fn declared(tool: &ToolContract, error: &Json) -> Failure {
+    let field = |name| error.get(name).and_then(Json::as_str);
+    let text = match (field("message"), error) {
+        (Some(message), _) => message.to_owned(),
+        (None, Json::String(text)) => text.clone(),
+        (None, other) => canonical(other),
+    };
+    let text: String = text.chars().take(DECLARED_CHARS_MAX).collect();
+    let mut failure = Failure::new(Kind::ToolDeclared, format!("run `{}`: the tool says: {text}", tool.name));
+    failure.declared = Some(field("code").unwrap_or("error").chars().take(100).collect());
+    failure
+}
