@@ -6,7 +6,7 @@ use syn::{Attribute, Expr, ExprLit, Lit, Meta};
 pub fn text(attributes: &[Attribute]) -> String {
     let lines: Vec<String> = attributes.iter().filter_map(doc_line).collect();
     let mut text = String::new();
-    for line in lines.iter().flat_map(|block| block.lines()).map(str::trim) {
+    for line in lines.iter().flat_map(|block| block.split('\n')).map(str::trim) {
         let joint = if line.is_empty() || line.starts_with(['-', '*', '|', '#', '`']) { '\n' } else { ' ' };
         if !text.is_empty() && !(text.ends_with('\n') && joint == ' ') {
             text.push(joint);

@@ -200,8 +200,8 @@ fn manifest_section(component: &Component) -> TokenStream {
     let json = manifest::json(component);
     let (length, bytes) = (json.len(), Literal::byte_string(json.as_bytes()));
     quote! {
-        #[used]
+        // Without `#[used]`, which would put the text into the tool's memory as well.
         #[unsafe(link_section = "cofferdam:manifest")]
-        static MANIFEST: [u8; #length] = *#bytes;
+        pub static MANIFEST: [u8; #length] = *#bytes;
     }
 }
