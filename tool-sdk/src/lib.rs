@@ -1,0 +1,86 @@
+//! Write a sandboxed tool in plain Rust.
+//!
+//! A tool is a function in a `#[tools]` module. From that module the SDK derives the WIT package (so that any host and
+//! language can call the tool with typed values), the bindings, and the manifest. Natively nothing of this is compiled:
+//! `cargo test` tests plain Rust, and `cargo build --target wasm32-wasip2` makes the component.
+//!
+//! ```
+//! use cofferdam_tool_sdk::prelude::*;
+//!
+//! /// Measures text.
+//! #[tools]
+//! mod measure {
+//!     /// Counts words and bytes.
+//!     #[tool]
+//!     pub fn count(
+//!         /// The text to measure.
+//!         text: String,
+//!     ) -> Result<Counts, ToolError> {
+//!         if text.is_empty() {
+//!             return Err(ToolError::new("text.empty", "there is no text to measure"));
+//!         }
+//!         Ok(Counts { words: text.split_whitespace().count() as u64, bytes: text.len() as u64 })
+//!     }
+//!
+//!     /// What was counted.
+//!     #[derive(ToolType)]
+//!     pub struct Counts {
+//!         pub words: u64,
+//!         pub bytes: u64,
+//!     }
+//! }
+//!
+//! assert_eq!(measure::count("so it is".into()).unwrap().words, 3);
+//! ```
+//!
+//! # Types
+//!
+//! `bool`, integers up to 64 bits, `f32`, `f64`, `char`, `String`, `Vec<T>`, `Option<T>`, tuples, and structs with named
+//! fields or enums (each case with no value or one) that derive `ToolType` in the same module. A tool returns `T` or
+//! `Result<T, ToolError>`. Everything else is a compile error that names a way out. WIT lets functions and types share
+//! one set of names, so a type `Stats` beside a tool `stats` is called `stats-type` there.
+//!
+//! # Attributes
+//!
+//! `#[tool(effect = "read", asks("files.read", "log"))]`. The effect (`pure`, `read`, `idempotent`, `reversible`,
+//! `once`) tells how far a call reaches; a host may take it as worse, never as better. A tool gets what it asks for
+//! *and* the operator grants: `files.read`, `files.write`, `http`, `env`, `secrets`, `state`, `clock`, `random`, `log`,
+//! `progress`. Doc comments on the module, functions, parameters, types and fields are the texts that planners read.
+//!
+//! # Manifest
+//!
+//! The custom section `cofferdam:manifest` of the core module inside the component holds JSON; all names are WIT names,
+//! `params` and `fields` list only what has a doc comment, `effect` is absent unless declared:
+//!
+//! ```json
+//! {"manifest": 0, "component": "csv", "version": "0.1.0", "summary": "…",
+//!  "tools": {"query": {"summary": "…", "params": {"path": "…"}, "effect": "read", "asks": ["files.read", "log"]}},
+//!  "types": {"table": {"text": "…", "fields": {"rows": "…"}}}}
+//! ```
+
+pub mod context;
+mod error;
+pub mod log;
+pub mod progress;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+#[cfg(target_arch = "wasm32")]
+mod bindings {
+    #![allow(unsafe_code, clippy::all, reason = "generated")]
+    wit_bindgen::generate!({ path: "../wit", world: "imports" });
+}
+
+pub use cofferdam_tool_macros::{ToolType, tool, tools};
+
+pub use crate::error::ToolError;
+
+/// What the code of `#[tools]` needs on `wasm32`; no part of the interface for authors.
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub use wit_bindgen;
+
+/// Everything a tool needs. `#[tools]` modules have it in scope already.
+pub mod prelude {
+    pub use crate::{ToolError, ToolType, context, log, progress, tool, tools};
+}

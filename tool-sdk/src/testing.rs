@@ -1,0 +1,81 @@
+//! The host of native tests: it answers what a tool asks and remembers what a tool tells, per thread.
+
+use std::cell::RefCell;
+
+use crate::context::CallContext;
+use crate::log::Level;
+
+/// What the tools of this thread are told and have told.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    pub(crate) context: CallContext,
+    pub(crate) remaining_ms: u64,
+    pub(crate) logs: Vec<(Level, String)>,
+    pub(crate) progress: Vec<(Option<f64>, String)>,
+}
+
+thread_local! {
+    static STAGE: RefCell<Stage> = RefCell::new(Stage {
+        context: CallContext {
+            call_id: "test-call".to_owned(),
+            run_id: "test-run".to_owned(),
+            step_id: "test-step".to_owned(),
+            attempt: 1,
+            idempotency_key: "test-key".to_owned(),
+        },
+        remaining_ms: u64::MAX,
+        logs: Vec::new(),
+        progress: Vec::new(),
+    });
+}
+
+/// Sets what [`context::get`](crate::context::get) returns.
+pub fn set_context(context: CallContext) {
+    record(|stage| stage.context = context);
+}
+
+/// Sets what [`context::remaining_ms`](crate::context::remaining_ms) returns; unset, there is no deadline.
+pub fn set_remaining_ms(remaining_ms: u64) {
+    record(|stage| stage.remaining_ms = remaining_ms);
+}
+
+/// Returns the lines logged on this thread, and forgets them.
+pub fn logs() -> Vec<(Level, String)> {
+    record(|stage| std::mem::take(&mut stage.logs))
+}
+
+/// Returns the progress reported on this thread, and forgets it.
+pub fn progress() -> Vec<(Option<f64>, String)> {
+    record(|stage| std::mem::take(&mut stage.progress))
+}
+
+pub(crate) fn current() -> Stage {
+    record(|stage| stage.clone())
+}
+
+pub(crate) fn record<T>(change: impl FnOnce(&mut Stage) -> T) -> T {
+    STAGE.with_borrow_mut(change)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{context, log, progress as report};
+
+    #[test]
+    fn a_test_hears_what_a_tool_tells() {
+        log::warn("slow disk");
+        report::report(0.5, "half");
+        report::report(None, "on");
+        assert_eq!(logs(), [(Level::Warn, "slow disk".to_owned())]);
+        assert_eq!(progress(), [(Some(0.5), "half".to_owned()), (None, "on".to_owned())]);
+        assert!(logs().is_empty(), "heard once");
+    }
+
+    #[test]
+    fn a_test_decides_what_a_tool_is_told() {
+        set_remaining_ms(7);
+        set_context(CallContext { attempt: 2, ..context::get() });
+        assert_eq!((context::remaining_ms(), context::get().attempt), (7, 2));
+    }
+}
