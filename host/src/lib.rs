@@ -10,3 +10,5 @@ pub mod clock;
 pub mod registry;
 pub mod store;
 pub mod planner;
+pub mod policy;
+pub mod sandbox;

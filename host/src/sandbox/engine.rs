@@ -64,7 +64,7 @@ pub(crate) fn config(options: &Options) -> Config {
     config.consume_fuel(true).epoch_interruption(true);
     config.max_wasm_stack(WASM_STACK_BYTES_MAX).async_stack_size(FIBER_STACK_BYTES);
     // What no component here needs is off: less to get wrong.
-    config.wasm_threads(false).wasm_shared_everything_threads(false).wasm_memory64(false).wasm_multi_memory(false);
+    config.wasm_memory64(false).wasm_multi_memory(false);
     config.wasm_relaxed_simd(false).wasm_custom_page_sizes(false).wasm_wide_arithmetic(false);
     config.concurrency_support(false);
     config.memory_init_cow(true);

@@ -64,7 +64,7 @@ fn floor(l: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     wasi::random::random::add_to_linker::<State, WasiRandom>(l, |t| t.wasi.random())?;
     wasi::random::insecure::add_to_linker::<State, WasiRandom>(l, |t| t.wasi.random())?;
     wasi::random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |t| t.wasi.random())?;
-    wasi::cli::exit::add_to_linker::<State, WasiCli>(l, &Default::default(), State::cli)?;
+    wasi::cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
     wasi::cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
     wasi::cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
     wasi::cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
@@ -75,5 +75,5 @@ fn floor(l: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     wasi::cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
     wasi::cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
     wasi::filesystem::preopens::add_to_linker::<State, filesystem::WasiFilesystem>(l, filesystem::WasiFilesystemView::filesystem)?;
-    wasi::filesystem::types::add_to_linker::<State, HasFiles>(l, Files)
+    wasi::filesystem::types::add_to_linker::<State, HasFiles>(l, |state| Files(state))
 }

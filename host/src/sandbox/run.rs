@@ -24,7 +24,7 @@ use crate::sandbox::engine::{Options, engine};
 use crate::sandbox::limits::{HOST_CALL_FUEL, Meter};
 use crate::sandbox::linker::{Linked, linker};
 use crate::sandbox::state::{GuestState, LogSink, Printed};
-use crate::sandbox::trap::{self, Ended, Phase};
+use crate::sandbox::trap;
 use crate::sandbox::values::{to_json, to_wit};
 use crate::sandbox::{CallLink, Runner};
 
@@ -178,7 +178,6 @@ impl Shared {
             announced: 0,
             has_written: false,
             is_interrupt: false,
-            has_returned: false,
         };
         limited(Store::new(&self.engine, state), limits)
     }
@@ -212,29 +211,26 @@ fn limited(mut store: Store<GuestState>, limits: &Limits) -> Result<Store<GuestS
     let bug = |e: wasmtime::Error| Failure::new(Kind::HostBug, "set a guest's limits").detail(format!("{e:#}"));
     store.set_fuel(limits.fuel).map_err(bug)?;
     store.limiter(|state| &mut state.meter);
-    store.set_hostcall_fuel(usize::try_from(limits.host_call_bytes_max).unwrap_or(usize::MAX));
     store.set_max_component_handles(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut store| {
         store.data_mut().is_interrupt = true;
         Ok(UpdateDeadline::Yield(1))
     });
-    let output_bytes_max = usize::try_from(limits.output_bytes_max).unwrap_or(usize::MAX);
-    store.call_hook(move |mut store, hook| match hook {
-        CallHook::CallingHost => {
-            store.data_mut().is_interrupt = false;
-            Ok(())
-        }
-        CallHook::ReturningFromHost if store.data().is_interrupt => Ok(()),
-        CallHook::ReturningFromHost => charge(&mut store),
-        CallHook::ReturningFromWasm => {
-            // From here on bytes are those of the result; the guest's `realloc` for its arguments passes here too, before.
-            if store.data().has_returned {
-                store.set_hostcall_fuel(output_bytes_max);
+    let [host_call_bytes_max, output_bytes_max] =
+        [limits.host_call_bytes_max, limits.output_bytes_max].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    store.call_hook(move |mut store, hook| {
+        match hook {
+            CallHook::CallingHost => {
+                store.data_mut().is_interrupt = false;
+                store.set_hostcall_fuel(host_call_bytes_max);
             }
-            Ok(())
+            CallHook::ReturningFromHost if !store.data().is_interrupt => charge(&mut store)?,
+            // What the host reads next, without a host call in between, is the result.
+            CallHook::ReturningFromWasm => store.set_hostcall_fuel(output_bytes_max),
+            CallHook::ReturningFromHost | CallHook::CallingWasm => {}
         }
-        CallHook::CallingWasm => Ok(()),
+        Ok(())
     });
     Ok(store)
 }
@@ -298,7 +294,7 @@ impl Instance {
         let call = self.call.clone();
         let tool = call.tool().tool();
         let args = arguments(tool, call.input())?;
-        let instance = pre.instantiate_async(&mut self.store).await.map_err(|e| self.failure(&e, Phase::Instantiating))?;
+        let instance = pre.instantiate_async(&mut self.store).await.map_err(|e| self.failure(&e))?;
         let index = export(pre.component(), tool).ok_or_else(|| Failure::new(Kind::HostBug, format!("find the export of `{}`", tool.name)))?;
         let func = instance.get_func(&mut self.store, index);
         let func = func.ok_or_else(|| Failure::new(Kind::HostBug, format!("find the function of `{}`", tool.name)))?;
@@ -308,10 +304,7 @@ impl Instance {
 
     async fn invoke(&mut self, func: &Func, args: &[Val]) -> Result<Vec<Val>, Failure> {
         let mut results = vec![Val::Bool(false); func.ty(&self.store).results().len()];
-        func.call_async(&mut self.store, args, &mut results).await.map_err(|e| {
-            let phase = if self.store.data().has_returned { Phase::Returning } else { Phase::Running };
-            self.failure(&e, phase)
-        })?;
+        func.call_async(&mut self.store, args, &mut results).await.map_err(|e| self.failure(&e))?;
         Ok(results)
     }
 
@@ -342,8 +335,8 @@ impl Instance {
         Ok(value)
     }
 
-    fn failure(&self, error: &wasmtime::Error, phase: Phase) -> Failure {
-        trap::failure(error, phase, self.store.data().meter.hit, self.call.tool().name(), &self.call.grant().limits)
+    fn failure(&self, error: &wasmtime::Error) -> Failure {
+        trap::failure(error, self.store.data().meter.hit, self.call.tool().name(), &self.call.grant().limits)
     }
 
     fn outcome(mut self, result: Result<Json, Failure>) -> Outcome {

@@ -6,7 +6,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::clock::Clock;
-use crate::domain::{Denial, Failure, Json, Limits, LogLine, printable};
+use crate::domain::{Denial, Digest, Failure, Json, Limits, LogLine, printable};
 use crate::policy::Call;
 use crate::sandbox::limits::Meter;
 use crate::sandbox::{Begin, CallLink, HostCall};
@@ -35,8 +35,6 @@ pub(super) struct GuestState {
     pub(super) has_written: bool,
     /// Whether the crossing into the host under way is an interrupt, not a host call.
     pub(super) is_interrupt: bool,
-    /// Whether the function has returned.
-    pub(super) has_returned: bool,
 }
 
 impl WasiView for GuestState {
@@ -47,7 +45,7 @@ impl WasiView for GuestState {
 
 impl GuestState {
     /// Announces a host call to whoever drives this one.
-    pub(super) async fn begin(&mut self, what: &'static str, args: crate::domain::Digest, is_write: bool) -> Result<(HostCall, Begin), Failure> {
+    pub(super) async fn begin(&mut self, what: &'static str, args: Digest, is_write: bool) -> Result<(HostCall, Begin), Failure> {
         self.announced = self.announced.saturating_add(1);
         let host_call = HostCall { n: self.announced, what, args, is_write };
         let begin = self.link.begin(&host_call).await?;
@@ -56,7 +54,7 @@ impl GuestState {
     }
 
     /// Reports what a host call brought.
-    pub(super) async fn done(&self, host_call: &HostCall, result: &Json) {
+    pub(super) async fn done(&mut self, host_call: &HostCall, result: &Json) {
         self.link.done(host_call, result).await;
     }
 
@@ -69,7 +67,7 @@ impl GuestState {
     }
 
     /// Milliseconds until the call ends.
-    pub(super) fn remaining_ms(&self) -> u64 {
+    pub(super) fn left_ms(&self) -> u64 {
         self.deadline_ms.saturating_sub(self.clock.monotonic_ms())
     }
 }

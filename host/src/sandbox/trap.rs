@@ -1,6 +1,6 @@
 //! What wasmtime says when a guest ends badly → a failure.
 
-use wasmtime::Trap;
+use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::domain::{Failure, Kind, Limits, ToolName};
@@ -10,25 +10,15 @@ use crate::domain::{Failure, Kind, Limits, ToolName};
 #[error("{0}")]
 pub(super) struct Ended(pub(super) Failure);
 
-/// Where in the call the error arose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Making the instance: the component's start functions run here.
-    Instantiating,
-    Running,
-    /// The function has returned, and its result is being read.
-    Returning,
-}
-
 /// Returns why the call ended. `hit` is the limit that last refused something.
-pub(super) fn failure(error: &wasmtime::Error, phase: Phase, hit: Option<Kind>, tool: &ToolName, limits: &Limits) -> Failure {
+pub(super) fn failure(error: &wasmtime::Error, hit: Option<Kind>, tool: &ToolName, limits: &Limits) -> Failure {
     if let Some(Ended(failure)) = error.downcast_ref::<Ended>() {
         return failure.clone();
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return Failure::new(Kind::ToolExit, format!("run `{tool}`: it ended the program with code {} instead of returning", exit.0));
     }
-    let kind = kind(error, phase, hit);
+    let kind = kind(error, hit);
     let failure = match limited(kind, limits) {
         Some((what, limit)) => Failure::new(kind, format!("run `{tool}`: {what}"))
             .hint(format!("raise `{limit}` in a rule of policy.toml for `{tool}`, if the tool is right to need it")),
@@ -38,7 +28,7 @@ pub(super) fn failure(error: &wasmtime::Error, phase: Phase, hit: Option<Kind>, 
     failure.detail(format!("{error:?}"))
 }
 
-fn kind(error: &wasmtime::Error, phase: Phase, hit: Option<Kind>) -> Kind {
+fn kind(error: &wasmtime::Error, hit: Option<Kind>) -> Kind {
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => return Kind::ToolFuel,
         Some(Trap::StackOverflow) => return Kind::ToolStack,
@@ -50,7 +40,8 @@ fn kind(error: &wasmtime::Error, phase: Phase, hit: Option<Kind>) -> Kind {
     // These two have no public type in wasmtime 48; a test holds each text.
     let text = error.root_cause().to_string();
     if text.contains("fuel allocated for hostcalls has been exhausted") {
-        return if phase == Phase::Returning { Kind::ToolOutput } else { Kind::ToolHostCallBytes };
+        // Within a host call there are frames of the guest; once its function has returned there are none.
+        return if error.downcast_ref::<WasmBacktrace>().is_some() { Kind::ToolHostCallBytes } else { Kind::ToolOutput };
     }
     if text.contains("resource table has no free keys") || text.contains("too many handles") || text.contains("handle table") {
         return Kind::ToolHandles;

@@ -23,7 +23,7 @@ impl Host for GuestState {
         if let Begin::Answer(Json::Number(recorded)) = &begin {
             return Ok(recorded.as_u64().unwrap_or_default());
         }
-        let remaining = self.remaining_ms();
+        let remaining = self.left_ms();
         self.done(&host_call, &Json::from(remaining)).await;
         Ok(remaining)
     }
