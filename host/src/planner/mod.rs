@@ -11,6 +11,7 @@ use crate::domain::{Effect, Failure, Json, Plan, StepId, ToolName};
 pub mod model;
 pub mod parse;
 pub mod prompt;
+mod strict;
 pub mod workflow;
 
 /// All that a planner may see for one request. Built from declared inputs only, by the orchestrator.
@@ -53,9 +54,18 @@ pub struct Observation {
 #[serde(tag = "as", rename_all = "snake_case")]
 pub enum Observed {
     /// `preview` is the start of the output's canonical text; use a reference for the whole.
-    Succeeded { bytes: usize, preview: String, is_whole: bool },
+    Succeeded {
+        bytes: usize,
+        preview: String,
+        is_whole: bool,
+    },
     /// The failure without its operator's detail.
-    Failed { code: String, retryable: bool, message: String, hint: Option<String> },
+    Failed {
+        code: String,
+        retryable: bool,
+        message: String,
+        hint: Option<String>,
+    },
     Skipped,
 }
 
@@ -89,7 +99,8 @@ pub enum Proposal {
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub reply: Result<Proposal, Failure>,
-    /// What came back, byte for byte as far as it came: kept as a payload.
+    /// What the planner said, byte for byte as far as it came; where it said nothing, the body of the error that a server
+    /// sent. Without secrets; kept as a payload, and shown in a repair.
     pub raw: Vec<u8>,
     pub usage: PlannerUsage,
 }
