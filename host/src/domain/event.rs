@@ -60,7 +60,11 @@ pub enum Fact {
         /// Digest over the digests of all offered components.
         toolset: Digest,
         budget: Budget,
+        /// Whether the goal is reached when the steps of the one plan are.
+        is_single_plan: bool,
     },
+    /// A session of lone calls began.
+    SessionStarted { principal: Principal },
     /// A process took the run over after another one had left it.
     RunClaimed { owner: String },
     /// The planner is about to be asked. Payload: the context pack.
@@ -93,10 +97,14 @@ pub enum Fact {
     WriteBegun { step: StepId, attempt: u32 },
     /// The call ended. Payloads: output or failure, log, denials.
     StepEnded { step: StepId, attempt: u32, end: StepEnd, usage: Usage, log: Option<Digest>, denials: Option<Digest>, has_written: bool },
+    /// The process died while the call ran, before it changed anything: it may run again.
+    StepInterrupted { step: StepId, attempt: u32 },
     /// The call began to change something, and nobody saw it end.
     StepUnknown { step: StepId, attempt: u32 },
     /// A person said what became of an unknown step. Payload: the output, where it is done.
     StepSettled { step: StepId, settlement: Settlement, by: String },
+    /// A person wants the run to stop: what runs is stopped, nothing new starts.
+    CancelRequested { by: String },
     /// The run waits for a person or for time.
     RunSuspended { why: Suspension },
     /// The run ended. Payloads: the failure, the caveats.

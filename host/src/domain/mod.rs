@@ -34,7 +34,7 @@ pub use json::{Json, canonical, excerpt};
 pub use manifest::{Ask, Manifest, ToolManifest, TypeManifest};
 pub use name::{ToolName, ToolPattern, json_name};
 pub use outcome::{Denial, LogLine, Outcome, Usage};
-pub use plan::{OnFailure, Plan, PlanLimits, PlanStep, Reference, references, resolved};
+pub use plan::{OnFailure, Plan, PlanLimits, PlanStep, Reference, literal, reference, references, resolved};
 pub use principal::Principal;
 pub use step::ReadyStep;
 pub use time::Timestamp;

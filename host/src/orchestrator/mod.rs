@@ -1,0 +1,18 @@
+//! Turns a goal into checked steps, steps into calls, and outcomes into events.
+//!
+//! [`check`] and the [`Run`] machine decide, purely: no clock, no randomness, no I/O, so that any driver can feed them.
+//! [`driver`] acts, thinly: it performs the machine's commands and records what they brought. Retries, waits and the
+//! order of effects are decided here and nowhere else.
+
+mod check;
+mod context;
+mod driver;
+mod link;
+mod machine;
+mod recover;
+mod schedule;
+mod types;
+
+pub use check::{CheckedPlan, CheckedStep, check};
+pub use driver::{Driver, Goal, Parts, Signal, Wait};
+pub use machine::{Command, Ending, IllegalTransition, Run, RunStatus, Step, StepStatus};

@@ -1,0 +1,275 @@
+//! Does a value, references included, fit a WIT type? Asked of a whole plan before its first step.
+//!
+//! A reference stands for a value of the type that its step returns at that path. Constraints (ranges, patterns) are
+//! checked later, on the resolved value, by the tool's own schema.
+
+use crate::domain::{Case, Json, Returns, WitType, json_name, literal, reference};
+
+/// Returns the type that a reference's path leads to, within what a tool returns.
+///
+/// # Errors
+/// Names the part of the path that is not there.
+pub(super) fn at_path(returns: &Returns, path: &str) -> Result<WitType, String> {
+    let mut ty = match returns {
+        Returns::Value(ty) | Returns::Fallible { ok: Some(ty), .. } => ty.clone(),
+        Returns::Nothing | Returns::Fallible { ok: None, .. } => return Err("that step returns nothing".into()),
+    };
+    for part in path.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        ty = into(ty, &part)?;
+    }
+    Ok(ty)
+}
+
+fn into(ty: WitType, part: &str) -> Result<WitType, String> {
+    match ty {
+        WitType::Record { name, fields } => {
+            let names: Vec<_> = fields.iter().map(|field| json_name(&field.name)).collect();
+            let field = fields.into_iter().find(|field| json_name(&field.name) == part);
+            field.map(|field| field.ty).ok_or_else(|| format!("`{part}` is not a field of `{name}`, which has {}", names.join(", ")))
+        }
+        WitType::List(item) => match part.parse::<usize>() {
+            Ok(_) => Ok(*item),
+            Err(_) => Err(format!("`{part}` is not the number of an item")),
+        },
+        WitType::Tuple(types) => {
+            let count = types.len();
+            let item = part.parse::<usize>().ok().and_then(|n| types.into_iter().nth(n));
+            item.ok_or_else(|| format!("`{part}` is not the number of one of {count} items"))
+        }
+        // What is there may be absent: that is seen when the step has run.
+        WitType::Option(inner) => into(*inner, part),
+        WitType::Result { ok, err } => {
+            let arm = match part {
+                "ok" => ok,
+                "err" => err,
+                _ => None,
+            };
+            arm.map(|ty| *ty).ok_or_else(|| format!("`{part}` is not `ok` or `err`"))
+        }
+        WitType::Variant { cases, name } => {
+            let case = cases.into_iter().find(|case| json_name(&case.name) == part);
+            case.and_then(|case| case.ty).ok_or_else(|| format!("`{part}` is not a case of `{name}` with a value"))
+        }
+        other => Err(format!("`{part}` goes into {}, which has no parts", name(&other))),
+    }
+}
+
+/// Looks up the type that a reference stands for.
+pub(super) type TypeOf<'a> = &'a dyn Fn(&crate::domain::Reference<'_>) -> Result<WitType, String>;
+
+/// Adds to `flaws` each place (JSON pointer) where `value` cannot be of type `ty`.
+pub(super) fn fit(ty: &WitType, value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
+    let value = literal(value).unwrap_or(value);
+    match reference(value).map(|found| found.map(|reference| type_of(&reference))) {
+        Err(flaw) | Ok(Some(Err(flaw))) => flaws.push(format!("{at}: {flaw}")),
+        Ok(Some(Ok(found))) if is_assignable(ty, &found) => {}
+        Ok(Some(Ok(found))) => flaws.push(format!("{at}: expects {}, and the reference brings {}", name(ty), name(&found))),
+        Ok(None) => fit_value(ty, value, at, type_of, flaws),
+    }
+}
+
+fn fit_value(ty: &WitType, value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
+    let is_fit = match (ty, value) {
+        (WitType::Option(_), Json::Null) => true,
+        (WitType::Option(inner), _) if inner.is_option() => return field_of(value, "some", inner, at, type_of, flaws),
+        (WitType::Option(inner), _) => return fit(inner, value, at, type_of, flaws),
+        (WitType::List(item), Json::String(_)) => **item == WitType::U8,
+        (WitType::List(item), Json::Array(items)) if **item != WitType::U8 => {
+            for (n, value) in items.iter().enumerate() {
+                fit(item, value, &format!("{at}/{n}"), type_of, flaws);
+            }
+            return;
+        }
+        (WitType::Tuple(types), Json::Array(items)) if types.len() == items.len() => {
+            for (n, (ty, value)) in types.iter().zip(items).enumerate() {
+                fit(ty, value, &format!("{at}/{n}"), type_of, flaws);
+            }
+            return;
+        }
+        (WitType::Record { fields, .. }, Json::Object(_)) => {
+            let fields: Vec<_> = fields.iter().map(|field| (field.name.as_str(), &field.ty)).collect();
+            return fit_fields(&fields, value, at, type_of, flaws);
+        }
+        (WitType::Variant { cases, .. }, _) => return fit_variant(cases, value, at, type_of, flaws),
+        (WitType::Result { ok, err }, Json::Object(_)) => {
+            let case = |name: &str, ty: &Option<Box<WitType>>| Case { name: name.into(), ty: ty.as_deref().cloned() };
+            return fit_variant(&[case("ok", ok), case("err", err)], value, at, type_of, flaws);
+        }
+        (WitType::Enum { cases, .. }, Json::String(text)) => cases.iter().any(|case| json_name(case) == *text),
+        (WitType::Flags { flags, .. }, Json::Array(items)) => {
+            items.iter().all(|item| item.as_str().is_some_and(|text| flags.iter().any(|flag| json_name(flag) == text)))
+        }
+        _ => fits_scalar(ty, value),
+    };
+    if !is_fit {
+        flaws.push(format!("{at}: expects {}", name(ty)));
+    }
+}
+
+fn fits_scalar(ty: &WitType, value: &Json) -> bool {
+    match (ty, value) {
+        (WitType::Bool, Json::Bool(_)) | (WitType::String, Json::String(_)) | (WitType::F32 | WitType::F64, Json::Number(_)) => true,
+        (WitType::Char, Json::String(text)) => text.chars().count() == 1,
+        (_, Json::Number(number)) => range(ty).is_some_and(|(low, high)| number.as_i128().is_some_and(|n| (low..=high).contains(&n))),
+        (WitType::S64 | WitType::U64, Json::String(text)) => {
+            range(ty).is_some_and(|(low, high)| text.parse::<i128>().is_ok_and(|n| (low..=high).contains(&n)))
+        }
+        _ => false,
+    }
+}
+
+/// Least and greatest value of an integer type.
+fn range(ty: &WitType) -> Option<(i128, i128)> {
+    Some(match ty {
+        WitType::S8 => (i8::MIN.into(), i8::MAX.into()),
+        WitType::S16 => (i16::MIN.into(), i16::MAX.into()),
+        WitType::S32 => (i32::MIN.into(), i32::MAX.into()),
+        WitType::S64 => (i64::MIN.into(), i64::MAX.into()),
+        WitType::U8 => (0, u8::MAX.into()),
+        WitType::U16 => (0, u16::MAX.into()),
+        WitType::U32 => (0, u32::MAX.into()),
+        WitType::U64 => (0, u64::MAX.into()),
+        _ => return None,
+    })
+}
+
+fn fit_variant(cases: &[Case], value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
+    let named = |name: &str| cases.iter().find(|case| json_name(&case.name) == name);
+    match value {
+        Json::String(text) if named(text).is_some_and(|case| case.ty.is_none()) => {}
+        Json::Object(fields) if fields.len() == 1 => {
+            for (key, value) in fields {
+                match named(key) {
+                    Some(Case { ty: Some(ty), .. }) => fit(ty, value, &format!("{at}/{key}"), type_of, flaws),
+                    Some(_) => {}
+                    None => flaws.push(format!("{at}: `{key}` is not a case")),
+                }
+            }
+        }
+        _ => {
+            let names: Vec<_> = cases.iter().map(|case| json_name(&case.name)).collect();
+            flaws.push(format!("{at}: expects one of the cases {}", names.join(", ")));
+        }
+    }
+}
+
+fn field_of(value: &Json, key: &str, ty: &WitType, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
+    match value.get(key) {
+        Some(value) => fit(ty, value, &format!("{at}/{key}"), type_of, flaws),
+        None => flaws.push(format!("{at}: expects null or an object with `{key}`")),
+    }
+}
+
+/// Checks an object against named types: unknown keys, missing ones, and each value.
+pub(super) fn fit_fields(fields: &[(&str, &WitType)], value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
+    let Some(object) = value.as_object() else {
+        flaws.push(format!("{at}: expects an object"));
+        return;
+    };
+    let known: Vec<String> = fields.iter().map(|(name, _)| json_name(name)).collect();
+    for key in object.keys().filter(|key| !known.contains(key)) {
+        flaws.push(format!("{at}/{key}: is not known; there are {}", known.join(", ")));
+    }
+    for ((_, ty), key) in fields.iter().zip(&known) {
+        match object.get(key) {
+            Some(value) => fit(ty, value, &format!("{at}/{key}"), type_of, flaws),
+            None if ty.is_option() => {}
+            None => flaws.push(format!("{at}/{key}: is missing")),
+        }
+    }
+}
+
+/// Whether a value of type `from` may stand where `to` is expected. Integers may widen or narrow: their value is checked
+/// when it is there.
+fn is_assignable(to: &WitType, from: &WitType) -> bool {
+    match (to, from) {
+        (WitType::Option(to), WitType::Option(from)) => is_assignable(to, from),
+        (WitType::Option(to), from) => is_assignable(to, from),
+        // It may be absent: seen when it is there.
+        (to, WitType::Option(from)) => is_assignable(to, from),
+        (WitType::List(to), WitType::List(from)) => is_assignable(to, from),
+        (WitType::Tuple(to), WitType::Tuple(from)) => to.len() == from.len() && to.iter().zip(from).all(|(t, f)| is_assignable(t, f)),
+        (WitType::Record { fields: to, .. }, WitType::Record { fields: from, .. }) => {
+            to.len() == from.len() && to.iter().all(|t| from.iter().any(|f| t.name == f.name && is_assignable(&t.ty, &f.ty)))
+        }
+        (WitType::F32 | WitType::F64, from) => matches!(from, WitType::F32 | WitType::F64) || range(from).is_some(),
+        (to, from) if range(to).is_some() => range(from).is_some(),
+        (WitType::String, WitType::Char | WitType::Enum { .. }) => true,
+        (WitType::Variant { cases: to, .. }, WitType::Variant { cases: from, .. }) => to == from,
+        (WitType::Enum { cases: to, .. }, WitType::Enum { cases: from, .. }) => from.iter().all(|case| to.contains(case)),
+        (WitType::Flags { flags: to, .. }, WitType::Flags { flags: from, .. }) => from.iter().all(|flag| to.contains(flag)),
+        (to, from) => to == from,
+    }
+}
+
+/// The type in words.
+fn name(ty: &WitType) -> String {
+    match ty {
+        WitType::Bool => "true or false".into(),
+        WitType::F32 | WitType::F64 => "a number".into(),
+        WitType::Char => "one character".into(),
+        WitType::String => "text".into(),
+        WitType::List(item) if **item == WitType::U8 => "bytes as base64 text".into(),
+        WitType::List(item) => format!("a list of {}", name(item)),
+        WitType::Tuple(types) => format!("an array of {} items", types.len()),
+        WitType::Option(inner) => format!("{} or null", name(inner)),
+        WitType::Result { .. } => "`ok` or `err`".into(),
+        WitType::Record { name, .. } => format!("a record `{name}`"),
+        WitType::Variant { name, .. } => format!("a variant `{name}`"),
+        WitType::Enum { cases, .. } => format!("one of {}", cases.iter().map(|case| json_name(case)).collect::<Vec<_>>().join(", ")),
+        WitType::Flags { name, .. } => format!("flags `{name}`"),
+        integer => range(integer).map_or_else(|| "a value".into(), |(low, high)| format!("an integer from {low} to {high}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::Field;
+
+    fn row() -> WitType {
+        let fields = vec![
+            Field { name: "total-sum".into(), ty: WitType::String },
+            Field { name: "count".into(), ty: WitType::Option(Box::new(WitType::U64)) },
+        ];
+        WitType::Record { name: "row".into(), fields }
+    }
+
+    fn flaws(ty: &WitType, value: &Json, referred: &WitType) -> Vec<String> {
+        let mut flaws = Vec::new();
+        fit(ty, value, "", &|_| Ok(referred.clone()), &mut flaws);
+        flaws
+    }
+
+    #[test]
+    fn a_path_leads_through_records_and_lists() {
+        let returns = Returns::Fallible { ok: Some(WitType::List(Box::new(row()))), err: None };
+        assert_eq!(at_path(&returns, "/0/total_sum"), Ok(WitType::String));
+        assert_eq!(at_path(&returns, ""), Ok(WitType::List(Box::new(row()))));
+        assert!(at_path(&returns, "/0/totl").unwrap_err().contains("total_sum, count"));
+        assert!(at_path(&returns, "/first").is_err());
+        assert!(at_path(&Returns::Nothing, "").is_err());
+    }
+
+    #[test]
+    fn flaws_name_their_place() {
+        let value = json!({"total_sum": 3, "cuont": 1});
+        assert_eq!(
+            flaws(&row(), &value, &WitType::Bool),
+            ["/cuont: is not known; there are total_sum, count", "/total_sum: expects text"]
+        );
+        assert_eq!(flaws(&row(), &json!({"total_sum": "x", "count": null}), &WitType::Bool), Vec::<String>::new());
+        assert_eq!(flaws(&WitType::U8, &json!(256), &WitType::Bool), ["0: expects an integer from 0 to 255".replace("0:", ":")]);
+    }
+
+    #[test]
+    fn a_reference_is_checked_by_the_type_it_brings() {
+        let reference = json!({"$from": "s1", "path": "/x"});
+        assert_eq!(flaws(&WitType::U8, &reference, &WitType::U64), Vec::<String>::new());
+        assert_eq!(flaws(&WitType::String, &reference, &row()), [": expects text, and the reference brings a record `row`"]);
+        assert_eq!(flaws(&row(), &json!({"$literal": {"total_sum": "x"}}), &WitType::Bool), Vec::<String>::new());
+    }
+}
