@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::domain::{Decision, Digest, Epoch, Event, Fact, GENESIS, Kind, Principal, RunId, Seq, Timestamp};
-use crate::store::{Batch, Durability, EventLog, INBOX_MESSAGES_MAX, Message, Ownership, Payload, Received, Verified};
+use crate::domain::{Decision, Digest, Epoch, Event, Fact, Failure, GENESIS, Kind, Principal, RunId, Seq, Timestamp};
+use crate::store::{
+    Batch, Durability, EventLog, INBOX_MESSAGES_MAX, Message, Ownership, Payload, Received, Settle, Verified,
+};
 
 /// Checks every promise; `make` makes a fresh log.
 pub(super) async fn check_all<L: EventLog + 'static>(make: impl AsyncFn() -> L) {
@@ -211,7 +213,7 @@ pub(super) fn end(events: &[Event]) -> (Seq, Digest) {
 }
 
 /// Returns the kind of the failure that `result` must be.
-pub(super) fn kind_of<T>(result: Result<T, crate::domain::Failure>) -> Kind {
+pub(super) fn kind_of<T>(result: Result<T, Failure>) -> Kind {
     result.map(drop).unwrap_err().kind
 }
 
@@ -221,11 +223,7 @@ fn messages() -> [Message; 4] {
     [
         Message::Decide { step, binding: GENESIS, decision: Decision::Reject, by: by(), reason: Some("no".into()) },
         Message::Answer { turn: 2, text: "é".into(), by: by() },
-        Message::Settle {
-            step: "t1.s2".parse().unwrap(),
-            settle: crate::store::Settle::Done { output: "{}".into() },
-            by: by(),
-        },
+        Message::Settle { step: "t1.s2".parse().unwrap(), settle: Settle::Done { output: "{}".into() }, by: by() },
         Message::Cancel { by: by() },
     ]
 }

@@ -30,7 +30,8 @@ use rusqlite::Connection;
 use crate::clock::Clock;
 use crate::domain::{Digest, Epoch, Event, Failure, Kind, Principal, RunId, Seq, Timestamp};
 use crate::store::{
-    Batch, Durability, EventLog, Message, Ownership, Received, RunEntry, Verified, chain, chain::Record, refusal,
+    Batch, Durability, EventLog, Message, Ownership, Payload, Received, RunEntry, Verified, chain, chain::Record,
+    refusal,
 };
 
 use lock::Locks;
@@ -135,7 +136,7 @@ struct Entry {
     lease: Arc<Lease>,
     after: (Seq, Digest),
     records: Vec<Record>,
-    payloads: Vec<crate::store::Payload>,
+    payloads: Vec<Payload>,
 }
 
 impl Entry {

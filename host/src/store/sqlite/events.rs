@@ -3,8 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::{Digest, Epoch, Event, Failure, GENESIS, RunId, Seq, Timestamp};
-use crate::store::sqlite::{runs, schema::failed};
-use crate::store::{Verified, chain, chain::Record, refusal};
+use crate::store::{
+    Verified,
+    chain::{self, Record},
+    refusal,
+    sqlite::{runs, schema::failed},
+};
 
 const COLUMNS: &str = "SELECT seq, v, at, epoch, kind, body, hash FROM events";
 

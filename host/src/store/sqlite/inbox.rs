@@ -3,10 +3,15 @@
 use rusqlite::{Connection, params};
 
 use crate::domain::{Epoch, Failure, Kind, RunId};
-use crate::store::sqlite::keys::{self, SealedRow};
-use crate::store::sqlite::seal::{Label, Master, Sealed};
-use crate::store::sqlite::{runs, schema::failed};
-use crate::store::{INBOX_MESSAGES_MAX, Message, Received, refusal};
+use crate::store::{
+    INBOX_MESSAGES_MAX, Message, Received, refusal,
+    sqlite::{
+        keys::{self, SealedRow},
+        runs,
+        schema::failed,
+        seal::{Label, Master, Sealed},
+    },
+};
 
 /// Adds a message at the end.
 pub(super) fn send(db: &Connection, master: &Master, run: &RunId, message: &[u8]) -> Result<(), Failure> {

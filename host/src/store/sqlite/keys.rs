@@ -3,9 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::{Failure, RunId};
-use crate::store::refusal;
-use crate::store::sqlite::schema::failed;
-use crate::store::sqlite::seal::{Key, Label, Master, Sealed};
+use crate::store::{
+    refusal,
+    sqlite::{
+        schema::failed,
+        seal::{Key, Label, Master, Sealed},
+    },
+};
 
 /// The key of a run's owner, and its number in the table.
 pub(super) struct OwnerKey {

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::domain::{Epoch, Failure, RunId};
-use crate::store::sqlite::lock::Lock;
-use crate::store::{Ownership, refusal};
+use crate::store::{Ownership, refusal, sqlite::lock::Lock};
 
 /// The right to append to one run, as long as the lock is held.
 pub(super) struct Lease {

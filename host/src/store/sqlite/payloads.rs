@@ -3,10 +3,14 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::domain::{Digest, Failure, RunId};
-use crate::store::sqlite::keys::{self, SealedRow};
-use crate::store::sqlite::schema::failed;
-use crate::store::sqlite::seal::{Label, Master, Sealed};
-use crate::store::{Payload, refusal};
+use crate::store::{
+    Payload, refusal,
+    sqlite::{
+        keys::{self, SealedRow},
+        schema::failed,
+        seal::{Label, Master, Sealed},
+    },
+};
 
 /// Keeps payloads. Bytes that the run has already are kept once, unless they were erased.
 pub(super) fn keep(db: &Connection, master: &Master, run: &RunId, payloads: &[Payload]) -> Result<(), Failure> {

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::clock::{SimClock, SystemClock};
-use crate::store::Payload;
 use crate::store::contract::{self, START, append, batch, end, kind_of, run};
 
 fn open(dir: &Path) -> SqliteLog {
@@ -235,6 +234,24 @@ async fn two_processes_compete_for_a_run_and_one_gets_it() {
     assert!(there.runs(9).await.unwrap()[0].owner.as_ref().unwrap().starts_with("here (process"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_make_and_write_one_log_at_once_all_succeed() {
+    let dir = tempfile::tempdir().unwrap();
+    let open_one = || {
+        std::thread::spawn({
+            let dir = dir.path().to_owned();
+            move || Arc::new(open(&dir))
+        })
+    };
+    let logs: Vec<_> = [open_one(), open_one(), open_one()].into_iter().map(|thread| thread.join().unwrap()).collect();
+    let writing: Vec<_> =
+        (1..).zip(&logs).map(|(n, log)| tokio::spawn(append_all(Arc::clone(log), n, 40, Durability::Synced))).collect();
+    for (n, written) in (1..).zip(writing) {
+        let events = written.await.unwrap();
+        assert_eq!(logs[0].read(&run(n), 0).await.unwrap(), events);
+    }
+}
+
 #[tokio::test]
 async fn an_owner_whose_lock_file_was_removed_is_stopped_by_its_epoch() {
     let dir = tempfile::tempdir().unwrap();
@@ -309,6 +326,25 @@ async fn a_writer_that_panicked_fails_all_that_comes_after() {
     }
     assert_eq!(kind_of(log.read(&run(1), 0).await), Kind::HostStorage);
     assert_eq!(kind_of(log.close().await), Kind::HostStorage);
+}
+
+#[tokio::test]
+async fn an_append_that_was_given_up_before_there_was_room_never_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { queue_jobs_max: 1, ..SqliteOptions::default() };
+    let log = SqliteLog::open(dir.path(), options, Arc::new(SimClock::default())).unwrap();
+    let owner = create(&log, 1).await;
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    log.writer.queue(0, move |_| Ok(wait.recv()), drop).await.unwrap();
+    log.writer.queue(0, |_| Ok(()), drop).await.unwrap();
+    tokio::select! {
+        biased;
+        done = log.append(&*owner, batch(START, 1), Durability::Queued) => panic!("there was room: {done:?}"),
+        () = tokio::task::yield_now() => (),
+    }
+    go.send(()).unwrap();
+    append(&log, &*owner, START, 2, Durability::Synced).await;
+    assert_eq!(log.read(&run(1), 0).await.unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -32,6 +32,12 @@ struct Queued {
     _room: OwnedSemaphorePermit,
 }
 
+/// Room in the queue for one job.
+struct Place<'a> {
+    slot: mpsc::Permit<'a, Queued>,
+    room: OwnedSemaphorePermit,
+}
+
 /// Something to do within a transaction, and somebody to answer.
 trait Job: Send {
     /// Does it. After an error its changes are rolled back, and only its own.
@@ -136,21 +142,31 @@ impl Writer {
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
         answer: impl FnOnce(Result<T, Failure>) + Send + 'static,
     ) -> Result<(), Failure> {
-        self.push(bytes, Box::new(Call { work: Some(work), result: Err(stopped()), answer: Some(answer) })).await
+        let place = self.place(bytes).await?;
+        place.put(Box::new(Call { work: Some(work), result: Err(stopped()), answer: Some(answer) }));
+        Ok(())
     }
 
     /// Waits until all that was queued before is on the disk, or was refused.
     pub(super) async fn flush(&self) -> Result<(), Failure> {
         let (tell, told) = oneshot::channel();
-        self.push(0, Box::new(Flush(tell))).await?;
+        self.place(0).await?.put(Box::new(Flush(tell)));
         told.await.map_err(|_| stopped())
     }
 
-    async fn push(&self, bytes: usize, job: Box<dyn Job>) -> Result<(), Failure> {
+    /// Waits for room. No job exists before there is some: a caller that gives up meanwhile has queued nothing.
+    async fn place(&self, bytes: usize) -> Result<Place<'_>, Failure> {
         let kib = u32::try_from(bytes / 1_024).unwrap_or(QUEUE_KIB_MAX).clamp(1, QUEUE_KIB_MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| stopped())?;
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(Queued { job, _room: room }).await.map_err(|_| stopped())
+        let slot = queue.reserve().await.map_err(|_| stopped())?;
+        Ok(Place { slot, room })
+    }
+}
+
+impl Place<'_> {
+    fn put(self, job: Box<dyn Job>) {
+        self.slot.send(Queued { job, _room: self.room });
     }
 }
 
