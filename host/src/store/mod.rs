@@ -3,7 +3,7 @@
 //! Promises: events of a run are appended in order and without gaps, each naming the hash of the one before; an append
 //! of a process that no longer owns the run is refused; what was said to be durable survives a crash of the machine.
 //! Payloads are sealed by their owner's key. Two logs stand behind [`EventLog`]: [`memory`] and [`sqlite`]; both pass
-//! the suite in [`contract`].
+//! the suite in `contract.rs`.
 
 use std::fmt;
 
@@ -11,8 +11,11 @@ use async_trait::async_trait;
 
 use crate::domain::{Decision, Digest, Epoch, Event, Fact, Failure, Principal, RunId, Seq, StepId, Timestamp};
 
-pub mod contract;
+mod chain;
+#[cfg(test)]
+mod contract;
 pub mod memory;
+mod refusal;
 pub mod sqlite;
 
 /// When an append returns.
@@ -68,12 +71,28 @@ pub trait Ownership: Send + Sync {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Message {
     /// About the exact call whose approval was asked under `binding`.
-    Decide { step: StepId, binding: Digest, decision: Decision, by: String, reason: Option<String> },
+    Decide {
+        step: StepId,
+        binding: Digest,
+        decision: Decision,
+        by: String,
+        reason: Option<String>,
+    },
     /// What became of a step whose end nobody saw.
-    Settle { step: StepId, settle: Settle, by: String },
+    Settle {
+        step: StepId,
+        settle: Settle,
+        by: String,
+    },
     /// The answer to the planner's question of this turn.
-    Answer { turn: u32, text: String, by: String },
-    Cancel { by: String },
+    Answer {
+        turn: u32,
+        text: String,
+        by: String,
+    },
+    Cancel {
+        by: String,
+    },
 }
 
 /// What a person says became of an unknown step; `output` is JSON text.
@@ -127,7 +146,13 @@ pub trait EventLog: Send + Sync {
     ///
     /// # Errors
     /// `data.conflict` where the run exists; `host.storage`.
-    async fn create(&self, run: &RunId, principal: &Principal, owner: &str, at: Timestamp) -> Result<Box<dyn Ownership>, Failure>;
+    async fn create(
+        &self,
+        run: &RunId,
+        principal: &Principal,
+        owner: &str,
+        at: Timestamp,
+    ) -> Result<Box<dyn Ownership>, Failure>;
 
     /// Takes a run that no living process owns.
     ///
@@ -139,7 +164,8 @@ pub trait EventLog: Send + Sync {
     ///
     /// # Errors
     /// `host.owned` where another process has taken the run since; `data.conflict` where `after` is not the last event;
-    /// `host.storage`. After an error of a queued append every later append of this log fails too: no gap can arise.
+    /// `host.storage`. After an error of a queued append every later one of the same ownership fails with it: no gap can
+    /// arise.
     async fn append(&self, owner: &dyn Ownership, batch: Batch, durability: Durability) -> Result<Vec<Event>, Failure>;
 
     /// Returns the events after `after`, in order; 0 for all.
@@ -151,7 +177,7 @@ pub trait EventLog: Send + Sync {
     /// Returns a payload of a run, `None` where its owner was erased.
     ///
     /// # Errors
-    /// `host.storage`, also where the bytes do not fit their digest.
+    /// `data.not_found` where the run has no such payload; `host.storage`, also where the bytes do not fit their digest.
     async fn payload(&self, run: &RunId, digest: &Digest) -> Result<Option<Vec<u8>>, Failure>;
 
     /// Lists the newest runs first, at most `runs_max`.
@@ -169,13 +195,13 @@ pub trait EventLog: Send + Sync {
     /// Returns the waiting messages, oldest first. They stay until [`EventLog::received`].
     ///
     /// # Errors
-    /// `host.storage`.
+    /// `data.not_found`; `host.storage`.
     async fn inbox(&self, run: &RunId) -> Result<Vec<Received>, Failure>;
 
     /// Removes messages that became events.
     ///
     /// # Errors
-    /// `host.storage`.
+    /// `host.owned` where another process has taken the run since; `host.storage`.
     async fn received(&self, owner: &dyn Ownership, ids: &[u64]) -> Result<(), Failure>;
 
     /// Checks every event of a run: order, hashes, form.

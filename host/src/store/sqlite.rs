@@ -1,0 +1,238 @@
+//! A log in one SQLite file, shared by the processes of one machine.
+//!
+//! Promises: one thread writes, and commits together what waits together; a run is owned by the holder of a lock that
+//! the kernel frees; payloads and messages are sealed. Reads see all that this process queued before. What can be
+//! said of events without a database stands in `chain`; this file puts the parts together.
+
+mod events;
+mod inbox;
+mod keys;
+mod lock;
+mod ownership;
+mod payloads;
+mod reader;
+mod runs;
+mod schema;
+mod seal;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use crate::clock::Clock;
+use crate::domain::{Digest, Epoch, Event, Failure, Kind, Principal, RunId, Seq, Timestamp};
+use crate::store::{
+    Batch, Durability, EventLog, Message, Ownership, Payload, Received, RunEntry, Verified, chain, chain::Record,
+    refusal,
+};
+
+use lock::Locks;
+use ownership::{Lease, Leases};
+use reader::Readers;
+use seal::Master;
+use writer::Writer;
+
+/// How a log is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqliteOptions {
+    /// How long a commit waits for another process that writes, in milliseconds.
+    pub busy_ms_max: u64,
+    /// Appends that may wait for the writer; the next one waits for room.
+    pub queue_jobs_max: usize,
+    /// Reads at one time.
+    pub readers_max: usize,
+}
+
+impl Default for SqliteOptions {
+    /// Five seconds outlast any commit of a healthy disk; 1,024 appends are four commits; four reads keep two cores busy.
+    fn default() -> Self {
+        Self { busy_ms_max: 5_000, queue_jobs_max: 1_024, readers_max: 4 }
+    }
+}
+
+/// A log in a directory: `log.db`, the `key` that opens its payloads, and `locks`.
+pub struct SqliteLog {
+    // Readers are dropped first, so that the writer closes the file last and leaves it whole.
+    readers: Arc<Readers>,
+    writer: Writer,
+    locks: Locks,
+    leases: Leases,
+    master: Arc<Master>,
+}
+
+impl SqliteLog {
+    /// Opens the log in `dir`, and makes it where there is none.
+    ///
+    /// # Errors
+    /// `host.storage`, also where the file is of another format: then nothing was written. `host.busy` where another
+    /// process has been opening the log for ten seconds.
+    pub fn open(dir: &Path, options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let (path, busy) = (dir.join("log.db"), Duration::from_millis(options.busy_ms_max));
+        schema::check_format(&path, busy)?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(schema::file_failed("make the directory of the log", dir))?;
+        let locks = Locks::open(dir.join("locks"))?;
+        let _opening = locks.opening()?;
+        let db = schema::writer(&path, busy)?;
+        let master = Arc::new(open_master(&db, &dir.join("key"), clock)?);
+        let writer = Writer::start(db, options.queue_jobs_max)?;
+        let readers = Arc::new(Readers::new(path, busy, options.readers_max));
+        Ok(Self { readers, writer, locks, leases: Leases::default(), master })
+    }
+
+    /// Waits until all that was queued is on the disk, or was refused. Dropping the log does so too, but blocks.
+    ///
+    /// # Errors
+    /// `host.storage` where the writer has stopped.
+    pub async fn close(&self) -> Result<(), Failure> {
+        self.writer.flush().await
+    }
+
+    /// Takes the lock of `run`, then begins the epoch that `begin` returns.
+    async fn take(
+        &self,
+        run: &RunId,
+        owner: &str,
+        begin: impl FnOnce(&Connection, &RunId) -> Result<Epoch, Failure> + Send + 'static,
+    ) -> Result<Box<dyn Ownership>, Failure> {
+        let (locks, run, owner) = (self.locks.clone(), run.clone(), owner.to_owned());
+        let name = run.clone();
+        let lock = tokio::task::spawn_blocking(move || locks.take(&name, &owner)).await;
+        let lock = lock.map_err(|e| Failure::new(Kind::HostStorage, "take a run").detail(e))??;
+        // The lock travels with the job: even if nobody waits for it any more, no epoch begins without the lock.
+        let lease = self.writer.call(0, move |db| Ok(Lease::new(run.clone(), begin(db, &run)?, lock))).await?;
+        Ok(self.leases.hold(lease))
+    }
+
+    /// Reads, after all that was queued before.
+    async fn read_with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.writer.flush().await?;
+        self.readers.read(work).await
+    }
+}
+
+/// Opens the master key; where it is lost, a new one would only hide that.
+fn open_master(db: &Connection, path: &Path, clock: Arc<dyn Clock>) -> Result<Master, Failure> {
+    if !path.exists() && keys::has_any(db)? {
+        let message = format!("open the log: its master key is missing at {}", path.display());
+        return Err(Failure::new(Kind::HostStorage, message).hint("restore the file from a backup"));
+    }
+    Master::open(path, clock)
+}
+
+/// What one append writes.
+struct Entry {
+    lease: Arc<Lease>,
+    after: (Seq, Digest),
+    records: Vec<Record>,
+    payloads: Vec<Payload>,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        let records = self.records.iter().map(|record| record.body.len());
+        records.chain(self.payloads.iter().map(|payload| payload.bytes.len())).sum()
+    }
+
+    fn write(&self, db: &Connection, master: &Master) -> Result<(), Failure> {
+        self.lease.check()?;
+        events::append(db, self.lease.run(), self.lease.epoch(), self.after, &self.records)?;
+        payloads::keep(db, master, self.lease.run(), &self.payloads)
+    }
+
+    /// Like `write`, where nobody waits for the failure: the next append of this owner tells it.
+    fn write_unseen(&self, db: &Connection, master: &Master) -> Result<(), Failure> {
+        self.write(db, master).inspect_err(|failure| self.lease.break_by(failure))
+    }
+}
+
+#[async_trait]
+impl EventLog for SqliteLog {
+    async fn create(
+        &self,
+        run: &RunId,
+        principal: &Principal,
+        owner: &str,
+        at: Timestamp,
+    ) -> Result<Box<dyn Ownership>, Failure> {
+        let principal = principal.clone();
+        let taken = self.take(run, owner, move |db, run| runs::create(db, run, &principal, at)).await;
+        // Whoever holds the lock of a run that shall be new has made it.
+        taken.map_err(|failure| if failure.kind == Kind::HostOwned { refusal::run_exists(run) } else { failure })
+    }
+
+    async fn own(&self, run: &RunId, owner: &str) -> Result<Box<dyn Ownership>, Failure> {
+        let name = run.clone();
+        // No lock file is made for a run that is not there; and an ownership that was dropped has written by now.
+        self.read_with(move |db| runs::end(db, &name)).await?;
+        self.take(run, owner, runs::next_epoch).await
+    }
+
+    async fn append(&self, owner: &dyn Ownership, batch: Batch, durability: Durability) -> Result<Vec<Event>, Failure> {
+        let lease = self.leases.of(owner)?;
+        lease.check()?;
+        let (events, records) = chain::extend(lease.run(), lease.epoch(), batch.after, batch.facts)?;
+        let entry = Entry { lease: Arc::clone(&lease), after: batch.after, records, payloads: batch.payloads };
+        let (bytes, master) = (entry.bytes(), Arc::clone(&self.master));
+        match durability {
+            Durability::Synced => self.writer.call(bytes, move |db| entry.write(db, &master)).await?,
+            Durability::Queued => {
+                let answer = move |result: Result<(), Failure>| result.unwrap_or_else(|e| lease.break_by(&e));
+                self.writer.queue(bytes, move |db| entry.write_unseen(db, &master), answer).await?;
+            }
+        }
+        Ok(events)
+    }
+
+    async fn read(&self, run: &RunId, after: Seq) -> Result<Vec<Event>, Failure> {
+        let run = run.clone();
+        self.read_with(move |db| events::read(db, &run, after)).await
+    }
+
+    async fn payload(&self, run: &RunId, digest: &Digest) -> Result<Option<Vec<u8>>, Failure> {
+        let (run, digest, master) = (run.clone(), *digest, Arc::clone(&self.master));
+        self.read_with(move |db| payloads::find(db, &master, &run, &digest)).await
+    }
+
+    async fn runs(&self, runs_max: usize) -> Result<Vec<RunEntry>, Failure> {
+        let locks = self.locks.clone();
+        self.read_with(move |db| {
+            let entries = runs::list(db, runs_max)?.into_iter();
+            Ok(entries.map(|entry| RunEntry { owner: locks.owner(&entry.run), ..entry }).collect())
+        })
+        .await
+    }
+
+    async fn send(&self, run: &RunId, message: &Message) -> Result<(), Failure> {
+        let message =
+            serde_json::to_vec(message).map_err(|e| Failure::new(Kind::HostBug, "write a message").detail(e))?;
+        let (run, master) = (run.clone(), Arc::clone(&self.master));
+        self.writer.call(message.len(), move |db| inbox::send(db, &master, &run, &message)).await
+    }
+
+    async fn inbox(&self, run: &RunId) -> Result<Vec<Received>, Failure> {
+        let (run, master) = (run.clone(), Arc::clone(&self.master));
+        self.read_with(move |db| inbox::list(db, &master, &run)).await
+    }
+
+    async fn received(&self, owner: &dyn Ownership, ids: &[u64]) -> Result<(), Failure> {
+        let (lease, ids) = (self.leases.of(owner)?, ids.to_vec());
+        self.writer.call(0, move |db| inbox::remove(db, lease.run(), lease.epoch(), &ids)).await
+    }
+
+    async fn verify(&self, run: &RunId) -> Result<Verified, Failure> {
+        let run = run.clone();
+        self.read_with(move |db| events::verify(db, &run)).await
+    }
+}

@@ -1,0 +1,75 @@
+//! The table of runs: whose they are, who may append, and where their chain ends.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::domain::{Digest, Epoch, Failure, GENESIS, Principal, RunId, Seq, Timestamp};
+use crate::store::{RunEntry, refusal, sqlite::schema::failed};
+
+/// Adds an empty run, and returns the first epoch.
+pub(super) fn create(db: &Connection, run: &RunId, principal: &Principal, at: Timestamp) -> Result<Epoch, Failure> {
+    let Principal { tenant, user, session } = principal;
+    let sql = "INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, 0, ?6) ON CONFLICT DO NOTHING";
+    let values = params![run.as_str(), tenant, user, session, at.0.cast_signed(), GENESIS.as_bytes()];
+    let added = db.execute(sql, values).map_err(failed("create a run"))?;
+    if added == 1 { Ok(1) } else { Err(refusal::run_exists(run)) }
+}
+
+/// Begins the next epoch: whoever held the one before can append no more.
+pub(super) fn next_epoch(db: &Connection, run: &RunId) -> Result<Epoch, Failure> {
+    let sql = "UPDATE runs SET epoch = epoch + 1 WHERE run = ?1 RETURNING epoch";
+    let epoch: Option<i64> =
+        db.query_row(sql, [run.as_str()], |row| row.get(0)).optional().map_err(failed("take a run"))?;
+    epoch.map(i64::cast_unsigned).ok_or_else(|| refusal::no_run(run))
+}
+
+/// Returns seq and hash of the last event.
+pub(super) fn end(db: &Connection, run: &RunId) -> Result<(Seq, Digest), Failure> {
+    state(db, run).map(|(_, end)| end)
+}
+
+/// Returns the end of the run for the owner of `epoch`, and refuses one whom another has followed.
+pub(super) fn owned_end(db: &Connection, run: &RunId, epoch: Epoch) -> Result<(Seq, Digest), Failure> {
+    let (current, end) = state(db, run)?;
+    if current == epoch { Ok(end) } else { Err(refusal::superseded(run)) }
+}
+
+/// Moves the end of the run.
+pub(super) fn set_end(db: &Connection, run: &RunId, end: (Seq, Digest), at: Timestamp) -> Result<(), Failure> {
+    let sql = "UPDATE runs SET events = ?2, head = ?3, last = ?4 WHERE run = ?1";
+    let values = params![run.as_str(), end.0.cast_signed(), end.1.as_bytes(), at.0.cast_signed()];
+    db.execute(sql, values).map(drop).map_err(failed("append to a run"))
+}
+
+/// Returns the newest runs first, without owners: only the locks know them.
+pub(super) fn list(db: &Connection, runs_max: usize) -> Result<Vec<RunEntry>, Failure> {
+    let failed = failed("list the runs");
+    let sql = "SELECT run, tenant, user, session, created, last, events FROM runs
+               ORDER BY created DESC, run DESC LIMIT ?1";
+    let mut statement = db.prepare(sql).map_err(&failed)?;
+    let rows = statement.query_map([i64::try_from(runs_max).unwrap_or(i64::MAX)], entry).map_err(&failed)?;
+    rows.collect::<Result<_, _>>().map_err(&failed)
+}
+
+fn state(db: &Connection, run: &RunId) -> Result<(Epoch, (Seq, Digest)), Failure> {
+    let sql = "SELECT epoch, events, head FROM runs WHERE run = ?1";
+    let state = db.query_row(sql, [run.as_str()], |row| {
+        let (epoch, events): (i64, i64) = (row.get(0)?, row.get(1)?);
+        Ok((epoch.cast_unsigned(), (events.cast_unsigned(), Digest::from_bytes(row.get(2)?))))
+    });
+    state.optional().map_err(failed("find a run"))?.ok_or_else(|| refusal::no_run(run))
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<RunEntry> {
+    let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let run: String = row.get(0)?;
+    Ok(RunEntry {
+        run: run
+            .parse()
+            .map_err(|e: String| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, e.into()))?,
+        principal: Principal { tenant: row.get(1)?, user: row.get(2)?, session: row.get(3)? },
+        created: Timestamp(number(4)?),
+        last: Timestamp(number(5)?),
+        events: number(6)?,
+        owner: None,
+    })
+}

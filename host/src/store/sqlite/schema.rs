@@ -1,0 +1,157 @@
+//! The database file: its format, its tables, and how connections to it are made.
+//!
+//! A file of another format is refused before anything is written to it.
+
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+
+use crate::domain::{Failure, Kind};
+
+/// The format that this program reads and writes.
+const FORMAT: &str = "v0";
+
+/// KiB that the write-ahead log keeps on the disk after a checkpoint: enough to be reused, small beside the log.
+const WAL_KIB_MAX: u32 = 16 * 1_024;
+
+// `payloads.key` and `inbox.key` may name a key that is gone: that is what erasing a user means.
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS meta (
+    name TEXT PRIMARY KEY, value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY, tenant TEXT NOT NULL, user TEXT NOT NULL, session TEXT NOT NULL,
+    created INTEGER NOT NULL, last INTEGER NOT NULL,
+    epoch INTEGER NOT NULL, events INTEGER NOT NULL, head BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS runs_by_creation ON runs (created, run);
+CREATE TABLE IF NOT EXISTS events (
+    run TEXT NOT NULL REFERENCES runs, seq INTEGER NOT NULL, v INTEGER NOT NULL, at INTEGER NOT NULL,
+    epoch INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, hash BLOB NOT NULL,
+    PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keys (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, user TEXT NOT NULL,
+    nonce BLOB NOT NULL, sealed BLOB NOT NULL, UNIQUE (tenant, user)
+) STRICT;
+CREATE TABLE IF NOT EXISTS payloads (
+    run TEXT NOT NULL REFERENCES runs, digest BLOB NOT NULL, key INTEGER NOT NULL,
+    nonce BLOB NOT NULL, sealed BLOB NOT NULL, UNIQUE (run, digest)
+) STRICT;
+CREATE TABLE IF NOT EXISTS inbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs, key INTEGER NOT NULL,
+    nonce BLOB NOT NULL, sealed BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS inbox_by_run ON inbox (run, id);
+";
+
+/// Refuses a file of another format. Writes nothing.
+pub(super) fn check_format(path: &Path, busy: Duration) -> Result<(), Failure> {
+    let is_new = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
+    if is_new {
+        return Ok(());
+    }
+    let db = reader(path, busy)?;
+    let tables = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
+    let tables: u32 = tables.map_err(failed("read the log"))?;
+    // A process that died while it made the file leaves it without tables.
+    if tables == 0 { Ok(()) } else { check_marker(&db, path) }
+}
+
+fn check_marker(db: &Connection, path: &Path) -> Result<(), Failure> {
+    let query = "SELECT value FROM meta WHERE name = 'format'";
+    let marker: rusqlite::Result<Option<String>> = db.query_row(query, [], |row| row.get(0)).optional();
+    match marker {
+        Ok(Some(format)) if format == FORMAT => Ok(()),
+        Ok(Some(format)) => Err(unknown_format(path, &format)),
+        Ok(None) => Err(no_log(path)),
+        Err(rusqlite::Error::SqliteFailure(e, _)) if e.code == ErrorCode::Unknown => Err(no_log(path)),
+        Err(error) => Err(failed("read the format of the log")(error)),
+    }
+}
+
+/// Opens the connection that writes, and makes file and tables where there are none.
+pub(super) fn writer(path: &Path, busy: Duration) -> Result<Connection, Failure> {
+    make_private(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = open(path, flags, busy)?;
+    prepare(&db).map_err(failed("prepare the log"))?;
+    Ok(db)
+}
+
+/// Opens a connection that only reads.
+pub(super) fn reader(path: &Path, busy: Duration) -> Result<Connection, Failure> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX, busy)
+}
+
+fn open(path: &Path, flags: OpenFlags, busy: Duration) -> Result<Connection, Failure> {
+    let db = Connection::open_with_flags(path, flags).map_err(failed("open the log"))?;
+    db.busy_timeout(busy).map_err(failed("open the log"))?;
+    Ok(db)
+}
+
+fn prepare(db: &Connection) -> rusqlite::Result<()> {
+    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    db.pragma_update(None, "synchronous", "full")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    // What is deleted (keys of erased users, messages) shall not stay in free pages.
+    db.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+    db.pragma_update_and_check(None, "journal_size_limit", WAL_KIB_MAX * 1_024, |_| Ok(()))?;
+    let marker = format!("INSERT OR IGNORE INTO meta VALUES ('format', '{FORMAT}');");
+    db.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} {marker} COMMIT;"))
+}
+
+/// Makes the file for its owner only; SQLite gives its companions the same mode.
+fn make_private(path: &Path) -> Result<(), Failure> {
+    // Only a new file is opened here: closing a file drops every lock that this process holds on it.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(file_failed("make the log", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn unknown_format(path: &Path, format: &str) -> Failure {
+    let message = format!("open {}: its format is `{format}`, and this program knows `{FORMAT}`", path.display());
+    Failure::new(Kind::HostStorage, message).hint("use the version of cofferdam that wrote it")
+}
+
+fn no_log(path: &Path) -> Failure {
+    Failure::new(Kind::HostStorage, format!("open {}: it is not a log of cofferdam", path.display()))
+        .hint("choose another directory")
+}
+
+/// Returns how an error of SQLite becomes a failure; `what` fits after "failed to".
+pub(super) fn failed(what: &'static str) -> impl Fn(rusqlite::Error) -> Failure {
+    move |error| {
+        let (why, hint) = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => ("the disk is full", "free some space where the log is kept"),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                ("another process is writing to it for too long", "try again, or look for a process that hangs")
+            }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                ("the file is damaged", "restore it from a backup")
+            }
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                ("the file may not be used", "look at the permissions of the directory of the log")
+            }
+            _ => ("the database refused", "look at the disk where the log is kept"),
+        };
+        Failure::new(Kind::HostStorage, format!("{what}: {why}")).hint(hint).detail(error)
+    }
+}
+
+/// Returns how an error of a file becomes a failure; `what` fits after "failed to".
+pub(super) fn file_failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Failure {
+    let message = format!("{what} at {}", path.display());
+    move |error| {
+        let hint = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space where the log is kept",
+            _ => "look at the permissions of the directory of the log",
+        };
+        Failure::new(Kind::HostStorage, message.as_str()).hint(hint).detail(error)
+    }
+}
