@@ -153,7 +153,7 @@ pub enum Settlement {
     /// It did not happen, or may safely happen again.
     Retry,
     /// It did not happen, and shall not.
-    Failed,
+    Failed { failure: Digest },
 }
 
 /// What a run waits for.

@@ -69,7 +69,7 @@ pub(super) fn check_end(run: &RunId, read: (Seq, Digest), known: (Seq, Digest)) 
 
 fn record(event: &Event) -> Result<Record, Failure> {
     let value = serde_json::to_value(event).map_err(|e| Failure::new(Kind::HostBug, "write an event").detail(e))?;
-    let kind = value["fact"]["is"].as_str().unwrap_or_default().to_owned();
+    let kind = value["fact"]["fact"].as_str().unwrap_or_default().to_owned();
     let body = canonical(&value);
     let hash = Digest::of(body.as_bytes());
     Ok(Record { v: event.v, seq: event.seq, epoch: event.epoch, at: event.at, kind, body, hash })
