@@ -1,0 +1,112 @@
+//! Checks that a measured file is a valid component, and decodes what it imports and exports.
+//!
+//! Promises: a component that uses a feature outside [`FEATURES`] fails here, naming it. Expects that `scan` measured
+//! the file: validation and decoding are as long as what it lets pass.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use wasmparser::{BinaryReaderError, FuncValidatorAllocations, Parser, Payload, ValidPayload, Validator, WasmFeatures};
+use wit_component::DecodedWasm;
+use wit_parser::{Resolve, WorldId};
+
+use crate::domain::{Failure, Kind};
+
+/// What a component may use: what Rust, C, Go and Python toolchains emit today, and nothing that makes a call
+/// unrepeatable (threads, relaxed SIMD) or that the sandbox does not meter (GC, exceptions, component async).
+pub(super) const FEATURES: WasmFeatures = WasmFeatures::COMPONENT_MODEL
+    .union(WasmFeatures::MUTABLE_GLOBAL)
+    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
+    .union(WasmFeatures::SIGN_EXTENSION)
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::MULTI_VALUE)
+    .union(WasmFeatures::BULK_MEMORY)
+    .union(WasmFeatures::SIMD)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::FLOATS)
+    .union(WasmFeatures::EXTENDED_CONST);
+
+/// Returns the failure of a file that could not be followed.
+pub(super) fn malformed(error: &BinaryReaderError) -> Failure {
+    let message = format!("load the component: it is damaged at byte {:#x}: {}", error.offset(), error.message());
+    Failure::new(Kind::LoadInvalid, message).hint("build or download it again; the file may have been cut")
+}
+
+/// Decodes `bytes` into the world that it imports and exports.
+///
+/// # Errors
+/// `load.invalid`; `load.abi` where it is valid for a host with more features, or a WIT package.
+pub(super) fn decode(bytes: &[u8]) -> Result<(Resolve, WorldId), Failure> {
+    validate(bytes, FEATURES, bytes.len()).map_err(|refused| unsupported(bytes, &refused))?;
+    // A belt: the decoder unwraps what it believes that its own validation proved. The bytes are hostile, and a wrong
+    // belief there must refuse the file, not end the host. Nothing is shared with the closure but the bytes.
+    let decoded = catch_unwind(AssertUnwindSafe(|| wit_component::decode(bytes)));
+    match decoded {
+        Ok(Ok(DecodedWasm::Component(resolve, world))) => Ok((resolve, world)),
+        Ok(Ok(DecodedWasm::WitPackage(..))) => Err(Failure::new(
+            Kind::LoadAbi,
+            "load the component: expected a WebAssembly component, found a WIT package: interfaces without code",
+        )
+        .hint("give the component that was built against it")),
+        Ok(Err(error)) => Err(undecodable(&format!("{error:#}"))),
+        Err(_) => Err(undecodable("the decoder gave up")),
+    }
+}
+
+fn undecodable(why: &str) -> Failure {
+    Failure::new(Kind::LoadInvalid, format!("load the component: its interfaces cannot be read: {why}"))
+        .hint("build it with current tools")
+}
+
+/// Why validation stopped, and in which function.
+struct Refused {
+    error: BinaryReaderError,
+    function: Option<u32>,
+}
+
+impl From<BinaryReaderError> for Refused {
+    fn from(error: BinaryReaderError) -> Self {
+        Self { error, function: None }
+    }
+}
+
+/// Validates the sections and functions that start at or before byte `until`.
+fn validate(bytes: &[u8], features: WasmFeatures, until: usize) -> Result<(), Refused> {
+    let mut validator = Validator::new_with_features(features);
+    let mut parser = Parser::new(0);
+    parser.set_features(features);
+    let mut allocations = FuncValidatorAllocations::default();
+    for payload in parser.parse_all(bytes) {
+        let payload = payload?;
+        if start(&payload) > until {
+            break;
+        }
+        if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
+            let index = function.index;
+            let mut function = function.into_validator(allocations);
+            function.validate(&body).map_err(|error| Refused { error, function: Some(index) })?;
+            allocations = function.into_allocations();
+        }
+    }
+    Ok(())
+}
+
+fn start(payload: &Payload<'_>) -> usize {
+    match payload {
+        Payload::CodeSectionEntry(body) => body.range().start,
+        other => other.as_section().map_or(0, |(_, range)| range.start),
+    }
+}
+
+/// Tells a component for another host from one that no host can run: with all features on, it is valid up to and with
+/// the place where validation stopped. It is not validated further, as `scan` knows no measures for other features.
+fn unsupported(bytes: &[u8], refused: &Refused) -> Failure {
+    let place = refused.function.map_or_else(String::new, |n| format!(" in function {n}"));
+    let what = format!("{}{place}, at byte {:#x}", refused.error.message(), refused.error.offset());
+    if validate(bytes, WasmFeatures::all(), refused.error.offset()).is_err() {
+        return Failure::new(Kind::LoadInvalid, format!("load the component: it is not valid: {what}"))
+            .hint("build or download it again");
+    }
+    Failure::new(Kind::LoadAbi, format!("load the component: it uses what this host does not: {what}")).hint(
+        "build it without threads, exceptions, GC, memory64, multi-memory, relaxed SIMD and component async",
+    )
+}
