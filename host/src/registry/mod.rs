@@ -18,3 +18,6 @@ mod wit;
 pub use catalog::Catalog;
 pub use describe::read;
 pub use verify::{Candidate, Options, Trust, VerifiedComponent, VerifiedTool, verify};
+
+#[cfg(test)]
+mod tests;
