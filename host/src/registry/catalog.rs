@@ -33,7 +33,8 @@ impl Catalog {
                 return Err(confusing(first, component));
             }
         }
-        let tools = components.iter().flat_map(VerifiedComponent::tools).map(|tool| (tool.name().clone(), tool)).collect();
+        let tools =
+            components.iter().flat_map(VerifiedComponent::tools).map(|tool| (tool.name().clone(), tool)).collect();
         Ok(Self { tools, digest: Some(digest(&components)) })
     }
 
@@ -83,7 +84,13 @@ fn confusing(first: &VerifiedComponent, second: &VerifiedComponent) -> Failure {
 /// Returns what is left of a name for a hasty reader: no separators, and one form for letters and digits alike.
 fn looks(name: &str) -> String {
     let letters = name.chars().filter(|c| !matches!(c, '-' | '_'));
-    letters.map(|c| match c { 'o' => '0', 'l' | 'i' => '1', other => other }).collect()
+    letters
+        .map(|c| match c {
+            'o' => '0',
+            'l' | 'i' => '1',
+            other => other,
+        })
+        .collect()
 }
 
 /// Counts the typos in `sought`, taken for a whole name or for its function alone.

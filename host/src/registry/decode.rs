@@ -5,7 +5,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use wasmparser::{BinaryReaderError, FuncValidatorAllocations, Parser, Payload, ValidPayload, Validator, WasmFeatures};
+use wasmparser::{
+    BinaryReaderError, FuncValidatorAllocations, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures,
+};
 use wit_component::DecodedWasm;
 use wit_parser::{Resolve, WorldId};
 
@@ -40,7 +42,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Resolve, WorldId), Failure> {
     // enough to prove the validator of wasmparser 0.254 wrong). The bytes are hostile, and a wrong belief there must
     // refuse the file, not end the host. Nothing is shared with the closure but the bytes.
     let decoded = catch_unwind(AssertUnwindSafe(|| {
-        validate(bytes, FEATURES, bytes.len()).map_err(|refused| unsupported(bytes, &refused))?;
+        Validator::new_with_features(FEATURES).validate_all(bytes).map_err(|error| refused(bytes, &error))?;
         wit_component::decode(bytes).map_err(|error| undecodable(&format!("{error:#}")))
     }));
     match decoded.unwrap_or_else(|_| Err(undecodable("its types are too tangled")))? {
@@ -58,33 +60,32 @@ fn undecodable(why: &str) -> Failure {
         .hint("build it with current tools")
 }
 
-/// Why validation stopped, and in which function.
-struct Refused {
-    error: BinaryReaderError,
-    function: Option<u32>,
-}
-
-impl From<BinaryReaderError> for Refused {
-    fn from(error: BinaryReaderError) -> Self {
-        Self { error, function: None }
+/// Tells a component for another host from one that no host can run: with all features on, it is valid up to and with
+/// the place where validation stopped. It is not validated further, as `scan` knows no measures for other features.
+fn refused(bytes: &[u8], error: &BinaryReaderError) -> Failure {
+    let function = function_at(bytes, error.offset());
+    let place = function.map_or_else(String::new, |n| format!(" in function {n}"));
+    let what = format!("{}{place}, at byte {:#x}", error.message(), error.offset());
+    if validate_until(bytes, WasmFeatures::all(), error.offset()).is_err() {
+        return Failure::new(Kind::LoadInvalid, format!("load the component: it is not valid: {what}"))
+            .hint("build or download it again");
     }
+    Failure::new(Kind::LoadAbi, format!("load the component: it uses what this host does not: {what}"))
+        .hint("build it without threads, exceptions, GC, memory64, multi-memory, relaxed SIMD and component async")
 }
 
 /// Validates the sections and functions that start at or before byte `until`.
-fn validate(bytes: &[u8], features: WasmFeatures, until: usize) -> Result<(), Refused> {
+fn validate_until(bytes: &[u8], features: WasmFeatures, until: usize) -> Result<(), BinaryReaderError> {
     let mut validator = Validator::new_with_features(features);
-    let mut parser = Parser::new(0);
-    parser.set_features(features);
     let mut allocations = FuncValidatorAllocations::default();
-    for payload in parser.parse_all(bytes) {
+    for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;
         if start(&payload) > until {
             break;
         }
         if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
-            let index = function.index;
             let mut function = function.into_validator(allocations);
-            function.validate(&body).map_err(|error| Refused { error, function: Some(index) })?;
+            function.validate(&body)?;
             allocations = function.into_allocations();
         }
     }
@@ -98,16 +99,20 @@ fn start(payload: &Payload<'_>) -> usize {
     }
 }
 
-/// Tells a component for another host from one that no host can run: with all features on, it is valid up to and with
-/// the place where validation stopped. It is not validated further, as `scan` knows no measures for other features.
-fn unsupported(bytes: &[u8], refused: &Refused) -> Failure {
-    let place = refused.function.map_or_else(String::new, |n| format!(" in function {n}"));
-    let what = format!("{}{place}, at byte {:#x}", refused.error.message(), refused.error.offset());
-    if validate(bytes, WasmFeatures::all(), refused.error.offset()).is_err() {
-        return Failure::new(Kind::LoadInvalid, format!("load the component: it is not valid: {what}"))
-            .hint("build or download it again");
+/// Returns the index, in its module, of the function whose body holds byte `offset`.
+fn function_at(bytes: &[u8], offset: usize) -> Option<usize> {
+    let mut index = 0;
+    for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
+        match payload {
+            Payload::Version { .. } => index = 0,
+            Payload::ImportSection(imports) => {
+                let imports = imports.into_imports().map_while(Result::ok);
+                index = imports.filter(|import| matches!(import.ty, TypeRef::Func(_))).count();
+            }
+            Payload::CodeSectionEntry(body) if body.range().contains(&offset) => return Some(index),
+            Payload::CodeSectionEntry(_) => index += 1,
+            _ => {}
+        }
     }
-    Failure::new(Kind::LoadAbi, format!("load the component: it uses what this host does not: {what}")).hint(
-        "build it without threads, exceptions, GC, memory64, multi-memory, relaxed SIMD and component async",
-    )
+    None
 }

@@ -45,7 +45,8 @@ pub fn read(bytes: &[u8], name: Option<&str>, options: &Options) -> Result<Contr
 /// Returns the failure of a file of `bytes` bytes.
 pub(super) fn too_large(bytes: u64, options: &Options) -> Failure {
     let message = format!("load the component: it has {bytes} bytes, more than the {} allowed", options.file_bytes_max);
-    Failure::new(Kind::LoadLimit, message).hint("build it optimised and without debug information, or raise `file_bytes_max`")
+    Failure::new(Kind::LoadLimit, message)
+        .hint("build it optimised and without debug information, or raise `file_bytes_max`")
 }
 
 /// Refuses a component without a tool, saying what it has instead.
@@ -64,14 +65,20 @@ fn some_tool(exported: &[Exported]) -> Result<(), Failure> {
         )
         .hint("build it as a library that exports functions, not as a program with `main`"));
     }
-    let shown: Vec<_> = exported.iter().take(NAMES_SHOWN_MAX).map(|e| {
-        format!("`{}` ({})", e.full_name(), e.signature.as_ref().err().map_or("", String::as_str))
-    }).collect();
+    let shown: Vec<_> = exported
+        .iter()
+        .take(NAMES_SHOWN_MAX)
+        .map(|e| format!("`{}` ({})", e.full_name(), e.signature.as_ref().err().map_or("", String::as_str)))
+        .collect();
     let message = format!("load the component: none of its exports can be a tool: {}", shown.join(", "));
     Err(Failure::new(Kind::LoadAbi, message).hint("export functions of plain values: no resources, streams or futures"))
 }
 
-fn component_name(manifest: Option<&Manifest>, name: Option<&str>, package: Option<&Package>) -> Result<String, Failure> {
+fn component_name(
+    manifest: Option<&Manifest>,
+    name: Option<&str>,
+    package: Option<&Package>,
+) -> Result<String, Failure> {
     let own = manifest.map(|manifest| manifest.component.as_str());
     let name = own.or(name).or(package.map(|package| package.name.as_str())).ok_or_else(|| {
         Failure::new(Kind::LoadInvalid, "load the component: it does not say its name")

@@ -98,7 +98,9 @@ fn is_preview1(bytes: &[u8]) -> bool {
         Payload::ImportSection(imports) => Some(imports),
         _ => None,
     });
-    imports.flat_map(|imports| imports.into_imports().map_while(Result::ok)).any(|i| i.module == "wasi_snapshot_preview1")
+    imports
+        .flat_map(|imports| imports.into_imports().map_while(Result::ok))
+        .any(|i| i.module == "wasi_snapshot_preview1")
 }
 
 fn found(kind: Kind, what: &str, hint: &str) -> Failure {

@@ -16,8 +16,16 @@ const WASI: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "environment", "exit", "stdin", "stdout", "stderr", "terminal-input", "terminal-output", "terminal-stdin",
-            "terminal-stdout", "terminal-stderr",
+            "environment",
+            "exit",
+            "stdin",
+            "stdout",
+            "stderr",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stdin",
+            "terminal-stdout",
+            "terminal-stderr",
         ],
     ),
     ("clocks", &["monotonic-clock", "wall-clock"]),

@@ -39,8 +39,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, Failure> {
     read::<UniqueKeys>(bytes)?;
     let found = read::<Version>(bytes)?.manifest;
     if found != MANIFEST_VERSION {
-        let message = format!("load the component: its manifest is of version {found}, and this host reads {MANIFEST_VERSION}");
-        return Err(Failure::new(Kind::LoadAbi, message).hint("build it with the SDK of this host's version, or use a newer host"));
+        let message =
+            format!("load the component: its manifest is of version {found}, and this host reads {MANIFEST_VERSION}");
+        return Err(Failure::new(Kind::LoadAbi, message)
+            .hint("build it with the SDK of this host's version, or use a newer host"));
     }
     Ok(shown(read(bytes)?))
 }

@@ -31,6 +31,8 @@ const COMPONENT_DEPTH_MAX: u64 = 8;
 const TYPE_DECLARATIONS_DEPTH_MAX: u32 = 8;
 /// Instances made when the component starts, those of nested components counted each time they are instantiated.
 const INSTANCES_MAX: u64 = 1_000;
+/// Imports linked when the component starts, counted for each instance. CPython with its libraries links some 50,000.
+const LINKS_MAX: u64 = 2_000_000;
 /// Bytes of the sections outside core modules: types, imports, exports, glue. A component with all of WASI has 20 KiB.
 const COMPONENT_SECTION_BYTES_MAX: u64 = 1024 * 1024;
 /// The same, counted again for each instantiation: the compiler unfolds nested components.
@@ -48,7 +50,8 @@ const BRANCH_TARGETS_MAX: u64 = 16_384;
 /// Targets of all `br_table`s. CPython has 92,688 and a Go program of 3.3 MB 148,252.
 const ALL_BRANCH_TARGETS_MAX: u64 = 1_000_000;
 /// Instructions, and the values that calls, blocks and branches move, in all: what validation has to look at.
-const OPERANDS_MAX: u64 = 256 * 1024 * 1024;
+/// A CPython component of 18 MB stays below half of it.
+const OPERANDS_MAX: u64 = 32 * 1024 * 1024;
 /// Elements that a table has at the start: one for each function and room to spare.
 const TABLE_ELEMENTS_MAX: u64 = 1_000_000;
 /// Bytes of documentation sections.
@@ -86,7 +89,8 @@ fn bounded(what: &str, found: u64, max: u64) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!("load the component: it has {found} {what}, more than the {max} that this host takes");
-    Err(Failure::new(Kind::LoadLimit, message).hint("split the tool, or build it optimised and without what it does not use"))
+    Err(Failure::new(Kind::LoadLimit, message)
+        .hint("split the tool, or build it optimised and without what it does not use"))
 }
 
 fn parsed<T>(result: wasmparser::Result<T>) -> Result<T, Failure> {
@@ -97,18 +101,22 @@ fn parsed<T>(result: wasmparser::Result<T>) -> Result<T, Failure> {
 #[derive(Clone, Copy, Default)]
 struct Weight {
     instances: u64,
+    /// Imports of core modules that instantiation looks up.
+    links: u64,
     section_bytes: u64,
 }
 
 impl Weight {
     fn add(&mut self, other: Self) {
         self.instances = self.instances.saturating_add(other.instances);
+        self.links = self.links.saturating_add(other.links);
         self.section_bytes = self.section_bytes.saturating_add(other.section_bytes);
     }
 
     fn max(self, other: Self) -> Self {
         Self {
             instances: self.instances.max(other.instances),
+            links: self.links.max(other.links),
             section_bytes: self.section_bytes.max(other.section_bytes),
         }
     }
@@ -155,6 +163,8 @@ struct Scan<'a> {
     manifests: Vec<&'a [u8]>,
     /// The heaviest component seen: stands for one whose definition an alias hides.
     heaviest: Weight,
+    /// The most imports of a core module seen.
+    module_imports_max: u64,
     modules: u64,
     components: u64,
     functions: u64,
@@ -174,6 +184,7 @@ impl<'a> Scan<'a> {
             frames: Vec::new(),
             manifests: Vec::new(),
             heaviest: Weight::default(),
+            module_imports_max: 0,
             modules: 0,
             components: 0,
             functions: 0,
@@ -241,17 +252,18 @@ impl<'a> Scan<'a> {
         let section_bytes = payload.as_section().map_or(0, |(_, range)| range.len() as u64);
         self.section_bytes += section_bytes;
         bounded("bytes of component sections", self.section_bytes, COMPONENT_SECTION_BYTES_MAX)?;
-        frame.weight.add(Weight { instances: 0, section_bytes });
+        frame.weight.add(Weight { section_bytes, ..Weight::default() });
         match payload {
             Payload::ComponentTypeSection(types) => self.type_section(&types)?,
             Payload::ComponentImportSection(imports) => component_imports(imports)?,
             Payload::ComponentAliasSection(aliases) => self.aliases(frame, aliases)?,
             Payload::ComponentExportSection(exports) => self.exports(frame, exports)?,
-            Payload::InstanceSection(instances) => core_instances(frame, instances)?,
+            Payload::InstanceSection(instances) => core_instances(frame, instances, self.module_imports_max)?,
             Payload::ComponentInstanceSection(instances) => self.instances(frame, instances)?,
             _ => {}
         }
         bounded("instances", frame.weight.instances, INSTANCES_MAX)?;
+        bounded("linked imports", frame.weight.links, LINKS_MAX)?;
         bounded("bytes of unfolded component sections", frame.weight.section_bytes, UNFOLDED_BYTES_MAX)
     }
 
@@ -265,7 +277,11 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    fn aliases(&self, frame: &mut ComponentFrame, aliases: SectionLimited<'a, ComponentAlias<'a>>) -> Result<(), Failure> {
+    fn aliases(
+        &self,
+        frame: &mut ComponentFrame,
+        aliases: SectionLimited<'a, ComponentAlias<'a>>,
+    ) -> Result<(), Failure> {
         for alias in aliases {
             let is_component = matches!(
                 parsed(alias)?,
@@ -301,7 +317,7 @@ impl<'a> Scan<'a> {
             let ComponentInstance::Instantiate { component_index, .. } = parsed(instance)? else { continue };
             let known = usize::try_from(component_index).ok().and_then(|n| frame.components.get(n)).copied();
             frame.weight.add(known.unwrap_or(self.heaviest));
-            frame.weight.add(Weight { instances: 1, section_bytes: 0 });
+            frame.weight.add(Weight { instances: 1, ..Weight::default() });
         }
         Ok(())
     }
@@ -315,7 +331,10 @@ impl<'a> Scan<'a> {
                     frame.types.push(ty.map_or(0, |ty| (ty.params().len() + ty.results().len()) as u64));
                 }
             }
-            Payload::ImportSection(imports) => module_imports(frame, imports)?,
+            Payload::ImportSection(imports) => {
+                self.module_imports_max = self.module_imports_max.max(u64::from(imports.count()));
+                module_imports(frame, imports)?;
+            }
             Payload::FunctionSection(functions) => {
                 self.functions += u64::from(functions.count());
                 bounded("functions", self.functions, FUNCTIONS_MAX)?;
@@ -346,8 +365,11 @@ impl<'a> Scan<'a> {
             let bytes = parsed(memory)?.initial.saturating_mul(PAGE_BYTES);
             if bytes > self.memory_bytes_max {
                 let (found, max) = (bytes.div_ceil(1024 * 1024), self.memory_bytes_max / (1024 * 1024));
-                let message = format!("load the component: it starts with {found} MiB of memory, more than the {max} MiB allowed");
-                return Err(Failure::new(Kind::LoadLimit, message).hint("raise `memory_bytes_max`, or link it with less initial memory"));
+                let message = format!(
+                    "load the component: it starts with {found} MiB of memory, more than the {max} MiB allowed"
+                );
+                return Err(Failure::new(Kind::LoadLimit, message)
+                    .hint("raise `memory_bytes_max`, or link it with less initial memory"));
             }
         }
         Ok(())
@@ -369,9 +391,8 @@ impl<'a> Scan<'a> {
         while !operators.eof() {
             let operator = parsed(operators.read())?;
             self.operands += 1 + self.operator(frame, &operator)?;
-            bounded("instructions and operands", self.operands, OPERANDS_MAX)?;
         }
-        Ok(())
+        bounded("instructions and operands", self.operands, OPERANDS_MAX)
     }
 
     /// Follows the blocks, and returns how many values `operator` moves.
@@ -418,7 +439,10 @@ fn entries(what: &str, count: u32) -> Result<(), Failure> {
     bounded(what, u64::from(count), SECTION_ENTRIES_MAX)
 }
 
-fn module_imports(frame: &mut ModuleFrame, imports: SectionLimited<'_, wasmparser::Imports<'_>>) -> Result<(), Failure> {
+fn module_imports(
+    frame: &mut ModuleFrame,
+    imports: SectionLimited<'_, wasmparser::Imports<'_>>,
+) -> Result<(), Failure> {
     entries("imports of a module", imports.count())?;
     for import in imports.into_imports() {
         if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = parsed(import)?.ty {
@@ -429,10 +453,15 @@ fn module_imports(frame: &mut ModuleFrame, imports: SectionLimited<'_, wasmparse
     Ok(())
 }
 
-fn core_instances(frame: &mut ComponentFrame, instances: SectionLimited<'_, Instance<'_>>) -> Result<(), Failure> {
+fn core_instances(
+    frame: &mut ComponentFrame,
+    instances: SectionLimited<'_, Instance<'_>>,
+    module_imports_max: u64,
+) -> Result<(), Failure> {
     for instance in instances {
         if let Instance::Instantiate { .. } = parsed(instance)? {
-            frame.weight.add(Weight { instances: 1, section_bytes: 0 });
+            // Which module it is may be hidden behind an alias, so it counts as the one with most imports.
+            frame.weight.add(Weight { instances: 1, links: module_imports_max, section_bytes: 0 });
         }
     }
     Ok(())
@@ -444,7 +473,9 @@ fn component_imports(imports: SectionLimited<'_, ComponentImport<'_>>) -> Result
         if let ComponentTypeRef::Module(_) | ComponentTypeRef::Component(_) = import.ty {
             // What such an import stands for is unknown here, so its instances could not be counted.
             let message = format!("load the component: its import `{}` is code, not an interface", import.name.name);
-            return Err(Failure::new(Kind::LoadAbi, message).hint("compose the component fully, for example with `wac plug`"));
+            return Err(
+                Failure::new(Kind::LoadAbi, message).hint("compose the component fully, for example with `wac plug`")
+            );
         }
     }
     Ok(())
@@ -461,10 +492,16 @@ fn type_declaration(reader: &mut BinaryReader<'_>, depth: u32) -> Result<(), Fai
     parsed(reader.read_u8())?;
     for _ in 0..parsed(reader.read_var_u32())? {
         match parsed(reader.read_u8())? {
-            0x00 => drop(parsed(reader.read::<CoreType<'_>>())?),
+            0x00 => {
+                parsed(reader.read::<CoreType<'_>>())?;
+            }
             0x01 => type_declaration(reader, depth + 1)?,
-            0x02 => drop(parsed(reader.read::<ComponentAlias<'_>>())?),
-            0x03 => drop(parsed(reader.read::<ComponentImport<'_>>())?),
+            0x02 => {
+                parsed(reader.read::<ComponentAlias<'_>>())?;
+            }
+            0x03 => {
+                parsed(reader.read::<ComponentImport<'_>>())?;
+            }
             0x04 => {
                 parsed(reader.read::<ComponentExternName<'_>>())?;
                 parsed(reader.read::<ComponentTypeRef>())?;

@@ -75,8 +75,12 @@ fn schema(ty: &WitType, texts: &Texts) -> Json {
         WitType::U8 => integer(0, u8::MAX.into()),
         WitType::U16 => integer(0, u16::MAX.into()),
         WitType::U32 => integer(0, u32::MAX.into()),
-        WitType::S64 => json!({"type": ["integer", "string"], "minimum": i64::MIN, "maximum": i64::MAX, "pattern": S64_DIGITS}),
-        WitType::U64 => json!({"type": ["integer", "string"], "minimum": 0, "maximum": u64::MAX, "pattern": U64_DIGITS}),
+        WitType::S64 => {
+            json!({"type": ["integer", "string"], "minimum": i64::MIN, "maximum": i64::MAX, "pattern": S64_DIGITS})
+        }
+        WitType::U64 => {
+            json!({"type": ["integer", "string"], "minimum": 0, "maximum": u64::MAX, "pattern": U64_DIGITS})
+        }
         WitType::F32 | WitType::F64 => json!({"type": "number"}),
         WitType::Char => json!({"type": "string", "minLength": 1, "maxLength": 1}),
         WitType::String => json!({"type": "string"}),
@@ -87,7 +91,9 @@ fn schema(ty: &WitType, texts: &Texts) -> Json {
         WitType::Result { ok, err } => result(ok.as_deref(), err.as_deref(), texts),
         WitType::Record { name, fields } => record(name, fields, texts),
         WitType::Variant { name, cases } => variant(name, cases, texts),
-        WitType::Enum { name, cases } => described(json!({"type": "string", "enum": snake(cases)}), &listed(name, texts)),
+        WitType::Enum { name, cases } => {
+            described(json!({"type": "string", "enum": snake(cases)}), &listed(name, texts))
+        }
         WitType::Flags { name, flags } => {
             let items = json!({"type": "string", "enum": snake(flags)});
             described(json!({"type": "array", "items": items, "uniqueItems": true}), &listed(name, texts))

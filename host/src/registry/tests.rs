@@ -77,7 +77,9 @@ fn tool(wit: &str) -> VerifiedTool {
 
 fn catalog_of(names: &[&str]) -> Result<Catalog, Failure> {
     let components = names.iter().map(|name| {
-        let wit = format!("package tools:{name}@0.1.0; interface api {{ run: func(); stop: func(); }} world w {{ export api; }}");
+        let wit = format!(
+            "package tools:{name}@0.1.0; interface api {{ run: func(); stop: func(); }} world w {{ export api; }}"
+        );
         Arc::new(VerifiedComponent::new(component(&wit), None, &Options::default()).unwrap())
     });
     Catalog::new(components.collect())

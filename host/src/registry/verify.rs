@@ -4,10 +4,10 @@
 //! cannot be changed. Leaves granting to `policy` and compiling to `sandbox`.
 
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{Metadata, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jsonschema::{Draft, PatternOptions, Validator};
@@ -79,7 +79,7 @@ pub struct VerifiedTool {
 /// # Errors
 /// `data.not_found`, `host.storage`; `load.denied` where the digest is not the pinned one; and those of [`read`].
 pub fn verify(candidate: Candidate, trust: &Trust, options: &Options) -> Result<Arc<VerifiedComponent>, Failure> {
-    let bytes = read_file(&candidate.path, options)?;
+    let bytes = read_file(&candidate, options)?;
     let digest = Digest::of(&bytes);
     if let Some(pinned) = trust.digest.filter(|pinned| *pinned != digest) {
         let name = &candidate.name;
@@ -92,31 +92,24 @@ pub fn verify(candidate: Candidate, trust: &Trust, options: &Options) -> Result<
     VerifiedComponent::new(bytes, Some(&candidate.name), options).map(Arc::new)
 }
 
-fn read_file(path: &Path, options: &Options) -> Result<Vec<u8>, Failure> {
+fn read_file(candidate: &Candidate, options: &Options) -> Result<Vec<u8>, Failure> {
     // Without waiting: a FIFO would hold the host until someone writes to it.
     let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let opened = OpenOptions::new().read(true).custom_flags(nonblock).open(path);
-    let file = opened.map_err(|e| unreadable(path, &e))?;
-    let metadata = file.metadata().map_err(|e| unreadable(path, &e))?;
-    regular(path, &metadata)?;
+    let opened = OpenOptions::new().read(true).custom_flags(nonblock).open(&candidate.path);
+    let file = opened.map_err(|e| unreadable(candidate, &e))?;
+    let metadata = file.metadata().map_err(|e| unreadable(candidate, &e))?;
+    regular(candidate, &metadata)?;
     if metadata.len() > options.file_bytes_max {
         return Err(too_large(metadata.len(), options));
     }
-    read_bounded(file, path, options)
-}
-
-/// Reads one byte more than allowed: the file may have grown since it was measured.
-fn read_bounded(file: File, path: &Path, options: &Options) -> Result<Vec<u8>, Failure> {
+    // One byte more than allowed: the file may grow while it is read.
     let mut bytes = Vec::new();
     let mut bounded = file.take(options.file_bytes_max.saturating_add(1));
-    bounded.read_to_end(&mut bytes).map_err(|e| unreadable(path, &e))?;
-    if bytes.len() as u64 > options.file_bytes_max {
-        return Err(too_large(bytes.len() as u64, options));
-    }
+    bounded.read_to_end(&mut bytes).map_err(|e| unreadable(candidate, &e))?;
     Ok(bytes)
 }
 
-fn regular(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
+fn regular(candidate: &Candidate, metadata: &Metadata) -> Result<(), Failure> {
     let kind = metadata.file_type();
     let found = match () {
         () if kind.is_file() => return Ok(()),
@@ -125,13 +118,18 @@ fn regular(path: &Path, metadata: &Metadata) -> Result<(), Failure> {
         () if kind.is_char_device() || kind.is_block_device() => "a device",
         () => "neither a file nor a directory",
     };
-    let message = format!("load `{}`: expected a regular file, found {found}", path.display());
-    Err(Failure::new(Kind::LoadInvalid, message).hint("give the path of the component's `.wasm` file"))
+    let message = format!("load `{}`: expected a regular file, found {found}", candidate.name);
+    Err(Failure::new(Kind::LoadInvalid, message)
+        .hint("give the path of the component's `.wasm` file")
+        .detail(candidate.path.display()))
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+/// Names the component to everyone, and its path to the operator only.
+fn unreadable(candidate: &Candidate, error: &std::io::Error) -> Failure {
     let kind = if error.kind() == ErrorKind::NotFound { Kind::DataNotFound } else { Kind::HostStorage };
-    Failure::new(kind, format!("open `{}`: {error}", path.display())).hint("check the path and its permissions")
+    Failure::new(kind, format!("open the file of `{}`: {error}", candidate.name))
+        .hint("check its path and permissions")
+        .detail(candidate.path.display())
 }
 
 impl VerifiedComponent {
@@ -234,9 +232,11 @@ impl fmt::Debug for VerifiedTool {
 
 impl Checks {
     fn new(tool: &ToolContract) -> Result<Self, Failure> {
-        let compiled = |schema| compile(schema).map_err(|why| {
-            Failure::new(Kind::HostBug, format!("compile the schemas of `{}`", tool.name)).detail(why)
-        });
+        let compiled = |schema| {
+            compile(schema).map_err(|why| {
+                Failure::new(Kind::HostBug, format!("compile the schemas of `{}`", tool.name)).detail(why)
+            })
+        };
         Ok(Self { input: compiled(&tool.input_schema)?, output: compiled(&tool.output_schema)? })
     }
 }

@@ -231,7 +231,8 @@ impl Types<'_> {
     }
 
     fn count(&mut self, types: u32) -> Result<(), String> {
-        self.left = self.left.checked_sub(types).ok_or_else(|| format!("takes more than {SIGNATURE_TYPES_MAX} types"))?;
+        self.left =
+            self.left.checked_sub(types).ok_or_else(|| format!("takes more than {SIGNATURE_TYPES_MAX} types"))?;
         Ok(())
     }
 }

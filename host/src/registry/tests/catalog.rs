@@ -16,7 +16,11 @@ fn tools_are_found_by_name_and_sorted() {
 
 #[test]
 fn one_name_twice_and_look_alikes_are_refused() {
-    for (names, text) in [(["csv", "csv"], "two components called `csv`"), (["tools", "t-0o1s"], "look alike"), (["mail", "mai1"], "look alike")] {
+    for (names, text) in [
+        (["csv", "csv"], "two components called `csv`"),
+        (["tools", "t-0o1s"], "look alike"),
+        (["mail", "mai1"], "look alike"),
+    ] {
         let failure = catalog_of(&names).unwrap_err();
         assert_eq!(failure.kind, Kind::LoadInvalid);
         assert!(failure.message.contains(text), "{failure}");

@@ -23,7 +23,10 @@ fn a_pinned_digest_holds() {
     let wrong = Trust { digest: Some(Digest::of(b"other")) };
     let failure = verify(candidate(path), &wrong, &Options::default()).unwrap_err();
     assert_eq!(failure.kind, Kind::LoadDenied);
-    assert!(failure.message.contains(&Digest::of(&bytes).to_string()) && failure.message.contains(&Digest::of(b"other").to_string()));
+    assert!(
+        failure.message.contains(&Digest::of(&bytes).to_string())
+            && failure.message.contains(&Digest::of(b"other").to_string())
+    );
 }
 
 #[test]
@@ -32,7 +35,8 @@ fn what_is_not_a_regular_file_is_refused_without_waiting() {
     let fifo = folder.path().join("fifo");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-    for (path, found) in [(fifo, "a FIFO"), (folder.path().to_owned(), "a directory"), ("/dev/zero".into(), "a device")] {
+    for (path, found) in [(fifo, "a FIFO"), (folder.path().to_owned(), "a directory"), ("/dev/zero".into(), "a device")]
+    {
         let failure = verify(candidate(path), &Trust::default(), &Options::default()).unwrap_err();
         assert_eq!(failure.kind, Kind::LoadInvalid);
         assert!(failure.message.contains(found), "{failure}");

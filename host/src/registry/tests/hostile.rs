@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use wasm_encoder::{
-    BlockType, CodeSection, Component, ComponentBuilder, ComponentExportKind, ComponentTypeSection, ConstExpr, Function,
-    FunctionSection, GlobalSection, GlobalType, Instruction, MemorySection, MemoryType, Module, ModuleSection,
-    NestedComponentSection, RawSection, TableSection, TableType, TypeSection, ValType,
+    BlockType, CodeSection, Component, ComponentBuilder, ComponentExportKind, ComponentTypeSection, ConstExpr,
+    Function, FunctionSection, GlobalSection, GlobalType, Instruction, MemorySection, MemoryType, Module,
+    ModuleSection, NestedComponentSection, RawSection, TableSection, TableType, TypeSection, ValType,
 };
 
 use crate::domain::Kind;
@@ -86,7 +86,9 @@ fn components_changed_at_random_are_read_or_refused() {
             }
         }
         let result = std::panic::catch_unwind(|| read(&bytes, Some("sample"), &Options::default()));
-        let kind = result.unwrap_or_else(|_| panic!("panicked at seed {seed}")).map_or_else(|failure| failure.kind, |_| Kind::LoadInvalid);
+        let kind = result
+            .unwrap_or_else(|_| panic!("panicked at seed {seed}"))
+            .map_or_else(|failure| failure.kind, |_| Kind::LoadInvalid);
         assert!(kind.code().starts_with("load."), "seed {seed}: {kind}");
     }
 }
@@ -170,7 +172,13 @@ fn calls_that_move_many_values() {
 #[test]
 fn memories_and_tables() {
     let mut memories = MemorySection::new();
-    memories.memory(MemoryType { minimum: 65_536, maximum: None, memory64: false, shared: false, page_size_log2: None });
+    memories.memory(MemoryType {
+        minimum: 65_536,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    });
     let mut module = Module::new();
     module.section(&memories);
     check_bomb(&module, "starts with 4096 MiB of memory, more than the 64 MiB");
@@ -208,6 +216,24 @@ fn ten_thousand_instances() {
         outer.core_instantiate(None, 0, []);
     }
     check_component_bomb(&outer.finish(), "instances");
+}
+
+#[test]
+fn many_instances_of_a_module_with_many_imports() {
+    let mut types = TypeSection::new();
+    types.ty().function([], []);
+    let mut imports = wasm_encoder::ImportSection::new();
+    for n in 0..90_000 {
+        imports.import("a", &n.to_string(), wasm_encoder::EntityType::Function(0));
+    }
+    let mut module = Module::new();
+    module.section(&types).section(&imports);
+    let mut outer = ComponentBuilder::default();
+    outer.core_module(None, &module);
+    for _ in 0..900 {
+        outer.core_instantiate(None, 0, []);
+    }
+    check_component_bomb(&outer.finish(), "linked imports");
 }
 
 #[test]
@@ -267,18 +293,20 @@ fn types_that_name_one_another_without_end() {
 #[test]
 fn instances_of_instances_without_end() {
     // type n = (instance (export "a" (instance (type n-1)))), through aliases.
-    let mut section = Vec::new();
-    200_u32.encode(&mut section);
-    section.extend([0x42, 0]);
-    for n in 0..199_u32 {
-        // Two declarations: `alias outer 1 n (type 0)`, and `export "a" (instance 0)`.
-        section.extend([0x42, 2, 0x02, 0x03, 0x02, 1]);
-        n.encode(&mut section);
-        section.extend([0x04, 0x00, 1, b'a', 0x05, 0]);
+    for levels in [2_u32, 60, 120, 200, 10_000] {
+        let mut section = Vec::new();
+        levels.encode(&mut section);
+        section.extend([0x42, 0]);
+        for n in 0..levels - 1 {
+            // Two declarations: `alias outer 1 n (type 0)`, and `export "a" (instance 0)`.
+            section.extend([0x42, 2, 0x02, 0x03, 0x02, 1]);
+            n.encode(&mut section);
+            section.extend([0x04, 0x00, 1, b'a', 0x05, 0]);
+        }
+        let mut outer = Component::new();
+        outer.section(&RawSection { id: 7, data: &section });
+        check_refused(&outer.finish(), Kind::LoadInvalid, &[]);
     }
-    let mut outer = Component::new();
-    outer.section(&RawSection { id: 7, data: &section });
-    check_refused(&outer.finish(), Kind::LoadInvalid, &[]);
 }
 
 #[test]
@@ -325,8 +353,11 @@ fn features_that_are_off_are_named() {
     check_feature(&memory(false, true, 1), "threads");
     check_feature(&memory(false, false, 2), "multi");
     let relaxed = [
-        Instruction::V128Const(0), Instruction::V128Const(0), Instruction::V128Const(0),
-        Instruction::F32x4RelaxedMadd, Instruction::Drop,
+        Instruction::V128Const(0),
+        Instruction::V128Const(0),
+        Instruction::V128Const(0),
+        Instruction::F32x4RelaxedMadd,
+        Instruction::Drop,
     ];
     check_feature(&module_of(3, &body(0, &relaxed)), "in function 0");
     let throwing = [Instruction::Unreachable, Instruction::ThrowRef];
