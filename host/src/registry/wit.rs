@@ -209,12 +209,7 @@ impl Types<'_> {
                 let flags = flags.flags.iter().map(|flag| self.name(&flag.name)).collect::<Result<_, _>>()?;
                 WitType::Flags { name, flags }
             }
-            TypeDefKind::Resource | TypeDefKind::Handle(_) => return Err("uses a resource".into()),
-            TypeDefKind::Future(_) => return Err("uses a `future`".into()),
-            TypeDefKind::Stream(_) => return Err("uses a `stream`".into()),
-            TypeDefKind::Map(..) => return Err("uses a `map`".into()),
-            TypeDefKind::FixedLengthList(..) => return Err("uses a list of fixed length".into()),
-            TypeDefKind::Unknown => return Err("uses a type that is not defined".into()),
+            other => return Err(format!("uses {}", formless(other))),
         })
     }
 
@@ -234,5 +229,17 @@ impl Types<'_> {
         self.left =
             self.left.checked_sub(types).ok_or_else(|| format!("takes more than {SIGNATURE_TYPES_MAX} types"))?;
         Ok(())
+    }
+}
+
+/// Names a type that has no form here.
+fn formless(kind: &TypeDefKind) -> &'static str {
+    match kind {
+        TypeDefKind::Resource | TypeDefKind::Handle(_) => "a resource",
+        TypeDefKind::Future(_) => "a `future`",
+        TypeDefKind::Stream(_) => "a `stream`",
+        TypeDefKind::Map(..) => "a `map`",
+        TypeDefKind::FixedLengthList(..) => "a list of fixed length",
+        _ => "a type that is unknown here",
     }
 }
