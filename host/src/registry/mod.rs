@@ -5,10 +5,19 @@
 //! Leaves to others: compiling and running (`sandbox`), deciding what a tool may do (`policy`).
 
 mod catalog;
+mod decode;
 mod describe;
+mod header;
+mod imports;
+mod manifest;
+mod scan;
 mod schema;
 mod verify;
+mod wit;
 
 pub use catalog::Catalog;
 pub use describe::read;
 pub use verify::{Candidate, Options, Trust, VerifiedComponent, VerifiedTool, verify};
+
+#[cfg(test)]
+mod tests;
