@@ -131,11 +131,17 @@ fn named<'a>(names: &'a [String], json: &str) -> Result<&'a String, String> {
 /// Integers come as numbers, or as text where a number would lose digits on its way.
 fn integer<T: TryFrom<i128>>(json: &Json) -> Result<T, String> {
     let wide = match json {
-        Json::Number(n) => n.as_i128(),
+        Json::Number(n) => n.as_i128().or_else(|| whole(n.as_f64()?)),
         Json::String(text) => text.parse().ok(),
         _ => None,
     };
     wide.and_then(|wide| T::try_from(wide).ok()).ok_or_else(|| expected("an integer in its range", json))
+}
+
+/// `5.0` is an integer in JSON Schema, as long as a double holds it exactly (below 2^53).
+fn whole(number: f64) -> Option<i128> {
+    #[expect(clippy::cast_possible_truncation, reason = "checked on the same line")]
+    (number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0).then_some(number as i128)
 }
 
 fn character(json: &Json) -> Result<char, String> {
@@ -290,6 +296,7 @@ mod tests {
     #[test]
     fn integers_may_come_as_text_and_must_fit() {
         assert_eq!(to_wit(&WitType::U64, &json!("18446744073709551615")), Ok(Val::U64(u64::MAX)));
+        assert_eq!(to_wit(&WitType::U8, &json!(5.0)), Ok(Val::U8(5)));
         for (ty, bad) in [(WitType::U8, json!(256)), (WitType::U64, json!(-1)), (WitType::S32, json!(1.5)), (WitType::U8, json!("x"))] {
             assert!(to_wit(&ty, &bad).is_err(), "{bad}");
         }

@@ -1,0 +1,3 @@
+//! The specification as tests: one module per feature, against real components and the real binary.
+
+mod layers;
