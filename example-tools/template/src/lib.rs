@@ -39,7 +39,7 @@ mod template {
         /// What the page is written in.
         format: Format,
     ) -> Result<String, ToolError> {
-        let data: serde_json::Value =
+        let data: Value =
             serde_json::from_str(&data).map_err(|error| ToolError::input(format!("`data` is no JSON: {error}")))?;
         if data.kind() != ValueKind::Map {
             return Err(ToolError::input("`data` is no JSON object: wrap it, like {\"items\": [1, 2]}"));
