@@ -28,8 +28,8 @@ mod template {
         Text,
     }
 
-    /// Renders a Jinja template. Beside Jinja's filters there are `number` and `table`: `{{ 1234.5 | number(2) }}` gives
-    /// `1,234.50`; `{{ result | table }}` draws `{columns, rows}` or a list of objects.
+    /// Renders a Jinja template. Beside Jinja's usual filters there are `number` and `table`: `{{ 1234.5 | number(2) }}`
+    /// gives `1,234.50`; `{{ result | table }}` draws `{columns, rows}` or a list of objects.
     #[tool(effect = "pure")]
     pub fn render(
         /// The template, like `# {{ title }}`.
@@ -48,14 +48,13 @@ mod template {
     }
 
     fn environment(format: Format) -> Environment<'static> {
-        let mut environment = Environment::new();
+        let mut environment = Environment::empty();
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH_MAX);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(move |_| escape_of(format));
         environment.set_formatter(filters::write_value);
-        environment.add_filter("number", filters::number);
-        environment.add_filter("table", filters::table);
+        filters::register(&mut environment);
         environment
     }
 
