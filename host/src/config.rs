@@ -1,0 +1,164 @@
+//! What `cofferdam.toml`, the environment and the command line say, made into one value: [`Settings`].
+//!
+//! Promises: a file is refused with the line that is wrong, and never quoted, for a key may stand on it; what the
+//! command line says goes before the environment, and that before the file. The only door to the environment.
+//! Leaves reading the policy and the tools to `host`, and the meaning of each module's `Options` to that module.
+
+mod environment;
+mod file;
+mod key;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal};
+use crate::registry;
+use crate::sandbox;
+use crate::store::sqlite::SqliteOptions;
+
+pub use environment::Environment;
+pub use key::KeySource;
+
+/// The name of the settings file.
+pub const FILE_NAME: &str = "cofferdam.toml";
+
+/// Where state is kept unless the file says otherwise.
+const STATE_DEFAULT: &str = ".cofferdam";
+
+/// Where the policy is unless the file says otherwise.
+const POLICY_DEFAULT: &str = "policy.toml";
+
+/// Everything that a host needs to be made. Its paths are absolute where `root` is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The directory of the settings file; relative paths in it are taken from here.
+    pub root: PathBuf,
+    /// The policy file. Without one, nothing is allowed.
+    pub policy: Option<PathBuf>,
+    /// The directory of the log and of what was built.
+    pub state: PathBuf,
+    /// Components by the name that their tools go by.
+    pub tools: BTreeMap<String, ToolSource>,
+    pub registry: registry::Options,
+    pub sandbox: sandbox::Options,
+    pub store: SqliteOptions,
+    pub budget: Budget,
+    pub plan: PlanLimits,
+    /// For whom runs act.
+    pub principal: Principal,
+    /// The model that plans where a goal is given in words.
+    pub model: Option<ModelSettings>,
+}
+
+/// Where a component comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolSource {
+    /// A `.wasm` file, and the digest that it must have, if it is pinned.
+    File { file: PathBuf, digest: Option<Digest> },
+    /// The folder of a crate, to be built first.
+    Crate { krate: PathBuf },
+}
+
+/// Which model plans, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSettings {
+    /// As the server calls it.
+    pub name: String,
+    /// Up to and without `/chat/completions`.
+    pub base_url: String,
+    /// Where the key is to be found. It belongs to `base_url` and is sent nowhere else.
+    pub api_key: Option<KeySource>,
+}
+
+/// What the command line says in place of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    pub config: Option<PathBuf>,
+    pub model: Option<String>,
+    pub base_url: Option<String>,
+}
+
+impl Settings {
+    /// Makes the settings of an empty file in `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        let policy = root.join(POLICY_DEFAULT);
+        Self {
+            policy: policy.exists().then_some(policy),
+            state: root.join(STATE_DEFAULT),
+            tools: BTreeMap::new(),
+            registry: registry::Options::default(),
+            sandbox: sandbox::Options::default(),
+            store: SqliteOptions::default(),
+            budget: Budget::default(),
+            plan: PlanLimits::default(),
+            principal: Principal::default(),
+            model: None,
+            root,
+        }
+    }
+
+    /// Finds the settings file, reads it, and lets environment and command line have their say.
+    ///
+    /// # Errors
+    /// `data.config` where there is no file, or what it says is wrong, with the line.
+    pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Self, Failure> {
+        let path = find(overrides, environment).ok_or_else(missing)?;
+        let text = file::read(&path)?;
+        let root = path.parent().unwrap_or(Path::new("/"));
+        let settings = Self::parse(&text, root, &path.display().to_string())?;
+        settings.with_model(overrides, environment)
+    }
+
+    /// Reads settings from the text of a file that stands in `root`; `place` names the file in errors.
+    ///
+    /// # Errors
+    /// `data.config` with line and column for what is wrong.
+    pub fn parse(text: &str, root: &Path, place: &str) -> Result<Self, Failure> {
+        file::File::parse(text, place)?.settings(text, root, place)
+    }
+
+    /// Lets environment and command line choose the model. A key from the file belongs to the server beside it: another
+    /// server gets only the key in `COFFERDAM_API_KEY`.
+    fn with_model(mut self, overrides: &Overrides, environment: &Environment) -> Result<Self, Failure> {
+        let name = overrides.model.clone().or_else(|| environment.get("COFFERDAM_MODEL"));
+        let base_url = overrides.base_url.clone().or_else(|| environment.get("COFFERDAM_BASE_URL"));
+        if name.is_none() && base_url.is_none() {
+            return Ok(self);
+        }
+        let (file_name, file_url, file_key) =
+            self.model.take().map_or((None, None, None), |m| (Some(m.name), Some(m.base_url), m.api_key));
+        let is_elsewhere = base_url.is_some() && base_url != file_url;
+        let variable = environment.get(key::VARIABLE).map(|_| KeySource::Env(key::VARIABLE.into()));
+        let api_key = variable.or(if is_elsewhere { None } else { file_key });
+        self.model = Some(ModelSettings {
+            name: name.or(file_name).ok_or_else(|| incomplete("name", "--model", "COFFERDAM_MODEL"))?,
+            base_url: base_url.or(file_url).ok_or_else(|| incomplete("base_url", "--base-url", "COFFERDAM_BASE_URL"))?,
+            api_key,
+        });
+        Ok(self)
+    }
+}
+
+/// Returns the settings file that is to be used: flag, then environment, then working directory, then XDG.
+pub fn find(overrides: &Overrides, environment: &Environment) -> Option<PathBuf> {
+    let named = overrides.config.clone().or_else(|| environment.get("COFFERDAM_CONFIG").map(PathBuf::from));
+    if let Some(named) = named {
+        return Some(environment.directory().join(named));
+    }
+    let here = environment.directory().join(FILE_NAME);
+    let home = environment.config_home().map(|home| home.join("cofferdam").join(FILE_NAME));
+    [Some(here), home].into_iter().flatten().find(|path| path.exists())
+}
+
+fn missing() -> Failure {
+    Failure::new(Kind::DataConfig, format!("find {FILE_NAME} here or in the user's configuration"))
+        .hint("name one with `--config FILE`, go to its directory with `-C DIR`, or start one with `cofferdam add FILE`")
+}
+
+fn incomplete(key: &str, flag: &str, variable: &str) -> Failure {
+    Failure::new(Kind::DataConfig, format!("choose a model: its `{key}` is not told"))
+        .hint(format!("write it under `[model]`, or use `{flag}` or {variable}"))
+}

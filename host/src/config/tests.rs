@@ -1,0 +1,132 @@
+//! What a settings file may say, and what is said of one that is wrong.
+
+use std::path::{Path, PathBuf};
+
+use expect_test::{Expect, expect};
+
+use crate::domain::{Digest, Kind};
+
+use super::{Environment, KeySource, Overrides, Settings, ToolSource, find};
+
+fn parse(text: &str) -> Result<Settings, crate::domain::Failure> {
+    Settings::parse(text, Path::new("/srv/shop"), "cofferdam.toml")
+}
+
+#[track_caller]
+fn refused(text: &str, expected: Expect) {
+    let failure = parse(text).expect_err("the file is wrong");
+    assert_eq!(failure.kind, Kind::DataConfig);
+    expected.assert_eq(&failure.message);
+}
+
+fn environment(directory: &Path, variables: &[(&str, &str)]) -> Environment {
+    Environment::new(directory, variables.iter().map(|(k, v)| ((*k).into(), (*v).into())))
+}
+
+#[test]
+fn a_whole_file_is_read() {
+    let digest = Digest::of(b"csv");
+    let text = format!(
+        r#"
+        version = 0
+        policy = "rules/policy.toml"
+        [tools]
+        math = "tools/math.wasm"
+        csv = {{ file = "/opt/csv.wasm", digest = "{digest}" }}
+        mine = {{ crate = "mine" }}
+        [sandbox]
+        guests_running_max = 2
+        [budget]
+        calls_max = 7
+        [model]
+        name = "small"
+        base_url = "http://localhost:1234/v1"
+        api_key = "file:key"
+        [principal]
+        user = "ann"
+        "#
+    );
+    let settings = parse(&text).unwrap();
+    assert_eq!(settings.policy, Some("/srv/shop/rules/policy.toml".into()));
+    assert_eq!(settings.state, Path::new("/srv/shop/.cofferdam"));
+    let tools: Vec<_> = settings.tools.into_iter().collect();
+    assert_eq!(
+        tools,
+        [
+            ("csv".to_owned(), ToolSource::File { file: "/opt/csv.wasm".into(), digest: Some(digest) }),
+            ("math".to_owned(), ToolSource::File { file: "/srv/shop/tools/math.wasm".into(), digest: None }),
+            ("mine".to_owned(), ToolSource::Crate { krate: "/srv/shop/mine".into() }),
+        ]
+    );
+    assert_eq!((settings.sandbox.guests_running_max, settings.sandbox.calls_in_flight_max), (2, 64));
+    assert_eq!((settings.budget.calls_max, settings.budget.planner_turns_max), (7, 8));
+    assert_eq!(settings.model.unwrap().api_key, Some(KeySource::File("/srv/shop/key".into())));
+    assert_eq!((settings.principal.user.as_str(), settings.principal.tenant.as_str()), ("ann", "local"));
+}
+
+#[test]
+fn a_mistake_is_told_with_its_line() {
+    refused("", expect![[""]]);
+    refused("version = 1", expect![[""]]);
+    refused("version = 0\n[tools]\nmath = 3", expect![[""]]);
+    refused("version = 0\n[tools]\nmath = { file = 'a', crate = 'b' }", expect![[""]]);
+    refused("version = 0\n[tools]\nmath = { fille = 'a' }", expect![[""]]);
+    refused("version = 0\n[tools]\n'../x' = 'a'", expect![[""]]);
+    refused("version = 0\n[tools]\nx = { file = 'a', digest = 'md5:0' }", expect![[""]]);
+    refused("version = 0\n\n[budget]\ncalls = 3", expect![[""]]);
+    refused("version = 0\n[sandbox\n", expect![[""]]);
+}
+
+#[test]
+fn a_key_in_the_file_is_refused_and_not_repeated() {
+    for written in ["'sk-secret'", "sk-secret", "'env:'", "'env:sk-secret'"] {
+        let text = format!("version = 0\n[model]\nname = 'm'\nbase_url = 'u'\napi_key = {written}");
+        let failure = parse(&text).expect_err(written);
+        assert!(failure.message.contains("cofferdam.toml:5:"), "{}", failure.message);
+        assert!(!format!("{failure:?}").contains("sk-secret"), "{failure:?}");
+    }
+}
+
+#[test]
+fn the_flag_goes_before_the_environment_and_that_before_the_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, home) = (folder.path().join("here"), folder.path().join("home"));
+    std::fs::create_dir_all(&here).unwrap();
+    std::fs::create_dir_all(home.join("cofferdam")).unwrap();
+    let home_text = home.to_string_lossy().into_owned();
+    let variables = [("XDG_CONFIG_HOME", home_text.as_str())];
+    let none = Overrides::default();
+    assert_eq!(find(&none, &environment(&here, &variables)), None);
+    let of_home = home.join("cofferdam/cofferdam.toml");
+    std::fs::write(&of_home, "version = 0").unwrap();
+    assert_eq!(find(&none, &environment(&here, &variables)), Some(of_home));
+    std::fs::write(here.join("cofferdam.toml"), "version = 0").unwrap();
+    assert_eq!(find(&none, &environment(&here, &variables)), Some(here.join("cofferdam.toml")));
+    let named = environment(&here, &[("COFFERDAM_CONFIG", "/etc/c.toml")]);
+    assert_eq!(find(&none, &named), Some("/etc/c.toml".into()));
+    let flag = Overrides { config: Some(PathBuf::from("mine.toml")), ..none };
+    assert_eq!(find(&flag, &named), Some(here.join("mine.toml")));
+}
+
+#[test]
+fn a_key_is_sent_only_to_the_server_it_was_written_for() {
+    let text = "version = 0\n[model]\nname = 'm'\nbase_url = 'https://a/v1'\napi_key = 'env:A_KEY'";
+    let chosen = |base_url: Option<&str>, variables: &[(&str, &str)]| {
+        let overrides = Overrides { base_url: base_url.map(Into::into), model: Some("n".into()), config: None };
+        parse(text).unwrap().with_model(&overrides, &environment(Path::new("/"), variables)).unwrap().model.unwrap()
+    };
+    let key = |name: &str| Some(KeySource::Env(name.into()));
+    assert_eq!(chosen(None, &[]).api_key, key("A_KEY"));
+    assert_eq!(chosen(Some("https://a/v1"), &[]).api_key, key("A_KEY"));
+    assert_eq!(chosen(Some("https://b/v1"), &[]).api_key, None);
+    assert_eq!(chosen(Some("https://b/v1"), &[("COFFERDAM_API_KEY", "k")]).api_key, key("COFFERDAM_API_KEY"));
+    assert_eq!(chosen(None, &[]).name, "n");
+}
+
+#[test]
+fn half_a_model_is_told_what_lacks() {
+    let settings = || parse("version = 0").unwrap();
+    let environment = environment(Path::new("/"), &[("COFFERDAM_MODEL", "m")]);
+    let failure = settings().with_model(&Overrides::default(), &environment).expect_err("no server is told");
+    assert!(failure.message.contains("base_url"), "{}", failure.message);
+}
