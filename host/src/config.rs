@@ -135,7 +135,9 @@ impl Settings {
         let api_key = variable.or(if is_elsewhere { None } else { file_key });
         self.model = Some(ModelSettings {
             name: name.or(file_name).ok_or_else(|| incomplete("name", "--model", "COFFERDAM_MODEL"))?,
-            base_url: base_url.or(file_url).ok_or_else(|| incomplete("base_url", "--base-url", "COFFERDAM_BASE_URL"))?,
+            base_url: base_url
+                .or(file_url)
+                .ok_or_else(|| incomplete("base_url", "--base-url", "COFFERDAM_BASE_URL"))?,
             api_key,
         });
         Ok(self)
@@ -154,8 +156,9 @@ pub fn find(overrides: &Overrides, environment: &Environment) -> Option<PathBuf>
 }
 
 fn missing() -> Failure {
-    Failure::new(Kind::DataConfig, format!("find {FILE_NAME} here or in the user's configuration"))
-        .hint("name one with `--config FILE`, go to its directory with `-C DIR`, or start one with `cofferdam add FILE`")
+    Failure::new(Kind::DataConfig, format!("find {FILE_NAME} here or in the user's configuration")).hint(
+        "name one with `--config FILE`, go to its directory with `-C DIR`, or start one with `cofferdam add FILE`",
+    )
 }
 
 fn incomplete(key: &str, flag: &str, variable: &str) -> Failure {

@@ -6,9 +6,14 @@
 
 pub mod domain;
 
+pub mod cli;
 pub mod clock;
-pub mod registry;
-pub mod store;
+pub mod config;
+pub mod host;
+pub mod orchestrator;
 pub mod planner;
 pub mod policy;
+pub mod registry;
 pub mod sandbox;
+pub mod store;
+pub mod telemetry;

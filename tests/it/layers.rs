@@ -19,7 +19,18 @@ fn table() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ("config", &["domain", "registry", "planner", "policy", "sandbox", "store", "orchestrator"]),
         (
             "host",
-            &["domain", "clock", "registry", "store", "telemetry", "planner", "policy", "sandbox", "orchestrator", "config"],
+            &[
+                "domain",
+                "clock",
+                "registry",
+                "store",
+                "telemetry",
+                "planner",
+                "policy",
+                "sandbox",
+                "orchestrator",
+                "config",
+            ],
         ),
         ("server", &["domain", "config", "host"]),
         ("cli", &["domain", "config", "host"]),
@@ -51,7 +62,10 @@ fn each_module_imports_only_what_the_table_allows() {
 fn the_table_stands_in_the_architecture_page() {
     let page = fs::read_to_string(root().join("../docs/architecture.md")).expect("the page reads");
     for (module, may) in table() {
-        let row = page.lines().find(|line| line.starts_with(&format!("| `{module}` |"))).unwrap_or_else(|| panic!("no row for `{module}`"));
+        let row = page
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{module}` |")))
+            .unwrap_or_else(|| panic!("no row for `{module}`"));
         let listed: BTreeSet<_> = row.split('`').skip(1).step_by(2).skip(1).collect();
         assert_eq!(listed, may, "row of `{module}`");
     }
@@ -107,7 +121,8 @@ fn imports(text: &str) -> BTreeSet<String> {
     for prefix in ["crate::", "cofferdam::"] {
         for (at, _) in code.match_indices(prefix) {
             let is_path = code[..at].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':');
-            let name: String = code[at + prefix.len()..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let name: String =
+                code[at + prefix.len()..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             if is_path && !name.is_empty() && name.chars().next().is_some_and(char::is_lowercase) && name != "tool" {
                 found.insert(name);
             }

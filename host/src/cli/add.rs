@@ -1,5 +1,6 @@
 //! `add`: writes a component with its digest into `cofferdam.toml`, and keeps all else that stands there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ const NEW_FILE: &str = "version = 0\n";
 
 /// Adds a component.
 pub(super) fn add(session: &Session, args: &AddArgs) -> Result<Code, Failure> {
-    let contract = host::inspect(&args.file, args.name.as_deref(), &Settings::new(session.environment.directory()))?;
+    let contract =
+        host::inspect(&args.file, args.name.as_deref(), &Settings::new(session.environment.directory()).registry)?;
     let name = args.name.clone().unwrap_or_else(|| contract.component.clone());
     check_name(&name)?;
     let settings = settings_file(session);
@@ -41,7 +43,8 @@ fn settings_file(session: &Session) -> PathBuf {
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
-    let wrong = |e| Failure::new(Kind::DataInput, format!("name the component: {e}")).hint("choose a name with `--name`");
+    let wrong =
+        |e| Failure::new(Kind::DataInput, format!("name the component: {e}")).hint("choose a name with `--name`");
     ToolName::new(name, "any").map(drop).map_err(wrong)
 }
 
@@ -49,7 +52,9 @@ fn report(session: &Session, settings: &Path, name: &str, file: &str, contract: 
     let policy = rule(name, contract);
     if session.output.is_json {
         let (digest, settings) = (contract.digest, settings.display().to_string());
-        session.output.document(&json!({ "name": name, "file": file, "digest": digest, "settings": settings, "policy": policy }))?;
+        session.output.document(
+            &json!({ "name": name, "file": file, "digest": digest, "settings": settings, "policy": policy }),
+        )?;
         return Ok(Code::SUCCEEDED);
     }
     session.output.say(&format!("added `{name}` to {}", settings.display()));
@@ -65,17 +70,27 @@ fn written_path(settings: &Path, file: &Path) -> Result<String, Failure> {
     let below = root.and_then(|root| file.strip_prefix(root).map(Path::to_path_buf).ok());
     let written: PathBuf = below.unwrap_or(file);
     written.to_str().map(str::to_owned).ok_or_else(|| {
-        Failure::new(Kind::DataInput, format!("write the path {}: it is not text", written.display())).hint("rename the file")
+        Failure::new(Kind::DataInput, format!("write the path {}: it is not text", written.display()))
+            .hint("rename the file")
     })
 }
 
 /// Returns the text of the settings with an entry for the component.
-fn with_entry(before: &str, name: &str, file: &str, contract: &Contract, is_replacing: bool) -> Result<String, Failure> {
+fn with_entry(
+    before: &str,
+    name: &str,
+    file: &str,
+    contract: &Contract,
+    is_replacing: bool,
+) -> Result<String, Failure> {
     // The parser's own words quote the line, which may hold a secret.
-    let mut document: DocumentMut =
-        before.parse().map_err(|e: toml_edit::TomlError| Failure::new(Kind::DataConfig, format!("read the settings: {}", e.message())))?;
+    let mut document: DocumentMut = before.parse().map_err(|e: toml_edit::TomlError| {
+        Failure::new(Kind::DataConfig, format!("read the settings: {}", e.message()))
+    })?;
     let tools = document.entry("tools").or_insert_with(|| Item::Table(Table::new()));
-    let tools = tools.as_table_like_mut().ok_or_else(|| Failure::new(Kind::DataConfig, "read the settings: `tools` is no table"))?;
+    let tools = tools
+        .as_table_like_mut()
+        .ok_or_else(|| Failure::new(Kind::DataConfig, "read the settings: `tools` is no table"))?;
     if tools.contains_key(name) && !is_replacing {
         return Err(Failure::new(Kind::DataConflict, format!("add `{name}`: there is one already"))
             .hint("give it another name with `--name`, or `--replace` the one there"));
@@ -106,8 +121,9 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
 
 /// Returns the rule that would allow the component what it asks for.
 fn rule(name: &str, contract: &Contract) -> String {
-    let asks: std::collections::BTreeSet<Ask> = contract.tools.iter().flat_map(|tool| tool.asks.iter().copied()).collect();
-    let capabilities: Vec<_> = asks.iter().filter_map(|ask| capability(*ask)).map(|name| format!("\"{name}\"")).collect();
+    let asks: BTreeSet<Ask> = contract.tools.iter().flat_map(|tool| tool.asks.iter().copied()).collect();
+    let capabilities: Vec<_> =
+        asks.iter().filter_map(|ask| capability(*ask)).map(|name| format!("\"{name}\"")).collect();
     let mut rule = format!("[[rule]]\nname = \"{name}\"\nwhy = \"TELL WHY\"\nallow = [\"{name}.*\"]\n");
     if !capabilities.is_empty() {
         rule.push_str(&format!("capabilities = [{}]\n", capabilities.join(", ")));

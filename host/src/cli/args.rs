@@ -1,6 +1,6 @@
 //! What may stand on the command line, and what `--help` says of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Parser, Subcommand};
 
@@ -26,7 +26,7 @@ impl Args {
     }
 
     /// Returns the directory to go to first.
-    pub fn directory(&self) -> Option<&std::path::Path> {
+    pub fn directory(&self) -> Option<&Path> {
         self.global.directory.as_deref()
     }
 }
@@ -146,6 +146,9 @@ pub(super) struct CallArgs {
     /// The arguments, an object: as JSON, from a file (@FILE), or from standard input (-).
     #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}")]
     pub args: String,
+    /// Approve the call, where policy asks for a person.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -241,7 +244,8 @@ fn settle(text: &str) -> Result<(String, Settle), String> {
     let (step, what) = text.split_once('=').ok_or("write STEP=done:JSON, STEP=retry or STEP=failed")?;
     let settle = match what.split_once(':') {
         Some(("done", output)) => {
-            let value: Json = serde_json::from_str(output).map_err(|e| format!("what follows `done:` is not JSON: {e}"))?;
+            let value: Json =
+                serde_json::from_str(output).map_err(|e| format!("what follows `done:` is not JSON: {e}"))?;
             Settle::Done { output: value.to_string() }
         }
         None if what == "retry" => Settle::Retry,

@@ -71,7 +71,9 @@ pub(super) fn command(session: &Session, args: BuildArgs) -> Result<Code, Failur
         session.output.result(&format!("{}  {digest}", file.display()))?;
     }
     if built.is_empty() {
-        session.output.say("no crates to build: name a folder, or write `NAME = { crate = \"FOLDER\" }` under `[tools]`");
+        session
+            .output
+            .say("no crates to build: name a folder, or write `NAME = { crate = \"FOLDER\" }` under `[tools]`");
     }
     Ok(Code::SUCCEEDED)
 }

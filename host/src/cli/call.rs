@@ -5,7 +5,7 @@ use std::io::Read;
 use serde_json::json;
 
 use crate::domain::{Failure, Json, Kind};
-use crate::host::CallReport;
+use crate::host::{Approve, CallReport};
 
 use super::Session;
 use super::args::{CallArgs, ModelArgs};
@@ -20,8 +20,9 @@ const ARGS_BYTES_MAX: u64 = 16 << 20;
 /// Calls a tool.
 pub(super) async fn call(session: &Session, args: CallArgs) -> Result<Code, Failure> {
     let input = arguments(&args.args)?;
+    let approve = if args.yes { Approve::All { by: session.by(None) } } else { Approve::Ask };
     let host = session.host(ModelArgs::default())?;
-    let report = host.call(&args.tool, input).await?;
+    let report = host.call_with(&args.tool, input, &approve).await?;
     host.close().await?;
     show(&session.output, &report)
 }
@@ -70,7 +71,8 @@ fn arguments(written: &str) -> Result<Json, Failure> {
         None => written.to_owned(),
     };
     serde_json::from_str(&text).map_err(|e| {
-        Failure::new(Kind::DataInput, format!("read the arguments: {e}")).hint("give a JSON object, such as --args '{\"a\": 1}'")
+        Failure::new(Kind::DataInput, format!("read the arguments: {e}"))
+            .hint("give a JSON object, such as --args '{\"a\": 1}'")
     })
 }
 

@@ -3,13 +3,14 @@
 use serde_json::json;
 
 use crate::domain::{Decision, Failure, Kind, RunId, StepId};
-use crate::host::{Approve, Message, RunReport, StartOptions, Wait};
+use crate::host::{Approve, Host, Message, RunReport, StartOptions, Wait};
 
 use super::Session;
 use super::args::{ApproveArgs, CancelArgs, RejectArgs};
 use super::exit::Code;
 use super::runs;
 use super::text;
+use super::timeline;
 
 /// Characters of a step's name in a message.
 const NAME_CHARS_MAX: usize = 60;
@@ -24,7 +25,12 @@ pub(super) async fn reject(session: &Session, args: RejectArgs) -> Result<Code, 
     decide(session, args.decision, Decision::Reject, Some(args.reason)).await
 }
 
-async fn decide(session: &Session, args: ApproveArgs, decision: Decision, reason: Option<String>) -> Result<Code, Failure> {
+async fn decide(
+    session: &Session,
+    args: ApproveArgs,
+    decision: Decision,
+    reason: Option<String>,
+) -> Result<Code, Failure> {
     let host = session.host_of_runs()?;
     let run = runs::resolve(&host, &args.run).await?;
     let report = host.show(&run).await?;
@@ -57,28 +63,32 @@ pub(super) async fn cancel(session: &Session, args: CancelArgs) -> Result<Code, 
     let host = session.host_of_runs()?;
     let run = runs::resolve(&host, &args.run).await?;
     host.send(&run, Message::Cancel { by: session.by(args.by) }).await?;
-    match host.resume(&run, StartOptions { wait: Wait::Never, approve: Approve::Ask }).await {
-        Ok(handle) => {
-            let report = handle.finished().await?;
-            host.close().await?;
-            cancelled(session, &run, &report)
+    match end_here(&host, &run).await {
+        Ok(report) => cancelled(session, &run, Some(&report)),
+        Err(failure) if failure.kind == Kind::HostOwned => cancelled(session, &run, None),
+        Err(failure) => {
+            session
+                .output
+                .say(&format!("the run is cancelled as soon as it goes on: {} resume {run}", session.program()));
+            Err(failure)
         }
-        Err(failure) if failure.kind == Kind::HostOwned => {
-            session.output.say(&format!("asked the owner of {run} to stop it"));
-            if session.output.is_json {
-                session.output.document(&json!({ "run": run, "state": "asked" }))?;
-            }
-            Ok(Code::SUCCEEDED)
-        }
-        Err(failure) => Err(failure),
     }
 }
 
-fn cancelled(session: &Session, run: &RunId, report: &RunReport) -> Result<Code, Failure> {
+async fn end_here(host: &Host, run: &RunId) -> Result<RunReport, Failure> {
+    let handle = host.resume(run, StartOptions { wait: Wait::Never, approve: Approve::Ask }).await?;
+    let report = handle.finished().await?;
+    host.close().await?;
+    Ok(report)
+}
+
+/// `report` is absent where the run's owner was asked to stop it.
+fn cancelled(session: &Session, run: &RunId, report: Option<&RunReport>) -> Result<Code, Failure> {
     if session.output.is_json {
-        session.output.document(&json!({ "run": run, "state": report.state }))?;
+        session.output.document(&json!({ "run": run, "state": report.map(|report| report.state) }))?;
     }
-    session.output.say(&format!("{run}: {}", super::timeline::state(&report.state)));
+    let state = report.map_or("its owner was asked to stop it", |report| timeline::state(&report.state));
+    session.output.say(&format!("{run}: {state}"));
     Ok(Code::SUCCEEDED)
 }
 
@@ -101,12 +111,19 @@ pub(super) fn step_named<'a>(
         [step] => Ok((**step).clone()),
         [] => {
             let hint = if steps.is_empty() { "there is none".into() } else { format!("there is {}", names(&steps)) };
-            Err(Failure::new(Kind::DataNotFound, format!("find a step `{}` {which}", text::line(named, NAME_CHARS_MAX))).hint(hint))
+            Err(Failure::new(
+                Kind::DataNotFound,
+                format!("find a step `{}` {which}", text::line(named, NAME_CHARS_MAX)),
+            )
+            .hint(hint))
         }
         several => {
             let several: Vec<_> = several.iter().map(|step| **step).collect();
-            Err(Failure::new(Kind::DataConflict, format!("find one step `{}` {which}", text::line(named, NAME_CHARS_MAX)))
-                .hint(format!("give it in full: {}", names(&several))))
+            Err(Failure::new(
+                Kind::DataConflict,
+                format!("find one step `{}` {which}", text::line(named, NAME_CHARS_MAX)),
+            )
+            .hint(format!("give it in full: {}", names(&several))))
         }
     }
 }

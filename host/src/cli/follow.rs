@@ -46,7 +46,7 @@ impl<'a> Follow<'a> {
                 Next::Signal(None) => break,
                 Next::Signal(Some(signal)) => self.signal(signal)?,
                 Next::Line(line) => self.line(line).await?,
-                Next::Stop => self.stop().await,
+                Next::Stop => self.stop().await?,
             }
         }
         self.screen.close();
@@ -116,20 +116,25 @@ impl<'a> Follow<'a> {
 
     async fn decide(&mut self, decision: Decision) -> Result<(), Failure> {
         let Some(view) = self.ask.as_mut().and_then(Ask::take) else { return Ok(()) };
-        let message =
-            Message::Decide { step: view.step, binding: view.binding, decision, by: self.session.by(None), reason: None };
+        let message = Message::Decide {
+            step: view.step,
+            binding: view.binding,
+            decision,
+            by: self.session.by(None),
+            reason: None,
+        };
         self.host.send(self.handle.run(), message).await?;
         self.ask_next();
         Ok(())
     }
 
-    async fn stop(&mut self) {
+    async fn stop(&mut self) -> Result<(), Failure> {
         if self.is_stopping {
             tell("stopped at once; what was under way is settled by `resume`");
             std::process::exit(i32::from(Code::CANCELLED.number()));
         }
         self.is_stopping = true;
         self.screen.say("stopping: what runs is ended first (again: at once)");
-        self.handle.cancel(&self.session.by(None)).await;
+        self.handle.cancel(&self.session.by(None)).await
     }
 }

@@ -81,8 +81,7 @@ impl Session {
 
     /// Reads the settings, in which `model` goes before the file.
     fn settings(&self, model: ModelArgs) -> Result<Settings, Failure> {
-        let overrides =
-            Overrides { config: self.args.config.clone(), model: model.model, base_url: model.base_url };
+        let overrides = Overrides { config: self.args.config.clone(), model: model.model, base_url: model.base_url };
         Settings::load(&overrides, &self.environment)
     }
 

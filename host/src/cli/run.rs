@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::domain::{Fact, Failure, Json, Kind, RunId};
-use crate::host::{Approve, Goal, Host, Message, RunHandle, RunReport, StartOptions, Wait};
+use crate::host::{Approve, Goal, Host, Message, RunHandle, RunReport, Settle, StartOptions, Wait};
 
 use super::Session;
 use super::args::{ApprovalArgs, ResumeArgs, RunArgs};
@@ -51,12 +51,10 @@ impl Attendance {
     /// With a flag the decision is made beforehand; at a terminal a person is asked; otherwise nobody is.
     fn new(session: &Session, args: &ApprovalArgs) -> Self {
         let by = session.by(None);
-        // A plan's own name for a step has no turn in front.
-        let local = |step: &String| step.parse().map_or_else(|_| step.clone(), |id: crate::domain::StepId| id.local().to_owned());
         let approve = match (args.yes, args.approve.as_slice()) {
             (true, _) => Approve::All { by },
             (false, []) => Approve::Ask,
-            (false, steps) => Approve::Steps { steps: steps.iter().map(local).collect(), by },
+            (false, steps) => Approve::Steps { steps: steps.to_vec(), by },
         };
         let is_asking = !args.yes && session.output.is_interactive();
         let wait = match args.wait {
@@ -90,12 +88,7 @@ pub(super) fn finish(session: &Session, report: &RunReport) -> Result<Code, Fail
     Ok(exit::of_report(report))
 }
 
-async fn settle(
-    session: &Session,
-    host: &Host,
-    run: &RunId,
-    settled: Vec<(String, crate::host::Settle)>,
-) -> Result<(), Failure> {
+async fn settle(session: &Session, host: &Host, run: &RunId, settled: Vec<(String, Settle)>) -> Result<(), Failure> {
     let report = host.show(run).await?;
     for (named, settle) in settled {
         let step = decide::step_named(&named, report.unknown.iter(), "whose end nobody saw")?;
@@ -110,6 +103,7 @@ async fn answer(session: &Session, host: &Host, run: &RunId, text: String) -> Re
         Fact::Asked { turn, .. } => Some(turn),
         _ => None,
     });
-    let turn = asked.ok_or_else(|| Failure::new(Kind::DataConflict, format!("answer a question of {run}: none was asked")))?;
+    let turn =
+        asked.ok_or_else(|| Failure::new(Kind::DataConflict, format!("answer a question of {run}: none was asked")))?;
     host.send(run, Message::Answer { turn, text, by: session.by(None) }).await
 }

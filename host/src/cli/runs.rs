@@ -95,7 +95,9 @@ pub(super) async fn resolve(host: &Host, named: &str) -> Result<RunId, Failure> 
     if named == "last" {
         let runs = host.runs(LAST_SEARCHED_MAX).await?;
         let last = runs.into_iter().find(|report| report.state != RunState::Session);
-        return last.map(|report| report.run).ok_or_else(|| Failure::new(Kind::DataNotFound, "find the last run: there is none"));
+        return last
+            .map(|report| report.run)
+            .ok_or_else(|| Failure::new(Kind::DataNotFound, "find the last run: there is none"));
     }
     let runs = host.runs(RUNS_SEARCHED_MAX).await?.into_iter().map(|report| report.run).collect::<Vec<_>>();
     one_beginning(&runs, named)
@@ -113,8 +115,11 @@ fn one_beginning(runs: &[RunId], named: &str) -> Result<RunId, Failure> {
             .hint("`cofferdam runs` lists them; `last` is the newest")),
         several => {
             let names: Vec<_> = several.iter().take(RUNS_NAMED_MAX).map(|run| run.as_str()).collect();
-            Err(Failure::new(Kind::DataConflict, format!("find run `{}`: {} runs begin so", text::line(named, GOAL_CHARS_MAX), several.len()))
-                .hint(format!("give more of the id: {}", names.join(", "))))
+            Err(Failure::new(
+                Kind::DataConflict,
+                format!("find run `{}`: {} runs begin so", text::line(named, GOAL_CHARS_MAX), several.len()),
+            )
+            .hint(format!("give more of the id: {}", names.join(", "))))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::domain::{Event, Fact, Failure, Json, RunEnd, Settlement, StepEnd, StepId, Suspension, ToolName};
+use crate::domain::{Decision, Event, Fact, Failure, Json, RunEnd, Settlement, StepEnd, StepId, Suspension, ToolName};
 use crate::host::Signal;
 
 use super::output::{Output, tell};
@@ -96,7 +96,10 @@ impl Screen {
         let is_quiet = self.output.is_quiet;
         match (&mut self.bars, &event.fact) {
             (Some(bars), Fact::StepStarted { step, .. }) if !is_quiet => bars.start(step, self.tools.get(step)),
-            (Some(bars), Fact::StepEnded { step, .. } | Fact::StepInterrupted { step, .. } | Fact::StepUnknown { step, .. }) => {
+            (
+                Some(bars),
+                Fact::StepEnded { step, .. } | Fact::StepInterrupted { step, .. } | Fact::StepUnknown { step, .. },
+            ) => {
                 bars.end(step);
             }
             _ => {}
@@ -159,19 +162,23 @@ fn document(signal: &Signal) -> Json {
 fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
     let named = |step: &StepId| tools.get(step).map_or_else(|| step.to_string(), |tool| format!("{step} {tool}"));
     match &event.fact {
-        Fact::RunCreated { planner, .. } => Some(format!("run {} ({})", event.run, text::line(planner, MESSAGE_CHARS_MAX))),
+        Fact::RunCreated { planner, .. } => {
+            Some(format!("run {} ({})", event.run, text::line(planner, MESSAGE_CHARS_MAX)))
+        }
         Fact::RunClaimed { .. } => Some(format!("run {} goes on here", event.run)),
         Fact::PlanRequested { turn, .. } => Some(format!("turn {turn}: asking the planner")),
         Fact::PlanFailed { turn, kind, .. } => Some(format!("turn {turn}: the planner failed: {kind}")),
         Fact::PlanRejected { turn, .. } => Some(format!("turn {turn}: the reply is no plan that can run")),
         Fact::PlanAccepted { turn, steps, .. } => Some(format!("turn {turn}: {}", plan_size(steps.len()))),
         Fact::StepRejected { step, kind, .. } => Some(format!("{}: not run: {kind}", named(step))),
-        Fact::StepSkipped { step, because } => Some(format!("{}: skipped, because {because} did not succeed", named(step))),
+        Fact::StepSkipped { step, because } => {
+            Some(format!("{}: skipped, because {because} did not succeed", named(step)))
+        }
         Fact::ApprovalRequested { step, .. } => Some(format!("{}: needs approval", named(step))),
         Fact::ApprovalDecided { step, decision, by, .. } => {
             let decided = match decision {
-                crate::domain::Decision::Approve => "approved",
-                crate::domain::Decision::Reject => "rejected",
+                Decision::Approve => "approved",
+                Decision::Reject => "rejected",
             };
             Some(format!("{}: {decided} by {}", named(step), text::line(by, MESSAGE_CHARS_MAX)))
         }
@@ -183,8 +190,12 @@ fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
             };
             Some(format!("{}: {end}{} in {} ms", named(step), again(*attempt), text::count(usage.wall_ms)))
         }
-        Fact::StepInterrupted { step, .. } => Some(format!("{}: was interrupted before it changed anything", named(step))),
-        Fact::StepUnknown { step, .. } => Some(format!("{}: began to change something, and nobody saw it end", named(step))),
+        Fact::StepInterrupted { step, .. } => {
+            Some(format!("{}: was interrupted before it changed anything", named(step)))
+        }
+        Fact::StepUnknown { step, .. } => {
+            Some(format!("{}: began to change something, and nobody saw it end", named(step)))
+        }
         Fact::StepSettled { step, settlement, by } => {
             Some(format!("{}: {} says {}", named(step), text::line(by, MESSAGE_CHARS_MAX), settled(settlement)))
         }

@@ -120,6 +120,9 @@ mod tests {
 
     #[test]
     fn a_word_reaches_the_shell_whole() {
-        assert_eq!([shell("t1.write"), shell("t1.w[3]"), shell("a'b"), shell("")], ["t1.write", "'t1.w[3]'", r"'a'\''b'", "''"]);
+        assert_eq!(
+            [shell("t1.write"), shell("t1.w[3]"), shell("a'b"), shell("")],
+            ["t1.write", "'t1.w[3]'", r"'a'\''b'", "''"]
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What a run did and where it stands, as text for people.
 
-use crate::domain::{Failure, Json, Suspension};
+use crate::domain::{Denial, Failure, Json, LogLine, Suspension, Usage};
 use crate::host::{RunReport, RunState, StepReport};
 
 use super::approval;
@@ -16,7 +16,7 @@ pub(super) fn steps(report: &RunReport) -> String {
 }
 
 fn step_row(step: &StepReport) -> Vec<String> {
-    let used = |show: &dyn Fn(&crate::domain::Usage) -> String| step.usage.as_ref().map_or_else(|| "-".into(), show);
+    let used = |show: &dyn Fn(&Usage) -> String| step.usage.as_ref().map_or_else(|| "-".into(), show);
     vec![
         step.step.to_string(),
         step.tool.to_string(),
@@ -52,8 +52,14 @@ pub(super) fn state(state: &RunState) -> &'static str {
 /// Returns all of a run: what it is, its steps, and its end. `program` is how this program was called.
 pub(super) fn run(report: &RunReport, program: &str) -> String {
     let ended = report.ended.map_or(String::new(), |ended| format!(", ended {ended}"));
-    let owner = report.owner.as_ref().map_or(String::new(), |owner| format!("owner    {}\n", text::line(owner, GOAL_CHARS_MAX)));
-    let answer = report.answer.as_ref().map_or(String::new(), |answer| format!("answer, as the run made it:\n{}", value(answer)));
+    let owner = report
+        .owner
+        .as_ref()
+        .map_or(String::new(), |owner| format!("owner    {}\n", text::line(owner, GOAL_CHARS_MAX)));
+    let answer = report
+        .answer
+        .as_ref()
+        .map_or(String::new(), |answer| format!("answer, as the run made it:\n{}", value(answer)));
     format!(
         "run      {}\nstate    {}\nplanner  {}\ngoal     {}\ncreated  {}{ended}\n{owner}\n{}\n{answer}{}",
         report.run,
@@ -71,7 +77,7 @@ pub(super) fn end(report: &RunReport, program: &str) -> String {
     let mut words = String::new();
     if !report.caveats.is_empty() {
         let steps: Vec<_> = report.caveats.iter().map(|step| step.as_str()).collect();
-        words.push_str(&format!("caveat: these steps did not succeed, and the run went on: {}\n", steps.join(", ")));
+        words.push_str(&format!("caveat: without these steps, which did not succeed: {}\n", steps.join(", ")));
     }
     if let Some(failure) = &report.failure {
         words.push_str(&failed(failure));
@@ -117,19 +123,32 @@ fn next_approval(report: &RunReport, program: &str) -> String {
 
 fn next_reconcile(report: &RunReport, program: &str) -> String {
     let run = report.run.as_str();
-    let mut words = String::from("these calls began to change something, and nobody saw them end; look, then say what became of them:\n");
+    let mut words = String::from(
+        "these calls began to change something, and nobody saw them end; look, then say what became of them:\n",
+    );
     for step in &report.unknown {
         let step = text::shell(step.as_str());
-        words.push_str(&format!("  {program} resume {run} --settle {step}=retry      it did not happen: do it again\n"));
-        words.push_str(&format!("  {program} resume {run} --settle {step}=failed     it did not happen, and shall not\n"));
-        words.push_str(&format!("  {program} resume {run} --settle {step}=done:JSON  it happened, and this is its output\n"));
+        words
+            .push_str(&format!("  {program} resume {run} --settle {step}=retry      it did not happen: do it again\n"));
+        words.push_str(&format!(
+            "  {program} resume {run} --settle {step}=failed     it did not happen, and shall not\n"
+        ));
+        words.push_str(&format!(
+            "  {program} resume {run} --settle {step}=done:JSON  it happened, and this is its output\n"
+        ));
     }
     words
 }
 
 /// Returns all of a step: its arguments, what it brought, what it said, what it was refused.
 pub(super) fn step(step: &StepReport) -> String {
-    let mut words = format!("step     {}\ntool     {}\neffect   {}\noutcome  {}\n", step.step, step.tool, step.effect, outcome(step));
+    let mut words = format!(
+        "step     {}\ntool     {}\neffect   {}\noutcome  {}\n",
+        step.step,
+        step.tool,
+        step.effect,
+        outcome(step)
+    );
     if let Some(started) = step.started {
         words.push_str(&format!("started  {started}\n"));
     }
@@ -151,14 +170,14 @@ pub(super) fn step(step: &StepReport) -> String {
 }
 
 /// Returns what a call used, in one line.
-pub(super) fn usage_line(usage: &crate::domain::Usage) -> String {
+pub(super) fn usage_line(usage: &Usage) -> String {
     let (wall, fuel) = (text::count(usage.wall_ms), text::count(usage.fuel));
     let memory = text::bytes(usage.memory_bytes_peak);
     format!("{wall} ms, {fuel} fuel, {memory} peak memory, {} host calls", text::count(usage.host_calls))
 }
 
 /// Returns what the tool logged and printed, marked as its words.
-pub(super) fn log(lines: &[crate::domain::LogLine]) -> String {
+pub(super) fn log(lines: &[LogLine]) -> String {
     if lines.is_empty() {
         return String::new();
     }
@@ -167,11 +186,12 @@ pub(super) fn log(lines: &[crate::domain::LogLine]) -> String {
 }
 
 /// Returns what the tool tried and was refused.
-pub(super) fn denials(denials: &[crate::domain::Denial]) -> String {
+pub(super) fn denials(denials: &[Denial]) -> String {
     if denials.is_empty() {
         return String::new();
     }
-    let lines: String = denials.iter().map(|denial| text::quoted(&format!("{}: {}", denial.code, denial.what))).collect();
+    let lines: String =
+        denials.iter().map(|denial| text::quoted(&format!("{}: {}", denial.code, denial.what))).collect();
     format!("refused to the tool, as it named them:\n{lines}")
 }
 
@@ -185,7 +205,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{Access, Digest, Effect, Kind, LogLine, Mount, StepId, Timestamp, ToolName, Usage};
+    use crate::domain::{Access, Digest, Effect, Kind, Mount, StepId, Timestamp, ToolName};
     use crate::host::ApprovalView;
 
     const RUN: &str = "r-01arz3ndektsv4rrffq69g5fav";
@@ -218,7 +238,8 @@ mod tests {
     }
 
     fn read() -> StepReport {
-        let usage = Usage { wall_ms: 12, fuel: 1_234_567, memory_bytes_peak: 1_200_000, host_calls: 8, ..Usage::default() };
+        let usage =
+            Usage { wall_ms: 12, fuel: 1_234_567, memory_bytes_peak: 1_200_000, host_calls: 8, ..Usage::default() };
         StepReport {
             step: id("read"),
             tool: name("csv.query"),

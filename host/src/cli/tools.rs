@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::config::Settings;
-use crate::domain::{Contract, Failure, Json, ToolContract};
+use crate::domain::{Contract, Failure, ToolContract};
 use crate::host::{self, ToolView};
 
 use super::Session;
@@ -26,7 +26,7 @@ pub(super) async fn list(session: &Session) -> Result<Code, Failure> {
     let host = session.host(ModelArgs::default())?;
     let tools = host.tools();
     if session.output.is_json {
-        session.output.document(&json!({ "tools": tools.iter().map(document).collect::<Vec<_>>() }))?;
+        session.output.document(&json!({ "tools": tools }))?;
     } else if tools.is_empty() {
         session.output.say("no tools: `cofferdam add FILE` adds one");
     } else {
@@ -47,23 +47,9 @@ fn row(tool: &ToolView) -> Vec<String> {
     ]
 }
 
-fn document(tool: &ToolView) -> Json {
-    json!({
-        "name": tool.name,
-        "summary": tool.summary,
-        "effect": tool.effect,
-        "denied": tool.denied,
-        "digest": tool.digest,
-        "input_schema": tool.input_schema,
-        "output_schema": tool.output_schema,
-        "asks": tool.asks,
-        "source": tool.source,
-    })
-}
-
 /// Tells what a component is. It needs no settings: this comes before anything is trusted.
 pub(super) fn inspect(session: &Session, args: &InspectArgs) -> Result<Code, Failure> {
-    let contract = host::inspect(&args.file, None, &Settings::new(session.environment.directory()))?;
+    let contract = host::inspect(&args.file, None, &Settings::new(session.environment.directory()).registry)?;
     if session.output.is_json {
         session.output.document(&json!(contract))?;
     } else {
@@ -103,7 +89,9 @@ fn describe_tool(tool: &ToolContract, has_schemas: bool) -> String {
     let asks = list_or_none(tool.asks.iter().map(|ask| json!(ask).as_str().unwrap_or_default().to_owned()));
     let effect = tool.effect_declared.map_or_else(|| "not declared".into(), |effect| effect.to_string());
     let mut words = format!("\n{}\n  wit     {}\n", tool.name, text::line(&wit::signature(tool), LINE_CHARS_MAX));
-    words.push_str(&format!("  asks    {asks}\n  effect  {effect} (its author says; what it is granted may make it worse)\n"));
+    words.push_str(&format!(
+        "  asks    {asks}\n  effect  {effect} (its author says; what it is granted may make it worse)\n"
+    ));
     words.push_str(&summary(&tool.summary));
     if has_schemas {
         words.push_str(&format!("  input schema\n{}", text::quoted(&text::pretty(&tool.input_schema))));

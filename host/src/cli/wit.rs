@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Returns, ToolContract, WitType};
+use crate::domain::{Case, Returns, ToolContract, WitType};
 
 /// Returns `query: func(path: string) -> result<report, string>`.
 pub(super) fn signature(tool: &ToolContract) -> String {
@@ -82,7 +82,7 @@ fn define(ty: &WitType, found: &mut BTreeMap<String, String>) {
             fields.iter().for_each(|field| define(&field.ty, found));
         }
         WitType::Variant { name: of, cases } => {
-            let case = |case: &crate::domain::Case| match &case.ty {
+            let case = |case: &Case| match &case.ty {
                 Some(ty) => format!("{}({})", case.name, name(ty)),
                 None => case.name.clone(),
             };
@@ -109,16 +109,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{Case, Export, Field, Param};
+    use crate::domain::{Export, Field, Param};
 
     #[test]
     fn a_tool_is_written_as_in_wit_with_the_types_it_uses() {
         let unit = WitType::Enum { name: "unit".into(), cases: vec!["day".into(), "month".into()] };
         let fields = vec![
-            Field { name: "rows".into(), ty: WitType::List(Box::new(WitType::Tuple(vec![WitType::String, WitType::F64]))) },
+            Field {
+                name: "rows".into(),
+                ty: WitType::List(Box::new(WitType::Tuple(vec![WitType::String, WitType::F64]))),
+            },
             Field { name: "by-unit".into(), ty: WitType::Option(Box::new(unit)) },
         ];
-        let cases = vec![Case { name: "no-file".into(), ty: Some(WitType::String) }, Case { name: "empty".into(), ty: None }];
+        let cases =
+            vec![Case { name: "no-file".into(), ty: Some(WitType::String) }, Case { name: "empty".into(), ty: None }];
         let tool = ToolContract {
             name: "csv.query".parse().unwrap(),
             export: Export { interface: None, function: "query".into() },

@@ -211,7 +211,8 @@ impl ModelPart {
         let source = |key: Spanned<String>| {
             let at = key.span().start;
             KeySource::parse(key.get_ref(), root).map_err(|what| {
-                refuse(text, place, Some(at), &what).hint("set a variable to the key and write `api_key = \"env:NAME\"`")
+                refuse(text, place, Some(at), &what)
+                    .hint("set a variable to the key and write `api_key = \"env:NAME\"`")
             })
         };
         Ok(ModelSettings { name: self.name, base_url: self.base_url, api_key: self.api_key.map(source).transpose()? })

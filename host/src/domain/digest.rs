@@ -66,7 +66,8 @@ impl FromStr for Digest {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.strip_prefix("sha256:").ok_or_else(|| format!("digest `{text}` does not start with `sha256:`"))?;
+        let digits =
+            text.strip_prefix("sha256:").ok_or_else(|| format!("digest `{text}` does not start with `sha256:`"))?;
         let mut bytes = [0; 32];
         hex::decode_to_slice(digits, &mut bytes).map_err(|e| format!("digest `{text}` is not 64 hex digits: {e}"))?;
         Ok(Self(bytes))

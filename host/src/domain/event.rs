@@ -6,7 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Budget, Digest, Effect, Kind, OnFailure, Principal, RunId, StepId, Timestamp, ToolName, Usage, canonical};
+use crate::domain::{
+    Budget, Digest, Effect, Kind, OnFailure, Principal, RunId, StepId, Timestamp, ToolName, Usage, canonical,
+};
 
 /// The version that this program writes.
 pub const SCHEMA_VERSION: u16 = 0;
@@ -96,7 +98,15 @@ pub enum Fact {
     /// The call is about to change something for the first time.
     WriteBegun { step: StepId, attempt: u32 },
     /// The call ended. Payloads: output or failure, log, denials.
-    StepEnded { step: StepId, attempt: u32, end: StepEnd, usage: Usage, log: Option<Digest>, denials: Option<Digest>, has_written: bool },
+    StepEnded {
+        step: StepId,
+        attempt: u32,
+        end: StepEnd,
+        usage: Usage,
+        log: Option<Digest>,
+        denials: Option<Digest>,
+        has_written: bool,
+    },
     /// The process died while the call ran, before it changed anything: it may run again.
     StepInterrupted { step: StepId, attempt: u32 },
     /// The call began to change something, and nobody saw it end.
@@ -112,7 +122,16 @@ pub enum Fact {
     /// A lone call that changes something is about to run.
     CallStarted { call: u64, tool: ToolName, component: Digest, args: Digest, effect: Effect },
     /// A lone call ended. Payloads: arguments, output or failure.
-    Called { call: u64, principal: Principal, tool: ToolName, component: Digest, args: Digest, effect: Effect, end: StepEnd, usage: Usage },
+    Called {
+        call: u64,
+        principal: Principal,
+        tool: ToolName,
+        component: Digest,
+        args: Digest,
+        effect: Effect,
+        end: StepEnd,
+        usage: Usage,
+    },
 }
 
 /// What the state machine needs to know of a step.

@@ -106,8 +106,15 @@ mod tests {
 
     #[test]
     fn the_effect_is_the_worst_of_what_is_granted() {
-        let mut grant =
-            Grant { mounts: vec![], log: true, progress: true, clock: false, random: false, limits: Limits::default(), rules: vec![] };
+        let mut grant = Grant {
+            mounts: vec![],
+            log: true,
+            progress: true,
+            clock: false,
+            random: false,
+            limits: Limits::default(),
+            rules: vec![],
+        };
         assert_eq!(grant.effect(), Effect::Pure);
         grant.clock = true;
         assert_eq!(grant.effect(), Effect::Read);

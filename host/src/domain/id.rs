@@ -54,9 +54,12 @@ impl FromStr for RunId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let rest = text.strip_prefix("r-").ok_or_else(|| format!("run id `{}` does not start with `r-`", shown(text)))?;
+        let rest =
+            text.strip_prefix("r-").ok_or_else(|| format!("run id `{}` does not start with `r-`", shown(text)))?;
         let is_ulid = rest.len() == 26 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        is_ulid.then(|| Self(text.to_owned())).ok_or_else(|| format!("run id `{}` is not `r-` and 26 characters", shown(text)))
+        is_ulid
+            .then(|| Self(text.to_owned()))
+            .ok_or_else(|| format!("run id `{}` is not `r-` and 26 characters", shown(text)))
     }
 }
 
@@ -65,14 +68,18 @@ impl FromStr for StepId {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let is_name = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'[' | b']'))
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'[' | b']'))
         };
         let is_valid = text.len() <= ID_BYTES_MAX
             && text.split_once('.').is_some_and(|(turn, local)| {
                 turn.strip_prefix('t').is_some_and(|n| n.parse::<u32>().is_ok()) && is_name(local)
             });
         is_valid.then(|| Self(text.to_owned())).ok_or_else(|| {
-            format!("step id `{}` is not like `t1.name` (letters, digits, `_`, `-`; at most {ID_BYTES_MAX} bytes)", shown(text))
+            format!(
+                "step id `{}` is not like `t1.name` (letters, digits, `_`, `-`; at most {ID_BYTES_MAX} bytes)",
+                shown(text)
+            )
         })
     }
 }

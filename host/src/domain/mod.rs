@@ -25,7 +25,7 @@ pub use contract::{Contract, Export, Param, Returns, ToolContract};
 pub use digest::Digest;
 pub use effect::Effect;
 pub use event::{
-    Decision, Epoch, Event, Fact, GENESIS, PlannedStep, RunEnd, Seq, Settlement, StepEnd, Suspension, SCHEMA_VERSION,
+    Decision, Epoch, Event, Fact, GENESIS, PlannedStep, RunEnd, SCHEMA_VERSION, Seq, Settlement, StepEnd, Suspension,
 };
 pub use failure::{Failure, Fault, Kind, MESSAGE_CHARS_MAX, Retry, printable};
 pub use grant::{Access, Grant, Limits, LimitsPatch, Mount};

@@ -89,9 +89,9 @@ impl FromStr for ToolPattern {
         if text == "*" {
             return Ok(Self { component: None, function: None });
         }
-        let (component, function) = text
-            .split_once('.')
-            .ok_or_else(|| format!("tool pattern `{}` is not `component.function`, `component.*` or `*`", text.escape_default()))?;
+        let (component, function) = text.split_once('.').ok_or_else(|| {
+            format!("tool pattern `{}` is not `component.function`, `component.*` or `*`", text.escape_default())
+        })?;
         if function == "*" {
             // Checks the component's part as a name.
             let name = ToolName::new(component, "any")?;

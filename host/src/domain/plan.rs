@@ -92,7 +92,9 @@ pub fn reference(value: &Json) -> Result<Option<Reference<'_>>, String> {
         Some(path) => path.as_str().ok_or("`path` beside `$from` is not text")?,
     };
     if let Some(extra) = fields.keys().find(|key| !matches!(key.as_str(), "$from" | "path")) {
-        return Err(format!("`{extra}` beside `$from` is unknown: a reference is `{{\"$from\": step, \"path\": pointer}}`"));
+        return Err(format!(
+            "`{extra}` beside `$from` is unknown: a reference is `{{\"$from\": step, \"path\": pointer}}`"
+        ));
     }
     if !path.is_empty() && !path.starts_with('/') {
         return Err(format!("path `{path}` is not a JSON pointer: it starts with `/`"));

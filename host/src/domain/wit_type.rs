@@ -22,12 +22,27 @@ pub enum WitType {
     List(Box<WitType>),
     Tuple(Vec<WitType>),
     Option(Box<WitType>),
-    Result { ok: Option<Box<WitType>>, err: Option<Box<WitType>> },
+    Result {
+        ok: Option<Box<WitType>>,
+        err: Option<Box<WitType>>,
+    },
     /// `name` is the type's name in WIT, under which a manifest may explain it.
-    Record { name: String, fields: Vec<Field> },
-    Variant { name: String, cases: Vec<Case> },
-    Enum { name: String, cases: Vec<String> },
-    Flags { name: String, flags: Vec<String> },
+    Record {
+        name: String,
+        fields: Vec<Field>,
+    },
+    Variant {
+        name: String,
+        cases: Vec<Case>,
+    },
+    Enum {
+        name: String,
+        cases: Vec<String>,
+    },
+    Flags {
+        name: String,
+        flags: Vec<String>,
+    },
 }
 
 /// One field of a record. `name` is in kebab-case, as in WIT.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Effect, Failure, Json, Kind, Plan, PlanLimits, PlanStep, PlannedStep, Reference, Returns, StepId, ToolName, canonical, references,
+    Effect, Failure, Json, Kind, Plan, PlanLimits, PlanStep, PlannedStep, Reference, Returns, StepId, ToolName,
+    canonical, references,
 };
 use crate::orchestrator::types::{at_path, fit_fields};
 use crate::registry::{Catalog, VerifiedTool};
@@ -88,10 +89,18 @@ impl Check<'_> {
         }
         for (n, step) in plan.steps.iter().enumerate() {
             if canonical(&step.args).len() > limits.args_bytes_max {
-                self.flaw(Kind::DataInputSize, &format!("/steps/{n}/args"), format!("more than {} bytes", limits.args_bytes_max));
+                self.flaw(
+                    Kind::DataInputSize,
+                    &format!("/steps/{n}/args"),
+                    format!("more than {} bytes", limits.args_bytes_max),
+                );
             }
             if depth(&step.args) > limits.depth_max {
-                self.flaw(Kind::DataPlan, &format!("/steps/{n}/args"), format!("nested deeper than {} levels", limits.depth_max));
+                self.flaw(
+                    Kind::DataPlan,
+                    &format!("/steps/{n}/args"),
+                    format!("nested deeper than {} levels", limits.depth_max),
+                );
             }
         }
     }
@@ -108,7 +117,11 @@ impl Check<'_> {
             };
             let tool = self.tool(n, &step.tool);
             if self.tools.insert(step.id.clone(), (id, tool)).is_some() {
-                self.flaw(Kind::DataPlan, &format!("/steps/{n}/id"), format!("`{}` is the name of an earlier step too", step.id));
+                self.flaw(
+                    Kind::DataPlan,
+                    &format!("/steps/{n}/id"),
+                    format!("`{}` is the name of an earlier step too", step.id),
+                );
             }
         }
     }
@@ -116,7 +129,11 @@ impl Check<'_> {
     fn tool(&mut self, n: usize, name: &str) -> Option<VerifiedTool> {
         let found = name.parse::<ToolName>().ok().and_then(|name| self.known.catalog.tool(&name));
         if found.is_none() {
-            let hint = self.known.catalog.similar(name).map_or_else(String::new, |similar| format!("; did you mean `{similar}`?"));
+            let hint = self
+                .known
+                .catalog
+                .similar(name)
+                .map_or_else(String::new, |similar| format!("; did you mean `{similar}`?"));
             let shown: String = name.chars().take(80).collect();
             self.flaw(Kind::DataPlan, &format!("/steps/{n}/tool"), format!("there is no tool `{shown}`{hint}"));
         }
@@ -130,7 +147,8 @@ impl Check<'_> {
         let needs = self.needs(n, step);
         self.arguments(n, step, &tool);
         let args = self.renamed(&step.args);
-        let planned = PlannedStep { id, tool: tool.name().clone(), needs: needs?, effect: effect?, on_failure: step.on_failure };
+        let planned =
+            PlannedStep { id, tool: tool.name().clone(), needs: needs?, effect: effect?, on_failure: step.on_failure };
         Some(CheckedStep { planned, args, timeout_ms: step.timeout_ms, approval: step.approval })
     }
 
@@ -172,7 +190,8 @@ impl Check<'_> {
 
     fn type_of(&self, reference: &Reference<'_>) -> Result<crate::domain::WitType, String> {
         let returns = self.returns(reference.step)?;
-        at_path(returns, reference.path).map_err(|flaw| format!("reference to `{}{}`: {flaw}", reference.step, reference.path))
+        at_path(returns, reference.path)
+            .map_err(|flaw| format!("reference to `{}{}`: {flaw}", reference.step, reference.path))
     }
 
     fn returns(&self, step: &str) -> Result<&Returns, String> {
@@ -195,7 +214,9 @@ impl Check<'_> {
         }
         match value {
             Json::Array(items) => items.iter().map(|item| self.renamed(item)).collect(),
-            Json::Object(fields) => Json::Object(fields.iter().map(|(key, value)| (key.clone(), self.renamed(value))).collect()),
+            Json::Object(fields) => {
+                Json::Object(fields.iter().map(|(key, value)| (key.clone(), self.renamed(value))).collect())
+            }
             scalar => scalar.clone(),
         }
     }

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Budget, Decision, Digest, Epoch, Event, Fact, GENESIS, Kind, OnFailure, PlannedStep, Principal, RunEnd, RunId, Seq, Settlement,
-    StepEnd, StepId, Suspension, Timestamp, ToolName,
+    Budget, Decision, Digest, Epoch, Event, Fact, GENESIS, Kind, OnFailure, PlannedStep, Principal, RunEnd, RunId, Seq,
+    Settlement, StepEnd, StepId, Suspension, Timestamp, ToolName,
 };
 use crate::orchestrator::schedule;
 
@@ -92,13 +92,27 @@ pub struct Step {
 pub enum StepStatus {
     Proposed,
     Ready,
-    AwaitingApproval { binding: Digest },
-    Running { has_written: bool },
-    Succeeded { output: Digest },
-    Failed { kind: Kind, failure: Digest },
+    AwaitingApproval {
+        binding: Digest,
+    },
+    Running {
+        has_written: bool,
+    },
+    Succeeded {
+        output: Digest,
+    },
+    Failed {
+        kind: Kind,
+        failure: Digest,
+    },
     /// Never started: policy, a person, or arguments that do not fit.
-    Rejected { kind: Kind, failure: Digest },
-    Skipped { because: StepId },
+    Rejected {
+        kind: Kind,
+        failure: Digest,
+    },
+    Skipped {
+        because: StepId,
+    },
     /// It began to change something, and nobody saw it end.
     Unknown,
 }
@@ -149,16 +163,31 @@ pub enum Command {
 /// How a run is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    Succeeded { answer: Option<Digest> },
+    Succeeded {
+        answer: Option<Digest>,
+    },
     /// A step failed that the run needs.
-    StepFailed { step: StepId, kind: Kind, failure: Digest },
+    StepFailed {
+        step: StepId,
+        kind: Kind,
+        failure: Digest,
+    },
     /// The planner failed for good.
-    PlannerFailed { kind: Kind, failure: Digest },
+    PlannerFailed {
+        kind: Kind,
+        failure: Digest,
+    },
     /// The planner's replies were refused too often. Payload: the last failures.
-    PlansRefused { failures: Digest },
+    PlansRefused {
+        failures: Digest,
+    },
     /// A bound of the budget was met.
-    Budget { what: &'static str },
-    Cancelled { by: String },
+    Budget {
+        what: &'static str,
+    },
+    Cancelled {
+        by: String,
+    },
 }
 
 /// An event that does not follow from those before it.
@@ -209,7 +238,8 @@ impl Run {
     /// # Errors
     /// The first event that does not follow.
     pub fn of(events: &[Event]) -> Result<Self, IllegalTransition> {
-        let (first, rest) = events.split_first().ok_or_else(|| IllegalTransition { seq: 1, what: "there are no events".into() })?;
+        let none = || IllegalTransition { seq: 1, what: "there are no events".into() };
+        let (first, rest) = events.split_first().ok_or_else(none)?;
         let mut run = Self::created(first)?;
         rest.iter().try_for_each(|event| run.apply(event))?;
         Ok(run)
@@ -218,13 +248,10 @@ impl Run {
     /// Takes one event more.
     ///
     /// # Errors
-    /// The event does not follow; the run is then as it was.
+    /// The event does not follow. The run is then not to be used any more: log and state have parted.
     pub fn apply(&mut self, event: &Event) -> Result<(), IllegalTransition> {
-        let mut next = self.clone();
-        next.follow(event)?;
-        next.change(event)?;
-        *self = next;
-        Ok(())
+        self.follow(event)?;
+        self.change(event)
     }
 
     /// Returns what is to be done now. The same run and time give the same commands.
@@ -274,9 +301,10 @@ impl Run {
         }
         let changed = match &event.fact {
             Fact::RunClaimed { .. } => self.claimed(event.at),
-            Fact::PlanRequested { .. } | Fact::PlanFailed { .. } | Fact::PlanRejected { .. } | Fact::PlanAccepted { .. } => {
-                self.planned(&event.fact)
-            }
+            Fact::PlanRequested { .. }
+            | Fact::PlanFailed { .. }
+            | Fact::PlanRejected { .. }
+            | Fact::PlanAccepted { .. } => self.planned(&event.fact),
             Fact::Answered { .. } | Fact::Asked { .. } | Fact::QuestionAnswered { .. } => self.spoken(&event.fact),
             Fact::CancelRequested { by } => {
                 self.cancelled_by = Some(by.clone());
@@ -303,7 +331,11 @@ impl Run {
     /// A person or a process moved: what was suspended may go on.
     fn move_on(&mut self) -> Result<(), &'static str> {
         if let RunStatus::Suspended(_) = self.status {
-            self.status = if self.planning.is_asked || self.plans.is_empty() { RunStatus::Planning } else { RunStatus::Executing };
+            self.status = if self.planning.is_asked || self.plans.is_empty() {
+                RunStatus::Planning
+            } else {
+                RunStatus::Executing
+            };
         }
         Ok(())
     }
@@ -349,8 +381,13 @@ impl Run {
 
     fn accept(&mut self, turn: u32, plan: Digest, steps: &[PlannedStep]) -> Result<(), &'static str> {
         for planned in steps {
-            let step =
-                Step { planned: planned.clone(), status: StepStatus::Proposed, ready: None, approved: None, attempts: 0 };
+            let step = Step {
+                planned: planned.clone(),
+                status: StepStatus::Proposed,
+                ready: None,
+                approved: None,
+                attempts: 0,
+            };
             if self.steps.insert(planned.id.clone(), step).is_some() {
                 return Err("a step of this id is there already");
             }
@@ -411,13 +448,19 @@ impl Run {
                 self.calls += 1;
                 S::Running { has_written: false }
             }
-            (S::Running { .. }, Fact::WriteBegun { attempt, .. }) if *attempt == step.attempts => S::Running { has_written: true },
+            (S::Running { .. }, Fact::WriteBegun { attempt, .. }) if *attempt == step.attempts => {
+                S::Running { has_written: true }
+            }
             (S::Running { .. }, Fact::StepEnded { attempt, end, .. }) if *attempt == step.attempts => match end {
                 StepEnd::Succeeded { output } => S::Succeeded { output: *output },
                 StepEnd::Failed { kind, failure } => S::Failed { kind: *kind, failure: *failure },
             },
-            (S::Running { has_written: false }, Fact::StepInterrupted { attempt, .. }) if *attempt == step.attempts => S::Ready,
-            (S::Running { has_written: true }, Fact::StepUnknown { attempt, .. }) if *attempt == step.attempts => S::Unknown,
+            (S::Running { has_written: false }, Fact::StepInterrupted { attempt, .. }) if *attempt == step.attempts => {
+                S::Ready
+            }
+            (S::Running { has_written: true }, Fact::StepUnknown { attempt, .. }) if *attempt == step.attempts => {
+                S::Unknown
+            }
             (S::Unknown, Fact::StepSettled { settlement, .. }) => match settlement {
                 Settlement::Done { output } => S::Succeeded { output: *output },
                 Settlement::Retry => S::Ready,

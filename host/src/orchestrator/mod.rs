@@ -14,5 +14,5 @@ mod schedule;
 mod types;
 
 pub use check::{CheckedPlan, CheckedStep, check};
-pub use driver::{Driver, Goal, Parts, Signal, Wait};
+pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, SIGNALS_MAX, Signal, Wait};
 pub use machine::{Command, Ending, IllegalTransition, Run, RunStatus, Step, StepStatus};

@@ -128,10 +128,16 @@ enum Need {
 
 fn need(run: &Run, step: &Step) -> Need {
     let needed = |id: &StepId| run.step(id).map(|step| &step.status);
-    let lost = step.planned.needs.iter().find(|id| needed(id).is_none_or(|s| s.is_terminal() && !matches!(s, StepStatus::Succeeded { .. })));
+    let lost = step
+        .planned
+        .needs
+        .iter()
+        .find(|id| needed(id).is_none_or(|s| s.is_terminal() && !matches!(s, StepStatus::Succeeded { .. })));
     match lost {
         Some(because) => Need::Lost(because.clone()),
-        None if step.planned.needs.iter().all(|id| matches!(needed(id), Some(StepStatus::Succeeded { .. }))) => Need::Met,
+        None if step.planned.needs.iter().all(|id| matches!(needed(id), Some(StepStatus::Succeeded { .. }))) => {
+            Need::Met
+        }
         None => Need::Waiting,
     }
 }

@@ -26,7 +26,9 @@ fn into(ty: WitType, part: &str) -> Result<WitType, String> {
         WitType::Record { name, fields } => {
             let names: Vec<_> = fields.iter().map(|field| json_name(&field.name)).collect();
             let field = fields.into_iter().find(|field| json_name(&field.name) == part);
-            field.map(|field| field.ty).ok_or_else(|| format!("`{part}` is not a field of `{name}`, which has {}", names.join(", ")))
+            field
+                .map(|field| field.ty)
+                .ok_or_else(|| format!("`{part}` is not a field of `{name}`, which has {}", names.join(", ")))
         }
         WitType::List(item) => match part.parse::<usize>() {
             Ok(_) => Ok(*item),
@@ -64,7 +66,9 @@ pub(super) fn fit(ty: &WitType, value: &Json, at: &str, type_of: TypeOf<'_>, fla
     match reference(value).map(|found| found.map(|reference| type_of(&reference))) {
         Err(flaw) | Ok(Some(Err(flaw))) => flaws.push(format!("{at}: {flaw}")),
         Ok(Some(Ok(found))) if is_assignable(ty, &found) => {}
-        Ok(Some(Ok(found))) => flaws.push(format!("{at}: expects {}, and the reference brings {}", name(ty), name(&found))),
+        Ok(Some(Ok(found))) => {
+            flaws.push(format!("{at}: expects {}, and the reference brings {}", name(ty), name(&found)))
+        }
         Ok(None) => fit_value(ty, value, at, type_of, flaws),
     }
 }
@@ -109,9 +113,13 @@ fn fit_value(ty: &WitType, value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &
 
 fn fits_scalar(ty: &WitType, value: &Json) -> bool {
     match (ty, value) {
-        (WitType::Bool, Json::Bool(_)) | (WitType::String, Json::String(_)) | (WitType::F32 | WitType::F64, Json::Number(_)) => true,
+        (WitType::Bool, Json::Bool(_))
+        | (WitType::String, Json::String(_))
+        | (WitType::F32 | WitType::F64, Json::Number(_)) => true,
         (WitType::Char, Json::String(text)) => text.chars().count() == 1,
-        (_, Json::Number(number)) => range(ty).is_some_and(|(low, high)| number.as_i128().is_some_and(|n| (low..=high).contains(&n))),
+        (_, Json::Number(number)) => {
+            range(ty).is_some_and(|(low, high)| number.as_i128().is_some_and(|n| (low..=high).contains(&n)))
+        }
         (WitType::S64 | WitType::U64, Json::String(text)) => {
             range(ty).is_some_and(|(low, high)| text.parse::<i128>().is_ok_and(|n| (low..=high).contains(&n)))
         }
@@ -162,7 +170,13 @@ fn field_of(value: &Json, key: &str, ty: &WitType, at: &str, type_of: TypeOf<'_>
 }
 
 /// Checks an object against named types: unknown keys, missing ones, and each value.
-pub(super) fn fit_fields(fields: &[(&str, &WitType)], value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
+pub(super) fn fit_fields(
+    fields: &[(&str, &WitType)],
+    value: &Json,
+    at: &str,
+    type_of: TypeOf<'_>,
+    flaws: &mut Vec<String>,
+) {
     let Some(object) = value.as_object() else {
         flaws.push(format!("{at}: expects an object"));
         return;
@@ -189,16 +203,23 @@ fn is_assignable(to: &WitType, from: &WitType) -> bool {
         // It may be absent: seen when it is there.
         (to, WitType::Option(from)) => is_assignable(to, from),
         (WitType::List(to), WitType::List(from)) => is_assignable(to, from),
-        (WitType::Tuple(to), WitType::Tuple(from)) => to.len() == from.len() && to.iter().zip(from).all(|(t, f)| is_assignable(t, f)),
+        (WitType::Tuple(to), WitType::Tuple(from)) => {
+            to.len() == from.len() && to.iter().zip(from).all(|(t, f)| is_assignable(t, f))
+        }
         (WitType::Record { fields: to, .. }, WitType::Record { fields: from, .. }) => {
-            to.len() == from.len() && to.iter().all(|t| from.iter().any(|f| t.name == f.name && is_assignable(&t.ty, &f.ty)))
+            to.len() == from.len()
+                && to.iter().all(|t| from.iter().any(|f| t.name == f.name && is_assignable(&t.ty, &f.ty)))
         }
         (WitType::F32 | WitType::F64, from) => matches!(from, WitType::F32 | WitType::F64) || range(from).is_some(),
         (to, from) if range(to).is_some() => range(from).is_some(),
         (WitType::String, WitType::Char | WitType::Enum { .. }) => true,
         (WitType::Variant { cases: to, .. }, WitType::Variant { cases: from, .. }) => to == from,
-        (WitType::Enum { cases: to, .. }, WitType::Enum { cases: from, .. }) => from.iter().all(|case| to.contains(case)),
-        (WitType::Flags { flags: to, .. }, WitType::Flags { flags: from, .. }) => from.iter().all(|flag| to.contains(flag)),
+        (WitType::Enum { cases: to, .. }, WitType::Enum { cases: from, .. }) => {
+            from.iter().all(|case| to.contains(case))
+        }
+        (WitType::Flags { flags: to, .. }, WitType::Flags { flags: from, .. }) => {
+            from.iter().all(|flag| to.contains(flag))
+        }
         (to, from) => to == from,
     }
 }
@@ -217,9 +238,13 @@ fn name(ty: &WitType) -> String {
         WitType::Result { .. } => "`ok` or `err`".into(),
         WitType::Record { name, .. } => format!("a record `{name}`"),
         WitType::Variant { name, .. } => format!("a variant `{name}`"),
-        WitType::Enum { cases, .. } => format!("one of {}", cases.iter().map(|case| json_name(case)).collect::<Vec<_>>().join(", ")),
+        WitType::Enum { cases, .. } => {
+            format!("one of {}", cases.iter().map(|case| json_name(case)).collect::<Vec<_>>().join(", "))
+        }
         WitType::Flags { name, .. } => format!("flags `{name}`"),
-        integer => range(integer).map_or_else(|| "a value".into(), |(low, high)| format!("an integer from {low} to {high}")),
+        integer => {
+            range(integer).map_or_else(|| "a value".into(), |(low, high)| format!("an integer from {low} to {high}"))
+        }
     }
 }
 
@@ -262,14 +287,20 @@ mod tests {
             ["/cuont: is not known; there are total_sum, count", "/total_sum: expects text"]
         );
         assert_eq!(flaws(&row(), &json!({"total_sum": "x", "count": null}), &WitType::Bool), Vec::<String>::new());
-        assert_eq!(flaws(&WitType::U8, &json!(256), &WitType::Bool), ["0: expects an integer from 0 to 255".replace("0:", ":")]);
+        assert_eq!(
+            flaws(&WitType::U8, &json!(256), &WitType::Bool),
+            ["0: expects an integer from 0 to 255".replace("0:", ":")]
+        );
     }
 
     #[test]
     fn a_reference_is_checked_by_the_type_it_brings() {
         let reference = json!({"$from": "s1", "path": "/x"});
         assert_eq!(flaws(&WitType::U8, &reference, &WitType::U64), Vec::<String>::new());
-        assert_eq!(flaws(&WitType::String, &reference, &row()), [": expects text, and the reference brings a record `row`"]);
+        assert_eq!(
+            flaws(&WitType::String, &reference, &row()),
+            [": expects text, and the reference brings a record `row`"]
+        );
         assert_eq!(flaws(&row(), &json!({"$literal": {"total_sum": "x"}}), &WitType::Bool), Vec::<String>::new());
     }
 }

@@ -34,7 +34,13 @@ pub enum Decision {
 }
 
 /// Decides about one step.
-pub fn authorize(policy: &Policy, run: &RunGrant, step: &ReadyStep, tool: &VerifiedTool, approval: Option<&Approval>) -> Decision {
+pub fn authorize(
+    policy: &Policy,
+    run: &RunGrant,
+    step: &ReadyStep,
+    tool: &VerifiedTool,
+    approval: Option<&Approval>,
+) -> Decision {
     let (grant, asking) = match granted(policy, run, tool, step.timeout_ms) {
         Ok(granted) => granted,
         Err(failure) => return Decision::Deny(failure),
@@ -68,9 +74,12 @@ type Granted = (Grant, Option<ApprovalRule>);
 fn granted(policy: &Policy, run: &RunGrant, tool: &VerifiedTool, timeout_ms: Option<u64>) -> Result<Granted, Failure> {
     let name = tool.name();
     if let Some(rule) = policy.rules.iter().find(|rule| rule.deny.iter().any(|pattern| pattern.matches(name))) {
-        return Err(Failure::new(Kind::PolicyDenied, format!("call `{name}`: rule `{}` denies it", rule.name)).hint(&rule.why));
+        return Err(
+            Failure::new(Kind::PolicyDenied, format!("call `{name}`: rule `{}` denies it", rule.name)).hint(&rule.why)
+        );
     }
-    let rules: Vec<&Rule> = policy.rules.iter().filter(|rule| rule.allow.iter().any(|pattern| pattern.matches(name))).collect();
+    let rules: Vec<&Rule> =
+        policy.rules.iter().filter(|rule| rule.allow.iter().any(|pattern| pattern.matches(name))).collect();
     if rules.is_empty() {
         return Err(no_rule(name));
     }
@@ -108,4 +117,9 @@ fn binding(policy: &Policy, run: &RunGrant, step: &ReadyStep, tool: &VerifiedToo
         effect.to_string().as_bytes(),
         policy.digest().as_bytes(),
     ])
+}
+
+/// Returns the directories that a call of `tool` would see, for the person who is asked.
+pub fn mounts(policy: &Policy, tool: &VerifiedTool) -> Vec<crate::domain::Mount> {
+    granted(policy, &RunGrant::default(), tool, None).map(|(grant, _)| grant.mounts).unwrap_or_default()
 }

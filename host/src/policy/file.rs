@@ -150,11 +150,15 @@ impl Rule {
         if self.allow.is_empty() == self.deny.is_empty() {
             return wrong("it either allows or denies some tools: write `allow = [..]` or `deny = [..]`");
         }
-        if !self.deny.is_empty() && !(self.files.is_empty() && self.capabilities.is_empty() && self.approval.is_none()) {
+        if !self.deny.is_empty() && !(self.files.is_empty() && self.capabilities.is_empty() && self.approval.is_none())
+        {
             return wrong("a rule that denies gives nothing: leave out `files`, `capabilities` and `approval`");
         }
         if let Some(file) = self.files.iter().find(|file| !is_mount(&file.mount)) {
-            return wrong(&format!("mount `{}` is not like `/data`: absolute, without `.` or `..` or a last `/`", file.mount));
+            return wrong(&format!(
+                "mount `{}` is not like `/data`: absolute, without `.` or `..` or a last `/`",
+                file.mount
+            ));
         }
         Ok(())
     }
@@ -187,7 +191,11 @@ mod tests {
         refused("version = 0\n[[rule]]\nname = 'a'\nwhy = 'b'", "either allows or denies");
         refused("version = 0\n[[rule]]\nname = 'a'\nwhy = ''\nallow = ['*']", "tells why");
         refused("version = 0\n[[rule]]\nname = 'a'\nwhy = 'b'\nallow = ['X']", "line 5");
-        let mounted = |mount| format!("version = 0\n[[rule]]\nname = 'a'\nwhy = 'b'\nallow = ['*']\nfiles = [{{mount='{mount}', path='x', access='read'}}]");
+        let mounted = |mount| {
+            format!(
+                "version = 0\n[[rule]]\nname = 'a'\nwhy = 'b'\nallow = ['*']\nfiles = [{{mount='{mount}', path='x', access='read'}}]"
+            )
+        };
         for mount in ["data", "/", "/a/../b", "/a/", "//a"] {
             refused(&mounted(mount), "mount");
         }

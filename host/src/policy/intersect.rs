@@ -9,8 +9,14 @@ use crate::policy::{Capability, Rule, RunGrant};
 ///
 /// # Errors
 /// `policy.denied` where two rules show different directories under one path.
-pub(super) fn intersect(asks: &BTreeSet<Ask>, rules: &[&Rule], run: &RunGrant, timeout_ms: Option<u64>) -> Result<Grant, Failure> {
-    let gives = |capability, ask| asks.contains(&ask) && rules.iter().any(|rule| rule.capabilities.contains(&capability));
+pub(super) fn intersect(
+    asks: &BTreeSet<Ask>,
+    rules: &[&Rule],
+    run: &RunGrant,
+    timeout_ms: Option<u64>,
+) -> Result<Grant, Failure> {
+    let gives =
+        |capability, ask| asks.contains(&ask) && rules.iter().any(|rule| rule.capabilities.contains(&capability));
     Ok(Grant {
         mounts: mounts(asks, rules)?,
         log: gives(Capability::Log, Ask::Log),
@@ -35,7 +41,10 @@ fn mounts(asks: &BTreeSet<Ask>, rules: &[&Rule]) -> Result<Vec<Mount>, Failure> 
             None => mounts.push(Mount { guest: file.mount.clone(), host: file.path.clone(), access }),
             Some(mount) if mount.host == file.path => mount.access = mount.access.max(access),
             Some(_) => {
-                let message = format!("mount `{}`: rule `{}` shows another directory there than an earlier rule", file.mount, rule.name);
+                let message = format!(
+                    "mount `{}`: rule `{}` shows another directory there than an earlier rule",
+                    file.mount, rule.name
+                );
                 return Err(Failure::new(Kind::PolicyDenied, message).hint("let the rules agree, or use two mounts"));
             }
         }

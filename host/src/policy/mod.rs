@@ -8,6 +8,6 @@ mod call;
 mod file;
 mod intersect;
 
-pub use authorize::{Approval, Decision, RunGrant, authorize, effect};
+pub use authorize::{Approval, Decision, RunGrant, authorize, effect, mounts};
 pub use call::Call;
 pub use file::{ApprovalRule, Capability, FileRule, Policy, Rule};

@@ -79,7 +79,8 @@ impl ResourceLimiter for Meter {
             self.hit = Some(Kind::ToolTable);
             return Ok(false);
         }
-        let fits = self.take_memory(current.saturating_mul(TABLE_ELEMENT_BYTES), desired.saturating_mul(TABLE_ELEMENT_BYTES));
+        let fits =
+            self.take_memory(current.saturating_mul(TABLE_ELEMENT_BYTES), desired.saturating_mul(TABLE_ELEMENT_BYTES));
         if fits {
             self.table_elements = elements;
         }

@@ -74,6 +74,9 @@ fn floor(l: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     wasi::cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
     wasi::cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
     wasi::cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::filesystem::preopens::add_to_linker::<State, filesystem::WasiFilesystem>(l, filesystem::WasiFilesystemView::filesystem)?;
+    wasi::filesystem::preopens::add_to_linker::<State, filesystem::WasiFilesystem>(
+        l,
+        filesystem::WasiFilesystemView::filesystem,
+    )?;
     wasi::filesystem::types::add_to_linker::<State, HasFiles>(l, |state| Files(state))
 }

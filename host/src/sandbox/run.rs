@@ -15,7 +15,8 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use crate::clock::Clock;
 use crate::domain::{
-    Access, Denial, Digest, Failure, Grant, Json, Kind, Limits, LogLine, Outcome, Returns, ToolContract, Usage, canonical, json_name,
+    Access, Denial, Digest, Failure, Grant, Json, Kind, Limits, LogLine, Outcome, Returns, ToolContract, Usage,
+    canonical, json_name,
 };
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
@@ -71,7 +72,10 @@ impl WasmRunner {
     }
 
     /// Runs `work` on the guests' threads; dropping the returned future stops it.
-    async fn on_guest_threads<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Failure> {
+    async fn on_guest_threads<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Failure> {
         let bug = || Failure::new(Kind::HostBug, "run on the guests' threads");
         let runtime = self.runtime.as_ref().ok_or_else(bug)?;
         let mut tasks = tokio::task::JoinSet::new();
@@ -137,14 +141,16 @@ impl Shared {
 
     /// Waits for a place and for the compiled and linked component.
     async fn ready(&self, call: &Call) -> Result<(tokio::sync::SemaphorePermit<'_>, InstancePre<GuestState>), Failure> {
-        let place = self.in_flight.acquire().await.map_err(|e| Failure::new(Kind::HostBug, "wait for a place").detail(e))?;
+        let place =
+            self.in_flight.acquire().await.map_err(|e| Failure::new(Kind::HostBug, "wait for a place").detail(e))?;
         let compiled = self.compiled(call.tool()).await?;
         let pre = compiled.linked(&self.engine, call)?;
         Ok((place, pre))
     }
 
     async fn compiled(&self, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
-        let cell = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone();
+        let cell =
+            self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone();
         cell.get_or_try_init(|| self.compile(tool)).await.cloned()
     }
 
@@ -152,9 +158,11 @@ impl Shared {
         let (engine, tool) = (self.engine.clone(), tool.clone());
         let name = tool.contract().component.clone();
         let compiled = tokio::task::spawn_blocking(move || Component::new(&engine, tool.bytes())).await;
-        let component = compiled
-            .map_err(|e| Failure::new(Kind::HostBug, format!("compile `{name}`")).detail(e))?
-            .map_err(|e| Failure::new(Kind::LoadInvalid, format!("compile `{name}`: {}", e.root_cause())).detail(format!("{e:#}")))?;
+        let component =
+            compiled.map_err(|e| Failure::new(Kind::HostBug, format!("compile `{name}`")).detail(e))?.map_err(|e| {
+                Failure::new(Kind::LoadInvalid, format!("compile `{name}`: {}", e.root_cause()))
+                    .detail(format!("{e:#}"))
+            })?;
         Ok(Arc::new(Compiled { component, linked: Mutex::default() }))
     }
 
@@ -189,7 +197,9 @@ impl Shared {
         clock::set(&mut builder, call, &self.clock)?;
         for mount in &call.grant().mounts {
             let perms = if mount.access == Access::ReadWrite { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-            builder.preopened_dir(&mount.host, &mount.guest, perms).map_err(|e| no_directory(call.grant(), &mount.host, &e))?;
+            builder
+                .preopened_dir(&mount.host, &mount.guest, perms)
+                .map_err(|e| no_directory(call.grant(), &mount.host, &e))?;
         }
         Ok(builder.build())
     }
@@ -197,13 +207,18 @@ impl Shared {
 
 fn no_directory(grant: &Grant, host: &Path, error: &wasmtime::Error) -> Failure {
     let message = format!("open a directory that rule {} grants: {}", grant.rules.join(", "), error.root_cause());
-    Failure::new(Kind::DataConfig, message).hint("create the directory, or correct `path` in policy.toml").detail(host.display())
+    Failure::new(Kind::DataConfig, message)
+        .hint("create the directory, or correct `path` in policy.toml")
+        .detail(host.display())
 }
 
 fn input_size(call: &Call, bytes: u64) -> Failure {
     let limit = call.grant().limits.input_bytes_max;
-    Failure::new(Kind::DataInputSize, format!("call `{}` with {bytes} bytes of arguments: at most {limit}", call.tool().name()))
-        .hint("pass large data as a file, or raise `input_bytes_max`")
+    Failure::new(
+        Kind::DataInputSize,
+        format!("call `{}` with {bytes} bytes of arguments: at most {limit}", call.tool().name()),
+    )
+    .hint("pass large data as a file, or raise `input_bytes_max`")
 }
 
 /// Sets every limit before the first instruction of the guest: start functions run at instantiation.
@@ -252,7 +267,8 @@ impl Compiled {
         if let Some(pre) = linked.get(&key) {
             return Ok(pre.clone());
         }
-        let linker = linker(engine, key).map_err(|e| Failure::new(Kind::HostBug, "link the host's functions").detail(format!("{e:#}")))?;
+        let linker = linker(engine, key)
+            .map_err(|e| Failure::new(Kind::HostBug, "link the host's functions").detail(format!("{e:#}")))?;
         let pre = linker.instantiate_pre(&self.component).map_err(|e| not_linked(call, &e))?;
         linked.insert(key, pre.clone());
         Ok(pre)
@@ -263,7 +279,9 @@ impl Compiled {
 fn not_linked(call: &Call, error: &wasmtime::Error) -> Failure {
     let tool = call.tool().name();
     Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it imports what is not granted: {}", error.root_cause()))
-        .hint(format!("give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`)"))
+        .hint(format!(
+            "give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`)"
+        ))
         .detail(format!("{error:#}"))
 }
 
@@ -275,7 +293,13 @@ struct Instance {
 }
 
 impl Instance {
-    async fn run(mut self, pre: &InstancePre<GuestState>, wall: Duration, start_ms: u64, clock: &Arc<dyn Clock>) -> Outcome {
+    async fn run(
+        mut self,
+        pre: &InstancePre<GuestState>,
+        wall: Duration,
+        start_ms: u64,
+        clock: &Arc<dyn Clock>,
+    ) -> Outcome {
         let left = wall.saturating_sub(Duration::from_millis(clock.monotonic_ms().saturating_sub(start_ms)));
         let link = self.store.data().link.clone();
         let result = {
@@ -295,7 +319,8 @@ impl Instance {
         let tool = call.tool().tool();
         let args = arguments(tool, call.input())?;
         let instance = pre.instantiate_async(&mut self.store).await.map_err(|e| self.failure(&e))?;
-        let index = export(pre.component(), tool).ok_or_else(|| Failure::new(Kind::HostBug, format!("find the export of `{}`", tool.name)))?;
+        let index = export(pre.component(), tool)
+            .ok_or_else(|| Failure::new(Kind::HostBug, format!("find the export of `{}`", tool.name)))?;
         let func = instance.get_func(&mut self.store, index);
         let func = func.ok_or_else(|| Failure::new(Kind::HostBug, format!("find the function of `{}`", tool.name)))?;
         let results = self.invoke(&func, &args).await?;
@@ -319,7 +344,9 @@ impl Instance {
             (Returns::Nothing, _) => Json::Null,
             (Returns::Value(ty), val) => json(Some(ty), val)?,
             (Returns::Fallible { ok, .. }, Some(Val::Result(Ok(val)))) => json(ok.as_ref(), val.as_deref())?,
-            (Returns::Fallible { err, .. }, Some(Val::Result(Err(val)))) => return Err(declared(tool, &json(err.as_ref(), val.as_deref())?)),
+            (Returns::Fallible { err, .. }, Some(Val::Result(Err(val)))) => {
+                return Err(declared(tool, &json(err.as_ref(), val.as_deref())?));
+            }
             (Returns::Fallible { .. }, _) => return Err(contract("it is not a result".into())),
         };
         self.bounded(tool, value)
@@ -329,8 +356,10 @@ impl Instance {
         let limit = self.call.grant().limits.output_bytes_max;
         self.usage.output_bytes = u64::try_from(canonical(&value).len()).unwrap_or(u64::MAX);
         if self.usage.output_bytes > limit {
-            let message = format!("run `{}`: it returned {} bytes, at most {limit}", tool.name, self.usage.output_bytes);
-            return Err(Failure::new(Kind::ToolOutput, message).hint(format!("raise `output_bytes_max` for `{}`, or write a file", tool.name)));
+            let message =
+                format!("run `{}`: it returned {} bytes, at most {limit}", tool.name, self.usage.output_bytes);
+            return Err(Failure::new(Kind::ToolOutput, message)
+                .hint(format!("raise `output_bytes_max` for `{}`, or write a file", tool.name)));
         }
         Ok(value)
     }

@@ -45,7 +45,12 @@ impl WasiView for GuestState {
 
 impl GuestState {
     /// Announces a host call to whoever drives this one.
-    pub(super) async fn begin(&mut self, what: &'static str, args: Digest, is_write: bool) -> Result<(HostCall, Begin), Failure> {
+    pub(super) async fn begin(
+        &mut self,
+        what: &'static str,
+        args: Digest,
+        is_write: bool,
+    ) -> Result<(HostCall, Begin), Failure> {
         self.announced = self.announced.saturating_add(1);
         let host_call = HostCall { n: self.announced, what, args, is_write };
         let begin = self.link.begin(&host_call).await?;
@@ -158,7 +163,8 @@ impl Lines {
     fn add(&mut self, source: &str, text: &[u8]) {
         let all = u64::try_from(text.len()).unwrap_or(u64::MAX);
         let kept = text.len().min(LINE_BYTES_MAX);
-        let is_full = self.lines.len() as u64 >= self.lines_max || self.bytes.saturating_add(kept as u64) > self.bytes_max;
+        let is_full =
+            self.lines.len() as u64 >= self.lines_max || self.bytes.saturating_add(kept as u64) > self.bytes_max;
         if is_full {
             self.dropped = self.dropped.saturating_add(all);
             return;

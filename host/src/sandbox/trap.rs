@@ -16,7 +16,10 @@ pub(super) fn failure(error: &wasmtime::Error, hit: Option<Kind>, tool: &ToolNam
         return failure.clone();
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        return Failure::new(Kind::ToolExit, format!("run `{tool}`: it ended the program with code {} instead of returning", exit.0));
+        return Failure::new(
+            Kind::ToolExit,
+            format!("run `{tool}`: it ended the program with code {} instead of returning", exit.0),
+        );
     }
     let kind = kind(error, hit);
     let failure = match limited(kind, limits) {
@@ -41,9 +44,16 @@ fn kind(error: &wasmtime::Error, hit: Option<Kind>) -> Kind {
     let text = error.root_cause().to_string();
     if text.contains("fuel allocated for hostcalls has been exhausted") {
         // Within a host call there are frames of the guest; once its function has returned there are none.
-        return if error.downcast_ref::<WasmBacktrace>().is_some() { Kind::ToolHostCallBytes } else { Kind::ToolOutput };
+        return if error.downcast_ref::<WasmBacktrace>().is_some() {
+            Kind::ToolHostCallBytes
+        } else {
+            Kind::ToolOutput
+        };
     }
-    if text.contains("resource table has no free keys") || text.contains("too many handles") || text.contains("handle table") {
+    if text.contains("resource table has no free keys")
+        || text.contains("too many handles")
+        || text.contains("handle table")
+    {
         return Kind::ToolHandles;
     }
     Kind::ToolTrap
@@ -53,13 +63,18 @@ fn kind(error: &wasmtime::Error, hit: Option<Kind>) -> Kind {
 fn limited(kind: Kind, limits: &Limits) -> Option<(String, &'static str)> {
     Some(match kind {
         Kind::ToolFuel => (format!("it used all of its fuel ({})", limits.fuel), "fuel"),
-        Kind::ToolMemory => (format!("it asked for more than {} bytes of memory", limits.memory_bytes_max), "memory_bytes_max"),
-        Kind::ToolTable => (format!("it asked for more than {} table elements", limits.table_elements_max), "table_elements_max"),
+        Kind::ToolMemory => {
+            (format!("it asked for more than {} bytes of memory", limits.memory_bytes_max), "memory_bytes_max")
+        }
+        Kind::ToolTable => {
+            (format!("it asked for more than {} table elements", limits.table_elements_max), "table_elements_max")
+        }
         Kind::ToolHandles => (format!("it held more than {} handles", limits.handles_max), "handles_max"),
         Kind::ToolHostCalls => (format!("it made more than {} host calls", limits.host_calls_max), "host_calls_max"),
-        Kind::ToolHostCallBytes => {
-            (format!("it passed more than {} bytes to one host call", limits.host_call_bytes_max), "host_call_bytes_max")
-        }
+        Kind::ToolHostCallBytes => (
+            format!("it passed more than {} bytes to one host call", limits.host_call_bytes_max),
+            "host_call_bytes_max",
+        ),
         Kind::ToolOutput => (format!("it returned more than {} bytes", limits.output_bytes_max), "output_bytes_max"),
         _ => return None,
     })

@@ -102,7 +102,12 @@ fn record(fields: &[Field], json: &Json, next: Next) -> Result<Val, String> {
 }
 
 fn variant(cases: &[Case], json: &Json, next: Next) -> Result<Val, String> {
-    let find = |name: &str| cases.iter().find(|case| json_name(&case.name) == name).ok_or_else(|| format!("`{name}` is not one of its cases"));
+    let find = |name: &str| {
+        cases
+            .iter()
+            .find(|case| json_name(&case.name) == name)
+            .ok_or_else(|| format!("`{name}` is not one of its cases"))
+    };
     if let Some(name) = json.as_str() {
         let case = find(name)?;
         return match case.ty {
@@ -125,7 +130,10 @@ fn only_field(json: &Json) -> Result<(&str, &Json), String> {
 }
 
 fn named<'a>(names: &'a [String], json: &str) -> Result<&'a String, String> {
-    names.iter().find(|name| json_name(name) == json).ok_or_else(|| format!("`{json}` is not one of {}", names.join(", ")))
+    names
+        .iter()
+        .find(|name| json_name(name) == json)
+        .ok_or_else(|| format!("`{json}` is not one of {}", names.join(", ")))
 }
 
 /// Integers come as numbers, or as text where a number would lose digits on its way.
@@ -209,8 +217,12 @@ fn lift(ty: &WitType, val: &Val, depth: usize) -> Result<Json, String> {
             true => field("some", next(inner, val)?),
             false => next(inner, val)?,
         },
-        (WitType::Result { ok, .. }, Val::Result(Ok(val))) => field("ok", payload(ok.as_deref(), val.as_deref(), &next)?),
-        (WitType::Result { err, .. }, Val::Result(Err(val))) => field("err", payload(err.as_deref(), val.as_deref(), &next)?),
+        (WitType::Result { ok, .. }, Val::Result(Ok(val))) => {
+            field("ok", payload(ok.as_deref(), val.as_deref(), &next)?)
+        }
+        (WitType::Result { err, .. }, Val::Result(Err(val))) => {
+            field("err", payload(err.as_deref(), val.as_deref(), &next)?)
+        }
         (WitType::Record { fields, .. }, Val::Record(vals)) => fields
             .iter()
             .zip(vals)
@@ -230,7 +242,11 @@ fn lift(ty: &WitType, val: &Val, depth: usize) -> Result<Json, String> {
     })
 }
 
-fn payload(ty: Option<&WitType>, val: Option<&Val>, next: &dyn Fn(&WitType, &Val) -> Result<Json, String>) -> Result<Json, String> {
+fn payload(
+    ty: Option<&WitType>,
+    val: Option<&Val>,
+    next: &dyn Fn(&WitType, &Val) -> Result<Json, String>,
+) -> Result<Json, String> {
     match (ty, val) {
         (Some(ty), Some(val)) => next(ty, val),
         _ => Ok(Json::Null),
@@ -246,7 +262,14 @@ fn number(value: f64) -> Result<Json, String> {
 }
 
 fn bytes(items: &[Val]) -> Result<Vec<u8>, String> {
-    items.iter().map(|item| if let Val::U8(byte) = item { Ok(*byte) } else { Err("a list of bytes holds something else".into()) }).collect()
+    items
+        .iter()
+        .map(
+            |item| {
+                if let Val::U8(byte) = item { Ok(*byte) } else { Err("a list of bytes holds something else".into()) }
+            },
+        )
+        .collect()
 }
 
 #[cfg(test)]
@@ -284,7 +307,10 @@ mod tests {
         let result = WitType::Result { ok: Some(Box::new(WitType::U8)), err: None };
         round_trip(&result, json!({"ok": 1}));
         round_trip(&result, json!({"err": null}));
-        let record = WitType::Record { name: "r".into(), fields: vec![Field { name: "max-rows".into(), ty: optional(WitType::U32) }] };
+        let record = WitType::Record {
+            name: "r".into(),
+            fields: vec![Field { name: "max-rows".into(), ty: optional(WitType::U32) }],
+        };
         round_trip(&record, json!({"max_rows": null}));
         let cases = vec![Case { name: "not-set".into(), ty: None }, Case { name: "at".into(), ty: Some(WitType::U8) }];
         let variant = WitType::Variant { name: "v".into(), cases };
@@ -297,7 +323,12 @@ mod tests {
     fn integers_may_come_as_text_and_must_fit() {
         assert_eq!(to_wit(&WitType::U64, &json!("18446744073709551615")), Ok(Val::U64(u64::MAX)));
         assert_eq!(to_wit(&WitType::U8, &json!(5.0)), Ok(Val::U8(5)));
-        for (ty, bad) in [(WitType::U8, json!(256)), (WitType::U64, json!(-1)), (WitType::S32, json!(1.5)), (WitType::U8, json!("x"))] {
+        for (ty, bad) in [
+            (WitType::U8, json!(256)),
+            (WitType::U64, json!(-1)),
+            (WitType::S32, json!(1.5)),
+            (WitType::U8, json!("x")),
+        ] {
             assert!(to_wit(&ty, &bad).is_err(), "{bad}");
         }
     }
@@ -310,7 +341,8 @@ mod tests {
 
     #[test]
     fn an_absent_option_is_none() {
-        let record = WitType::Record { name: "r".into(), fields: vec![Field { name: "a".into(), ty: optional(WitType::U8) }] };
+        let record =
+            WitType::Record { name: "r".into(), fields: vec![Field { name: "a".into(), ty: optional(WitType::U8) }] };
         assert_eq!(to_wit(&record, &json!({})), Ok(Val::Record(vec![("a".into(), Val::Option(None))])));
     }
 }

@@ -193,6 +193,11 @@ impl EventLog for MemoryLog {
         let (events, head) = held.end();
         Ok(Verified { events, head })
     }
+
+    async fn flush(&self) -> Result<(), Failure> {
+        // Memory is as durable as it gets.
+        Ok(())
+    }
 }
 
 impl Ownership for MemoryOwnership {

@@ -209,6 +209,12 @@ pub trait EventLog: Send + Sync {
     /// # Errors
     /// `host.storage`, naming the first event that was touched; `data.not_found`.
     async fn verify(&self, run: &RunId) -> Result<Verified, Failure>;
+
+    /// Waits until all that was appended is durable.
+    ///
+    /// # Errors
+    /// `host.storage`.
+    async fn flush(&self) -> Result<(), Failure>;
 }
 
 /// Messages that may wait for one run: a person sends a handful.

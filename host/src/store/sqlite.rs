@@ -88,14 +88,6 @@ impl SqliteLog {
         Ok(Self { readers, writer, locks, leases: Leases::default(), master })
     }
 
-    /// Waits until all that was queued is on the disk, or was refused. Dropping the log does so too, but blocks.
-    ///
-    /// # Errors
-    /// `host.storage` where the writer has stopped.
-    pub async fn close(&self) -> Result<(), Failure> {
-        self.writer.flush().await
-    }
-
     /// Takes the lock of `run`, then begins the epoch that `begin` returns.
     async fn take(
         &self,
@@ -234,5 +226,9 @@ impl EventLog for SqliteLog {
     async fn verify(&self, run: &RunId) -> Result<Verified, Failure> {
         let run = run.clone();
         self.read_with(move |db| events::verify(db, &run)).await
+    }
+
+    async fn flush(&self) -> Result<(), Failure> {
+        self.writer.flush().await
     }
 }

@@ -46,7 +46,11 @@ impl HostMonotonicClock for Time {
 ///
 /// # Errors
 /// `host.bug` where the machine has no randomness.
-pub(in crate::sandbox) fn set(builder: &mut WasiCtxBuilder, call: &Call, clock: &Arc<dyn Clock>) -> Result<(), Failure> {
+pub(in crate::sandbox) fn set(
+    builder: &mut WasiCtxBuilder,
+    call: &Call,
+    clock: &Arc<dyn Clock>,
+) -> Result<(), Failure> {
     let time = Time(call.grant().clock.then(|| clock.clone()));
     builder.wall_clock(time.clone()).monotonic_clock(time);
     let mut seed = *seed(call).as_bytes();

@@ -7,8 +7,8 @@
 use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream, ErrorCode, Filesize, Host,
-    HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream, ErrorCode, Filesize,
+    Host, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::{FsError, FsResult};
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
@@ -41,7 +41,10 @@ impl Files<'_> {
         let begun = self.0.begin("files.write", Digest::of(path.as_bytes()), true).await;
         match begun {
             Ok((_, Begin::Proceed)) => Ok(()),
-            Ok((_, Begin::Answer(_))) => Err(FsError::trap(Ended(Failure::new(Kind::HostBug, "replay a file write: files are written, not answered")))),
+            Ok((_, Begin::Answer(_))) => Err(FsError::trap(Ended(Failure::new(
+                Kind::HostBug,
+                "replay a file write: files are written, not answered",
+            )))),
             Err(failure) => Err(FsError::trap(Ended(failure))),
         }
     }
@@ -59,12 +62,21 @@ impl Files<'_> {
     async fn check_kind(&mut self, dir: &Resource<Descriptor>, flags: PathFlags, path: &str) -> FsResult<()> {
         let stat = self.wasi().stat_at(Resource::new_borrow(dir.rep()), flags, path.to_owned()).await;
         match stat.map(|stat| stat.type_) {
-            Err(_) | Ok(DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink) => Ok(()),
+            Err(_) | Ok(DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink) => {
+                Ok(())
+            }
             Ok(_) => Err(ErrorCode::NotPermitted.into()),
         }
     }
 
-    async fn open(&mut self, dir: Resource<Descriptor>, at: PathFlags, path: String, how: OpenFlags, flags: DescriptorFlags) -> FsResult<Resource<Descriptor>> {
+    async fn open(
+        &mut self,
+        dir: Resource<Descriptor>,
+        at: PathFlags,
+        path: String,
+        how: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Resource<Descriptor>> {
         self.check_kind(&dir, at, &path).await?;
         let is_write = flags.intersects(DescriptorFlags::WRITE | DescriptorFlags::MUTATE_DIRECTORY)
             || how.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE);
@@ -107,7 +119,14 @@ impl Host for Files<'_> {
 }
 
 impl HostDescriptor for Files<'_> {
-    async fn open_at(&mut self, fd: Resource<Descriptor>, at: PathFlags, path: String, how: OpenFlags, flags: DescriptorFlags) -> FsResult<Resource<Descriptor>> {
+    async fn open_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        at: PathFlags,
+        path: String,
+        how: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Resource<Descriptor>> {
         let result = self.open(fd, at, path.clone(), how, flags).await;
         self.noted("open", &path, result)
     }
@@ -124,11 +143,24 @@ impl HostDescriptor for Files<'_> {
         change!(self, "remove", path, |wasi| wasi.unlink_file_at(fd, path))
     }
 
-    async fn rename_at(&mut self, fd: Resource<Descriptor>, old: String, new_fd: Resource<Descriptor>, new: String) -> FsResult<()> {
+    async fn rename_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        old: String,
+        new_fd: Resource<Descriptor>,
+        new: String,
+    ) -> FsResult<()> {
         change!(self, "rename", old, |wasi| wasi.rename_at(fd, old, new_fd, new))
     }
 
-    async fn link_at(&mut self, _: Resource<Descriptor>, _: PathFlags, old: String, _: Resource<Descriptor>, _: String) -> FsResult<()> {
+    async fn link_at(
+        &mut self,
+        _: Resource<Descriptor>,
+        _: PathFlags,
+        old: String,
+        _: Resource<Descriptor>,
+        _: String,
+    ) -> FsResult<()> {
         // A second name for a file could outlive the grant: never given.
         self.noted("link", &old, Err(ErrorCode::NotPermitted.into()))
     }
@@ -138,7 +170,14 @@ impl HostDescriptor for Files<'_> {
         self.noted("make symbolic link", &new, Err(ErrorCode::NotPermitted.into()))
     }
 
-    async fn set_times_at(&mut self, fd: Resource<Descriptor>, at: PathFlags, path: String, atim: NewTimestamp, mtim: NewTimestamp) -> FsResult<()> {
+    async fn set_times_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        at: PathFlags,
+        path: String,
+        atim: NewTimestamp,
+        mtim: NewTimestamp,
+    ) -> FsResult<()> {
         change!(self, "set times", path, |wasi| wasi.set_times_at(fd, at, path, atim, mtim))
     }
 
@@ -152,7 +191,12 @@ impl HostDescriptor for Files<'_> {
         self.noted("read link", &path, result)
     }
 
-    async fn metadata_hash_at(&mut self, fd: Resource<Descriptor>, at: PathFlags, path: String) -> FsResult<MetadataHashValue> {
+    async fn metadata_hash_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        at: PathFlags,
+        path: String,
+    ) -> FsResult<MetadataHashValue> {
         let result = self.wasi().metadata_hash_at(fd, at, path.clone()).await;
         self.noted("look at", &path, result)
     }
@@ -173,7 +217,13 @@ impl HostDescriptor for Files<'_> {
         self.wasi().read(fd, len, offset).await
     }
 
-    async fn advise(&mut self, fd: Resource<Descriptor>, offset: Filesize, len: Filesize, advice: Advice) -> FsResult<()> {
+    async fn advise(
+        &mut self,
+        fd: Resource<Descriptor>,
+        offset: Filesize,
+        len: Filesize,
+        advice: Advice,
+    ) -> FsResult<()> {
         self.wasi().advise(fd, offset, len, advice).await
     }
 
@@ -227,7 +277,10 @@ impl HostDescriptor for Files<'_> {
 }
 
 impl HostDirectoryEntryStream for Files<'_> {
-    async fn read_directory_entry(&mut self, stream: Resource<DirectoryEntryStream>) -> FsResult<Option<DirectoryEntry>> {
+    async fn read_directory_entry(
+        &mut self,
+        stream: Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<DirectoryEntry>> {
         self.wasi().read_directory_entry(stream).await
     }
 

@@ -325,7 +325,7 @@ async fn a_writer_that_panicked_fails_all_that_comes_after() {
         assert_eq!(kind_of(log.append(&*owner, batch(START, 1), durability).await), Kind::HostStorage);
     }
     assert_eq!(kind_of(log.read(&run(1), 0).await), Kind::HostStorage);
-    assert_eq!(kind_of(log.close().await), Kind::HostStorage);
+    assert_eq!(kind_of(log.flush().await), Kind::HostStorage);
 }
 
 #[tokio::test]
@@ -439,7 +439,7 @@ async fn events_per_second() {
             for task in running {
                 task.await.unwrap();
             }
-            log.close().await.unwrap();
+            log.flush().await.unwrap();
             let ms = (clock.monotonic_ms() - start).max(1);
             println!("{tasks:>2} tasks, {durability:?}: {} events/s", tasks * count * 1_000 / ms);
         }

@@ -1,0 +1,244 @@
+//! The face of the library, and the one place that picks implementations.
+//!
+//! ```no_run
+//! use cofferdam::domain::Failure;
+//! use cofferdam::host::Host;
+//! use serde_json::json;
+//!
+//! # async fn example() -> Result<(), Failure> {
+//! let host = Host::builder().tool("text", "text.wasm").policy_file("policy.toml").build()?;
+//! let report = host.call("text.stats", json!({"text": "one two"})).await?;
+//! println!("{}", report.outcome.result?);
+//! # Ok(())
+//! # }
+//! ```
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::domain::{
+    Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, ToolName, canonical,
+};
+use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX};
+use crate::planner::Planner;
+use crate::policy::effect;
+use crate::registry;
+
+mod builder;
+mod goal;
+mod handle;
+mod report;
+mod session;
+
+pub use builder::HostBuilder;
+pub use goal::Goal;
+pub use handle::RunHandle;
+pub use report::{RunReport, StepReport, ToolView};
+
+pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
+pub use crate::store::{Message, Settle, Verified};
+pub use crate::telemetry::RunState;
+
+/// A host: tools, policy, sandbox and log, ready to run goals and lone calls. Cheap to clone.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    principal: Principal,
+    budget: Budget,
+    /// Plans goals in plain language; without it only workflows run.
+    model: Option<Arc<dyn Planner>>,
+    session: session::Session,
+}
+
+/// How a run is to be driven.
+#[derive(Clone, Debug)]
+pub struct StartOptions {
+    /// How long to wait for a person before the run is left suspended.
+    pub wait: Wait,
+    /// Approvals given beforehand.
+    pub approve: Approve,
+}
+
+impl Default for StartOptions {
+    fn default() -> Self {
+        Self { wait: Wait::Never, approve: Approve::Ask }
+    }
+}
+
+/// How a lone call ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallReport {
+    pub tool: ToolName,
+    pub effect: Effect,
+    pub outcome: Outcome,
+}
+
+/// Reads a component without running it.
+///
+/// # Errors
+/// `data.not_found`, or `load.*` naming what was found and what was expected.
+pub fn inspect(path: &Path, name: Option<&str>, options: &registry::Options) -> Result<Contract, Failure> {
+    let candidate = registry::Candidate { name: name.unwrap_or_default().to_owned(), path: path.to_owned() };
+    let component = registry::verify(candidate, &registry::Trust::default(), options)?;
+    Ok(component.contract().clone())
+}
+
+impl Host {
+    /// Starts to make a host.
+    pub fn builder() -> HostBuilder {
+        HostBuilder::default()
+    }
+
+    /// Makes the host that a `cofferdam.toml` describes.
+    ///
+    /// # Errors
+    /// `data.config` and `load.*`, naming the file that is wrong; `host.storage`.
+    pub fn from_settings(settings: Settings) -> Result<Self, Failure> {
+        HostBuilder::from_settings(settings)?.build()
+    }
+
+    /// Calls one tool, under the same policy, limits and log as a step of a run.
+    ///
+    /// # Errors
+    /// The call never started: no such tool, arguments that do not fit, policy. How a started call ended is in the report.
+    pub async fn call(&self, tool: &str, args: Json) -> Result<CallReport, Failure> {
+        self.call_with(tool, args, &Approve::Ask).await
+    }
+
+    /// Calls one tool, with approvals given beforehand.
+    ///
+    /// # Errors
+    /// As [`Host::call`].
+    pub async fn call_with(&self, tool: &str, args: Json, approve: &Approve) -> Result<CallReport, Failure> {
+        let inner = &self.0;
+        inner.session.call(&inner.parts, &inner.principal, tool, args, approve).await
+    }
+
+    /// Starts a run in the caller's runtime.
+    ///
+    /// # Errors
+    /// The goal cannot be planned here, or the log cannot be written.
+    pub async fn start(&self, goal: Goal, options: StartOptions) -> Result<RunHandle, Failure> {
+        let inner = &self.0;
+        let (goal, planner) = goal.planned(inner.model.clone())?;
+        let run = inner.parts.clock.run_id().map_err(|e| Failure::new(Kind::HostBug, e))?;
+        let (driver, signals) = self.driver(planner, options);
+        let (principal, budget, id) = (inner.principal.clone(), inner.budget.clone(), run.clone());
+        let task = tokio::spawn(async move { driver.start(id, &goal, principal, budget).await });
+        Ok(RunHandle::new(self.clone(), run, signals, task))
+    }
+
+    /// Takes a run that no living process owns, and drives it on.
+    ///
+    /// # Errors
+    /// `data.not_found`; `host.owned`, naming the owner, and what else stops a run arrive with [`RunHandle::finished`].
+    pub async fn resume(&self, run: &RunId, options: StartOptions) -> Result<RunHandle, Failure> {
+        let goal = self.stored_goal(run).await?;
+        let planner = goal::planner_of(&goal, self.0.model.clone())?;
+        let (driver, signals) = self.driver(planner, options);
+        let id = run.clone();
+        let task = tokio::spawn(async move { driver.resume(&id).await });
+        Ok(RunHandle::new(self.clone(), run.clone(), signals, task))
+    }
+
+    fn driver(&self, planner: Arc<dyn Planner>, options: StartOptions) -> (Driver, broadcast::Receiver<Signal>) {
+        let (sender, receiver) = broadcast::channel(SIGNALS_MAX);
+        let parts = self.0.parts.clone();
+        (Driver { parts, planner, wait: options.wait, approve: options.approve, signals: sender }, receiver)
+    }
+
+    async fn stored_goal(&self, run: &RunId) -> Result<StoredGoal, Failure> {
+        let story = crate::telemetry::trace(&self.events(run).await?);
+        let no_run = || {
+            Failure::new(Kind::DataConflict, format!("resume `{run}`: it is not a run")).hint("list runs with `runs`")
+        };
+        self.json(run, &story.goal.ok_or_else(no_run)?).await?.ok_or_else(no_run)
+    }
+
+    /// Returns every tool, sorted by name, with what policy says of it.
+    pub fn tools(&self) -> Vec<ToolView> {
+        let Parts { catalog, policy, .. } = &self.0.parts;
+        catalog.tools().map(|tool| ToolView::new(tool, effect(policy, tool))).collect()
+    }
+
+    /// Returns the newest runs first, at most `runs_max`, without what their steps brought.
+    ///
+    /// # Errors
+    /// `host.storage`.
+    pub async fn runs(&self, runs_max: usize) -> Result<Vec<RunReport>, Failure> {
+        let mut reports = Vec::new();
+        for entry in self.0.parts.log.runs(runs_max).await? {
+            let events = self.events(&entry.run).await?;
+            reports.push(report::brief(self, &entry, &events).await?);
+        }
+        Ok(reports)
+    }
+
+    /// Returns all there is to tell about a run.
+    ///
+    /// # Errors
+    /// `data.not_found`; `host.storage`.
+    pub async fn show(&self, run: &RunId) -> Result<RunReport, Failure> {
+        report::full(self, run).await
+    }
+
+    /// Returns the events of a run, in order.
+    ///
+    /// # Errors
+    /// `data.not_found`; `host.storage`, naming an event that was touched.
+    pub async fn events(&self, run: &RunId) -> Result<Vec<Event>, Failure> {
+        self.0.parts.log.read(run, 0).await
+    }
+
+    /// Leaves a message for the owner of a run, or, where none lives, for the next [`Host::resume`].
+    ///
+    /// # Errors
+    /// `data.not_found`; `data.conflict` where the message does not fit the run as it is; `host.storage`.
+    pub async fn send(&self, run: &RunId, message: Message) -> Result<(), Failure> {
+        report::check_message(&self.show(run).await?, &message, |tool| self.0.parts.catalog.tool(tool).cloned())?;
+        self.0.parts.log.send(run, &message).await
+    }
+
+    /// Checks every event of a run.
+    ///
+    /// # Errors
+    /// `host.storage`, naming the first event that was touched; `data.not_found`.
+    pub async fn verify(&self, run: &RunId) -> Result<Verified, Failure> {
+        self.0.parts.log.verify(run).await
+    }
+
+    /// Ends the session of lone calls and waits until all that was logged is on the disk.
+    ///
+    /// # Errors
+    /// `host.storage`.
+    pub async fn close(&self) -> Result<(), Failure> {
+        self.0.session.close(&self.0.parts).await
+    }
+
+    /// Reads a payload as JSON; `None` where its owner was erased.
+    async fn json<T: for<'de> serde::Deserialize<'de>>(
+        &self,
+        run: &RunId,
+        digest: &Digest,
+    ) -> Result<Option<T>, Failure> {
+        let Some(bytes) = self.0.parts.log.payload(run, digest).await? else { return Ok(None) };
+        let value = serde_json::from_slice(&bytes);
+        value.map(Some).map_err(|e| Failure::new(Kind::HostStorage, format!("read a payload of run `{run}`")).detail(e))
+    }
+
+    /// Returns the clock that this host lives by.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.parts.clock
+    }
+}
+
+/// Writes a value as the canonical JSON that payloads hold.
+fn payload(value: &Json) -> crate::store::Payload {
+    crate::store::Payload::new(canonical(value).into_bytes())
+}

@@ -1,0 +1,220 @@
+//! Puts a host together from its parts.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{KeySource, ModelSettings, Settings, ToolSource};
+use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal};
+use crate::host::session::Session;
+use crate::host::{Host, Inner};
+use crate::orchestrator::Parts;
+use crate::planner::Planner;
+use crate::planner::model::{ModelOptions, ModelPlanner};
+use crate::policy::Policy;
+use crate::registry::{self, Candidate, Catalog, Trust, verify};
+use crate::sandbox::{self, Runner, WasmRunner};
+use crate::store::EventLog;
+use crate::store::memory::MemoryLog;
+use crate::store::sqlite::{SqliteLog, SqliteOptions};
+
+/// Puts a host together. What is not set is the default: no tools, a policy that allows nothing, a log in memory.
+#[derive(Default)]
+pub struct HostBuilder {
+    tools: Vec<(Candidate, Trust)>,
+    policy: Option<Policy>,
+    policy_file: Option<PathBuf>,
+    state: Option<PathBuf>,
+    registry: registry::Options,
+    sandbox: sandbox::Options,
+    store: SqliteOptions,
+    budget: Budget,
+    plan_limits: PlanLimits,
+    principal: Principal,
+    planner: Option<Arc<dyn Planner>>,
+    clock: Option<Arc<dyn Clock>>,
+    runner: Option<Arc<dyn Runner>>,
+    log: Option<Arc<dyn EventLog>>,
+    owner: Option<String>,
+}
+
+impl HostBuilder {
+    /// Adds a component. `name` stands for it where it does not name itself.
+    #[must_use]
+    pub fn tool(mut self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.tools.push((Candidate { name: name.into(), path: path.into() }, Trust::default()));
+        self
+    }
+
+    /// Adds a component that is taken only if its digest is this one.
+    #[must_use]
+    pub fn pinned_tool(mut self, name: impl Into<String>, path: impl Into<PathBuf>, digest: Digest) -> Self {
+        self.tools.push((Candidate { name: name.into(), path: path.into() }, Trust { digest: Some(digest) }));
+        self
+    }
+
+    /// Sets what is allowed.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Sets the file that says what is allowed. Without it nothing is.
+    #[must_use]
+    pub fn policy_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.policy_file = Some(path.into());
+        self
+    }
+
+    /// Sets the directory that keeps the log. Without it the log is in memory, and gone with the process.
+    #[must_use]
+    pub fn state(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state = Some(directory.into());
+        self
+    }
+
+    /// Sets for whom runs and calls act.
+    #[must_use]
+    pub fn principal(mut self, principal: Principal) -> Self {
+        self.principal = principal;
+        self
+    }
+
+    /// Sets what a run may cost.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Sets the bounds that hold for all calls together.
+    #[must_use]
+    pub fn sandbox(mut self, options: sandbox::Options) -> Self {
+        self.sandbox = options;
+        self
+    }
+
+    /// Sets who plans goals in plain words.
+    #[must_use]
+    pub fn planner(mut self, planner: Arc<dyn Planner>) -> Self {
+        self.planner = Some(planner);
+        self
+    }
+
+    /// Sets the source of time, ids and randomness.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Sets what runs calls, in place of the sandbox.
+    #[must_use]
+    pub fn runner(mut self, runner: Arc<dyn Runner>) -> Self {
+        self.runner = Some(runner);
+        self
+    }
+
+    /// Sets the log, in place of the one that [`HostBuilder::state`] names.
+    #[must_use]
+    pub fn event_log(mut self, log: Arc<dyn EventLog>) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    pub(super) fn from_settings(settings: Settings) -> Result<Self, Failure> {
+        let mut builder = Self {
+            policy_file: settings.policy.clone(),
+            state: Some(settings.state.clone()),
+            registry: settings.registry.clone(),
+            sandbox: settings.sandbox.clone(),
+            store: settings.store.clone(),
+            budget: settings.budget.clone(),
+            plan_limits: settings.plan.clone(),
+            principal: settings.principal.clone(),
+            ..Self::default()
+        };
+        if let Some(model) = &settings.model {
+            builder.planner = Some(model_planner(model)?);
+        }
+        for (name, source) in settings.tools {
+            builder = match source {
+                ToolSource::File { file, digest: None } => builder.tool(name, file),
+                ToolSource::File { file, digest: Some(digest) } => builder.pinned_tool(name, file, digest),
+                ToolSource::Crate { krate } => return Err(not_built(&name, &krate)),
+            };
+        }
+        Ok(builder)
+    }
+
+    /// Makes the host: reads and verifies every component, opens the log. Compiles nothing yet.
+    ///
+    /// # Errors
+    /// `load.*`, naming the component; `data.config`, naming the file; `host.storage`.
+    pub fn build(self) -> Result<Host, Failure> {
+        let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::default()));
+        let policy = self.allowed()?;
+        let components = self.tools.iter().map(|(candidate, trust)| verify(candidate.clone(), trust, &self.registry));
+        let catalog = Catalog::new(components.collect::<Result<_, _>>()?)?;
+        let log = match (self.log, &self.state) {
+            (Some(log), _) => log,
+            (None, Some(directory)) => Arc::new(SqliteLog::open(directory, self.store, clock.clone())?),
+            (None, None) => Arc::new(MemoryLog::default()),
+        };
+        let runner = match self.runner {
+            Some(runner) => runner,
+            None => Arc::new(WasmRunner::new(&self.sandbox, clock.clone())?),
+        };
+        let owner = self.owner.unwrap_or_else(|| format!("process {}", std::process::id()));
+        let parts = Parts {
+            log,
+            runner,
+            catalog: Arc::new(catalog),
+            policy: Arc::new(policy),
+            clock,
+            plan_limits: self.plan_limits,
+            owner,
+        };
+        let inner = Inner {
+            parts,
+            principal: self.principal,
+            budget: self.budget,
+            model: self.planner,
+            session: Session::default(),
+        };
+        Ok(Host(Arc::new(inner)))
+    }
+
+    fn allowed(&self) -> Result<Policy, Failure> {
+        match (&self.policy, &self.policy_file) {
+            (Some(policy), _) => Ok(policy.clone()),
+            (None, Some(path)) => read_policy(path),
+            (None, None) => Ok(Policy::default()),
+        }
+    }
+}
+
+/// Makes the planner that asks a model; its key is fetched here, and goes nowhere else.
+fn model_planner(settings: &ModelSettings) -> Result<Arc<dyn Planner>, Failure> {
+    let mut options = ModelOptions::new(&settings.name, &settings.base_url);
+    options.api_key = settings.api_key.as_ref().map(KeySource::read).transpose()?;
+    Ok(Arc::new(ModelPlanner::new(options)?))
+}
+
+/// Reads the policy file. Relative paths in it are taken from its own directory.
+fn read_policy(path: &Path) -> Result<Policy, Failure> {
+    let at = |failure: Failure| Failure { message: format!("{} (in {})", failure.message, path.display()), ..failure };
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Failure::new(Kind::DataConfig, format!("read policy file {}: {e}", path.display()))
+            .hint("without one, leave `policy` out: nothing is allowed then")
+    })?;
+    let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+    Policy::parse(&text, &base).map_err(at)
+}
+
+fn not_built(name: &str, krate: &Path) -> Failure {
+    Failure::new(Kind::DataConfig, format!("load tool `{name}`: {} is a crate that is not built", krate.display()))
+        .hint("build it with `cofferdam build`, or name the .wasm file")
+}

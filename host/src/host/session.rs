@@ -1,0 +1,218 @@
+//! Lone calls: each is one event in the log of its session, under the same policy and limits as a step of a run.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::domain::{
+    Digest, Effect, Fact, Failure, GENESIS, Json, Kind, Outcome, Principal, ReadyStep, RunId, Seq, StepEnd, StepId,
+    ToolName, canonical,
+};
+use crate::host::{Approve, CallReport, payload};
+use crate::orchestrator::Parts;
+use crate::policy::{Approval, Call, Decision, RunGrant, authorize};
+use crate::registry::VerifiedTool;
+use crate::sandbox::NoLink;
+use crate::store::{Batch, Durability, Ownership, Payload};
+
+/// The session of one host. Its log is made with its first call.
+#[derive(Default)]
+pub(super) struct Session(Mutex<Option<Log>>);
+
+struct Log {
+    owner: Box<dyn Ownership>,
+    last: (Seq, Digest),
+    calls: u64,
+}
+
+impl Session {
+    pub(super) async fn call(
+        &self,
+        parts: &Parts,
+        principal: &Principal,
+        tool: &str,
+        args: Json,
+        approve: &Approve,
+    ) -> Result<CallReport, Failure> {
+        let tool = find(parts, tool)?;
+        tool.check_input(&args)?;
+        let (run, number) = self.next(parts, principal).await?;
+        let step = ready(&run, number, &tool, args)?;
+        let call = allowed(parts, principal, &step, &tool, approve)?;
+        let effect =
+            tool.tool().effect_declared.map_or(call.grant().effect(), |declared| declared.max(call.grant().effect()));
+        let args = payload(&step.args);
+        if effect.is_write() {
+            let fact = Fact::CallStarted {
+                call: number,
+                tool: tool.name().clone(),
+                component: *tool.digest(),
+                args: args.digest(),
+                effect,
+            };
+            self.record(parts, fact, vec![args.clone()], Durability::Synced).await?;
+        }
+        let mut outcome = parts.runner.run(call, Arc::new(NoLink)).await;
+        outcome.result = outcome.result.and_then(|output| tool.check_output(&output).map(|()| output));
+        self.ended(parts, principal, number, &tool, args, effect, &outcome).await?;
+        Ok(CallReport { tool: tool.name().clone(), effect, outcome })
+    }
+
+    /// Returns the session's id and the number of its next call.
+    async fn next(&self, parts: &Parts, principal: &Principal) -> Result<(RunId, u64), Failure> {
+        let mut guard = self.0.lock().await;
+        let log = match &mut *guard {
+            Some(log) => log,
+            None => guard.insert(Log::new(parts, principal).await?),
+        };
+        log.calls += 1;
+        Ok((log.owner.run().clone(), log.calls))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one event's fields, put together once")]
+    async fn ended(
+        &self,
+        parts: &Parts,
+        principal: &Principal,
+        call: u64,
+        tool: &VerifiedTool,
+        args: Payload,
+        effect: Effect,
+        outcome: &Outcome,
+    ) -> Result<(), Failure> {
+        let (end, stored) = match &outcome.result {
+            Ok(output) => {
+                let stored = payload(output);
+                (StepEnd::Succeeded { output: stored.digest() }, stored)
+            }
+            Err(failure) => {
+                let json = serde_json::to_value(failure)
+                    .map_err(|e| Failure::new(Kind::HostBug, "write a failure as JSON").detail(e))?;
+                let stored = payload(&json);
+                (StepEnd::Failed { kind: failure.kind, failure: stored.digest() }, stored)
+            }
+        };
+        let fact = Fact::Called {
+            call,
+            principal: principal.clone(),
+            tool: tool.name().clone(),
+            component: *tool.digest(),
+            args: args.digest(),
+            effect,
+            end,
+            usage: outcome.usage.clone(),
+        };
+        let durability = if effect.is_write() { Durability::Synced } else { Durability::Queued };
+        self.record(parts, fact, vec![args, stored], durability).await
+    }
+
+    async fn record(
+        &self,
+        parts: &Parts,
+        fact: Fact,
+        payloads: Vec<Payload>,
+        durability: Durability,
+    ) -> Result<(), Failure> {
+        let mut guard = self.0.lock().await;
+        let log =
+            guard.as_mut().ok_or_else(|| Failure::new(Kind::HostBug, "write to the session's log: it is closed"))?;
+        log.record(parts, fact, payloads, durability).await
+    }
+
+    pub(super) async fn close(&self, parts: &Parts) -> Result<(), Failure> {
+        self.0.lock().await.take();
+        parts.log.flush().await
+    }
+}
+
+impl Log {
+    async fn new(parts: &Parts, principal: &Principal) -> Result<Self, Failure> {
+        let run = parts.clock.run_id().map_err(|e| Failure::new(Kind::HostBug, e))?;
+        let owner = parts.log.create(&run, principal, &parts.owner, parts.clock.now()).await?;
+        let mut log = Self { owner, last: (0, GENESIS), calls: 0 };
+        log.record(parts, Fact::SessionStarted { principal: principal.clone() }, Vec::new(), Durability::Queued)
+            .await?;
+        Ok(log)
+    }
+
+    async fn record(
+        &mut self,
+        parts: &Parts,
+        fact: Fact,
+        payloads: Vec<Payload>,
+        durability: Durability,
+    ) -> Result<(), Failure> {
+        let batch = Batch { after: self.last, facts: vec![(parts.clock.now(), fact)], payloads };
+        for event in parts.log.append(&*self.owner, batch, durability).await? {
+            let hash = event.hash().map_err(|e| Failure::new(Kind::HostBug, "hash an event").detail(e))?;
+            self.last = (event.seq, hash);
+        }
+        Ok(())
+    }
+}
+
+fn find(parts: &Parts, name: &str) -> Result<VerifiedTool, Failure> {
+    let tool = name.parse::<ToolName>().ok().and_then(|name| parts.catalog.tool(&name).cloned());
+    tool.ok_or_else(|| {
+        let shown: String = name.chars().take(80).collect();
+        let similar = parts
+            .catalog
+            .similar(name)
+            .map_or_else(|| "list tools with `tools`".into(), |similar| format!("did you mean `{similar}`?"));
+        Failure::new(Kind::DataNotFound, format!("find tool `{shown}`")).hint(similar)
+    })
+}
+
+fn ready(run: &RunId, number: u64, tool: &VerifiedTool, args: Json) -> Result<ReadyStep, Failure> {
+    let step = StepId::new(0, &format!("call{number}")).map_err(|e| Failure::new(Kind::HostBug, e))?;
+    let text = canonical(&args);
+    let key = Digest::of_parts(&[
+        run.as_str().as_bytes(),
+        step.as_str().as_bytes(),
+        b"do",
+        tool.name().to_string().as_bytes(),
+        text.as_bytes(),
+    ]);
+    Ok(ReadyStep {
+        run: run.clone(),
+        step,
+        attempt: 1,
+        tool: tool.name().clone(),
+        args_digest: Digest::of(text.as_bytes()),
+        args,
+        key,
+        timeout_ms: None,
+        approval: false,
+    })
+}
+
+fn allowed(
+    parts: &Parts,
+    principal: &Principal,
+    step: &ReadyStep,
+    tool: &VerifiedTool,
+    approve: &Approve,
+) -> Result<Call, Failure> {
+    let grant = RunGrant { principal: principal.clone(), wall_ms_left: None };
+    match authorize(&parts.policy, &grant, step, tool, None) {
+        Decision::Allow(call) => Ok(*call),
+        Decision::Deny(failure) => Err(failure),
+        Decision::Ask { binding, rule, effect } => {
+            let Approve::All { by } = approve else { return Err(needs_person(tool.name(), effect, &rule)) };
+            let approval = Approval { binding, by: by.clone() };
+            match authorize(&parts.policy, &grant, step, tool, Some(&approval)) {
+                Decision::Allow(call) => Ok(*call),
+                Decision::Deny(failure) => Err(failure),
+                Decision::Ask { rule, effect, .. } => Err(needs_person(tool.name(), effect, &rule)),
+            }
+        }
+    }
+}
+
+fn needs_person(tool: &ToolName, effect: Effect, rule: &str) -> Failure {
+    Failure::new(
+        Kind::PolicyDenied,
+        format!("call `{tool}` (effect `{effect}`): a person must approve it, says rule `{rule}`"),
+    )
+    .hint("approve it with `--yes`, or let a rule say `approval = \"none\"`")
+}
