@@ -21,7 +21,9 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    version: Version,
+    /// Only read: its presence and value are the check.
+    #[serde(rename = "version")]
+    _version: Version,
     policy: Option<PathBuf>,
     state: Option<PathBuf>,
     #[serde(default)]

@@ -1,0 +1,297 @@
+//! What may stand on the command line, and what `--help` says of it.
+
+use std::path::{Path, PathBuf};
+
+use clap::{ArgGroup, Parser, Subcommand};
+
+use crate::domain::Json;
+use crate::host::Settle;
+
+use super::exit;
+
+/// Runs tools that nobody has to trust, and lets a planner choose them.
+#[derive(Debug, Parser)]
+#[command(name = "cofferdam", version, after_help = exit::table(), max_term_width = 110)]
+pub struct Args {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+impl Args {
+    /// Reads the command line of this process; a mistake in it ends the process with exit code 2.
+    pub fn of_process() -> Self {
+        Self::parse()
+    }
+
+    /// Returns the directory to go to first.
+    pub fn directory(&self) -> Option<&Path> {
+        self.global.directory.as_deref()
+    }
+}
+
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Global {
+    /// Go to DIR first, as `make` and `git` do.
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// The settings file. Default: COFFERDAM_CONFIG, then ./cofferdam.toml, then ~/.config/cofferdam/cofferdam.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Write one JSON document on standard output (`run` and `resume`: one line for each signal, the report last).
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say nothing on standard error but failures.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Tell a failure's kind and the operator's detail too.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Do not build tool crates: take what was built before.
+    #[arg(long, global = true)]
+    pub no_build: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Reach a goal: of a workflow file, or in words that a model plans for.
+    Run(RunArgs),
+    /// Go on with a run that was left.
+    Resume(ResumeArgs),
+    /// Call one tool. The result is JSON on standard output.
+    Call(CallArgs),
+    /// List the tools, and what policy says of each.
+    Tools,
+    /// Tell what a component is and asks for, without running it.
+    Inspect(InspectArgs),
+    /// Write a component with its digest into cofferdam.toml.
+    Add(AddArgs),
+    /// Build tool crates: those named, or all of cofferdam.toml.
+    Build(BuildArgs),
+    /// List runs, newest first.
+    Runs(RunsArgs),
+    /// Show a run, or one of its steps.
+    Show(ShowArgs),
+    /// Approve the call that a run waits with.
+    Approve(ApproveArgs),
+    /// Reject the call that a run waits with.
+    Reject(RejectArgs),
+    /// Stop a run.
+    Cancel(CancelArgs),
+    /// Check every event of a run's log.
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["flow", "goal"])))]
+pub(super) struct RunArgs {
+    /// A workflow file: .toml, .yaml or .json.
+    pub flow: Option<PathBuf>,
+    /// The goal in words; a model plans.
+    #[arg(long, value_name = "TEXT")]
+    pub goal: Option<String>,
+    /// Set an input of the workflow. VALUE is JSON, or else text.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = set, conflicts_with = "goal")]
+    pub set: Vec<(String, Json)>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub approval: ApprovalArgs,
+}
+
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct ModelArgs {
+    /// The model that plans, as its server calls it.
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// The server that answers for the model. The key of another server is not sent to it.
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct ApprovalArgs {
+    /// Approve every call that needs it.
+    #[arg(long, conflicts_with = "approve")]
+    pub yes: bool,
+    /// Approve this step when it needs it. May be repeated.
+    #[arg(long, value_name = "STEP")]
+    pub approve: Vec<String>,
+    /// Wait this long for `cofferdam approve` from elsewhere, before the run is left suspended.
+    #[arg(long, value_name = "SECONDS")]
+    pub wait: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ResumeArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+    /// Say what became of a step whose end nobody saw. May be repeated.
+    #[arg(long, value_name = "STEP=done:JSON|retry|failed", value_parser = settle)]
+    pub settle: Vec<(String, Settle)>,
+    /// Answer the planner's question.
+    #[arg(long, value_name = "TEXT")]
+    pub answer: Option<String>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub approval: ApprovalArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CallArgs {
+    /// component.function
+    pub tool: String,
+    /// The arguments, an object: as JSON, from a file (@FILE), or from standard input (-).
+    #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}")]
+    pub args: String,
+    /// Approve the call, where policy asks for a person.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct InspectArgs {
+    /// A component: a .wasm file.
+    pub file: PathBuf,
+    /// Show the JSON Schemas of each tool too.
+    #[arg(long)]
+    pub schemas: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AddArgs {
+    /// A component: a .wasm file. It stays where it is.
+    pub file: PathBuf,
+    /// The name that its tools go by. Default: what the component calls itself.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Take the place of an entry of the same name.
+    #[arg(long)]
+    pub replace: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BuildArgs {
+    /// Folders of tool crates. Default: every `crate` of cofferdam.toml.
+    pub crates: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RunsArgs {
+    /// How many at most.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub max: usize,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+    /// Show this step with its arguments, output and log.
+    #[arg(long)]
+    pub step: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ApproveArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+    /// The step, by the plan's name (`write`) or in full (`t1.write`).
+    pub step: String,
+    /// Who decides. Default: the user at this machine.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RejectArgs {
+    #[command(flatten)]
+    pub decision: ApproveArgs,
+    /// Why; the planner reads it.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CancelArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+    /// Who stops it. Default: the user at this machine.
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+}
+
+/// Reads `name=value`.
+fn set(text: &str) -> Result<(String, Json), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    if name.is_empty() {
+        return Err("write NAME=VALUE: the name is missing".into());
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Json::String(value.to_owned()));
+    Ok((name.to_owned(), value))
+}
+
+/// Reads `STEP=done:JSON`, `STEP=retry` or `STEP=failed`.
+fn settle(text: &str) -> Result<(String, Settle), String> {
+    let (step, what) = text.split_once('=').ok_or("write STEP=done:JSON, STEP=retry or STEP=failed")?;
+    let settle = match what.split_once(':') {
+        Some(("done", output)) => {
+            let value: Json =
+                serde_json::from_str(output).map_err(|e| format!("what follows `done:` is not JSON: {e}"))?;
+            Settle::Done { output: value.to_string() }
+        }
+        None if what == "retry" => Settle::Retry,
+        None if what == "failed" => Settle::Failed,
+        _ => return Err(format!("`{what}` is not `done:JSON`, `retry` or `failed`")),
+    };
+    Ok((step.to_owned(), settle))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_agree_with_each_other() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_value_is_json_or_else_text() {
+        assert_eq!(set("year=2024"), Ok(("year".into(), json!(2024))));
+        assert_eq!(set("year=\"2024\""), Ok(("year".into(), json!("2024"))));
+        assert_eq!(set("where=a=b"), Ok(("where".into(), json!("a=b"))));
+        assert_eq!(set("empty="), Ok(("empty".into(), json!(""))));
+        assert!(set("year").is_err() && set("=1").is_err());
+    }
+
+    #[test]
+    fn a_settlement_says_what_became_of_a_step() {
+        assert_eq!(settle("t1.pay=retry"), Ok(("t1.pay".into(), Settle::Retry)));
+        assert_eq!(settle("pay=failed"), Ok(("pay".into(), Settle::Failed)));
+        let done = settle("pay=done:{\"id\": \"a=b:c\"}");
+        assert_eq!(done, Ok(("pay".into(), Settle::Done { output: r#"{"id":"a=b:c"}"#.into() })));
+        for wrong in ["pay", "pay=", "pay=done", "pay=done:{", "pay=undone", "pay=retry:1"] {
+            assert!(settle(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_run_has_a_workflow_or_a_goal_and_never_both() {
+        let parses = |args: &[&str]| Args::try_parse_from([&["cofferdam", "run"], args].concat()).is_ok();
+        assert!(parses(&["flow.toml", "--set", "a=1"]) && parses(&["--goal", "sum it", "--yes"]));
+        assert!(!parses(&[]) && !parses(&["flow.toml", "--goal", "sum it"]));
+        assert!(!parses(&["--goal", "sum it", "--set", "a=1"]) && !parses(&["flow.toml", "--yes", "--approve", "a"]));
+    }
+}

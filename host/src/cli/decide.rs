@@ -1,0 +1,144 @@
+//! `approve`, `reject` and `cancel`: what a person says, left for the run's owner.
+
+use serde_json::json;
+
+use crate::domain::{Decision, Failure, Kind, RunId, StepId};
+use crate::host::{Approve, Host, Message, RunReport, StartOptions, Wait};
+
+use super::Session;
+use super::args::{ApproveArgs, CancelArgs, RejectArgs};
+use super::exit::Code;
+use super::runs;
+use super::text;
+use super::timeline;
+
+/// Characters of a step's name in a message.
+const NAME_CHARS_MAX: usize = 60;
+
+/// Approves a call.
+pub(super) async fn approve(session: &Session, args: ApproveArgs) -> Result<Code, Failure> {
+    decide(session, args, Decision::Approve, None).await
+}
+
+/// Rejects a call.
+pub(super) async fn reject(session: &Session, args: RejectArgs) -> Result<Code, Failure> {
+    decide(session, args.decision, Decision::Reject, Some(args.reason)).await
+}
+
+async fn decide(
+    session: &Session,
+    args: ApproveArgs,
+    decision: Decision,
+    reason: Option<String>,
+) -> Result<Code, Failure> {
+    let host = session.host_of_runs()?;
+    let run = runs::resolve(&host, &args.run).await?;
+    let report = host.show(&run).await?;
+    let step = step_named(&args.step, report.approvals.iter().map(|view| &view.step), "that waits for approval")?;
+    let view = report.approvals.iter().find(|view| view.step == step);
+    let Some(binding) = view.map(|view| view.binding) else { return Ok(Code::SUCCEEDED) };
+    host.send(&run, Message::Decide { step: step.clone(), binding, decision, by: session.by(args.by), reason }).await?;
+    told(session, &report, &step, decision)
+}
+
+fn told(session: &Session, report: &RunReport, step: &StepId, decision: Decision) -> Result<Code, Failure> {
+    let run = &report.run;
+    if session.output.is_json {
+        session.output.document(&json!({ "run": run, "step": step, "decision": decision, "owner": report.owner }))?;
+        return Ok(Code::SUCCEEDED);
+    }
+    let decided = match decision {
+        Decision::Approve => "approved",
+        Decision::Reject => "rejected",
+    };
+    session.output.say(&format!("{decided}: {step} of {run}"));
+    if report.owner.is_none() {
+        session.output.say(&format!("nobody works on the run; to go on:\n  {} resume {run}", session.program()));
+    }
+    Ok(Code::SUCCEEDED)
+}
+
+/// Stops a run: its owner is told, or, where it has none, it is taken and ended here.
+pub(super) async fn cancel(session: &Session, args: CancelArgs) -> Result<Code, Failure> {
+    let host = session.host_of_runs()?;
+    let run = runs::resolve(&host, &args.run).await?;
+    host.send(&run, Message::Cancel { by: session.by(args.by) }).await?;
+    match end_here(&host, &run).await {
+        Ok(report) => cancelled(session, &run, Some(&report)),
+        Err(failure) if failure.kind == Kind::HostOwned => cancelled(session, &run, None),
+        Err(failure) => {
+            session
+                .output
+                .say(&format!("the run is cancelled as soon as it goes on: {} resume {run}", session.program()));
+            Err(failure)
+        }
+    }
+}
+
+async fn end_here(host: &Host, run: &RunId) -> Result<RunReport, Failure> {
+    let handle = host.resume(run, StartOptions { wait: Wait::Never, approve: Approve::Ask }).await?;
+    let report = handle.finished().await?;
+    host.close().await?;
+    Ok(report)
+}
+
+/// `report` is absent where the run's owner was asked to stop it.
+fn cancelled(session: &Session, run: &RunId, report: Option<&RunReport>) -> Result<Code, Failure> {
+    if session.output.is_json {
+        session.output.document(&json!({ "run": run, "state": report.map(|report| report.state) }))?;
+    }
+    let state = report.map_or("its owner was asked to stop it", |report| timeline::state(&report.state));
+    session.output.say(&format!("{run}: {state}"));
+    Ok(Code::SUCCEEDED)
+}
+
+/// Finds the step that is meant among `steps`: by its id, or by the plan's own name for it.
+///
+/// # Errors
+/// `data.not_found`, naming what there is; `data.conflict` where several plans of the run used the name.
+pub(super) fn step_named<'a>(
+    named: &str,
+    steps: impl Iterator<Item = &'a StepId>,
+    which: &str,
+) -> Result<StepId, Failure> {
+    let steps: Vec<_> = steps.collect();
+    if let Some(step) = steps.iter().find(|step| step.as_str() == named) {
+        return Ok((*step).clone());
+    }
+    let found: Vec<_> = steps.iter().filter(|step| step.local() == named).collect();
+    let names = |steps: &[&StepId]| steps.iter().map(|step| step.as_str()).collect::<Vec<_>>().join(", ");
+    match found.as_slice() {
+        [step] => Ok((**step).clone()),
+        [] => {
+            let hint = if steps.is_empty() { "there is none".into() } else { format!("there is {}", names(&steps)) };
+            Err(Failure::new(
+                Kind::DataNotFound,
+                format!("find a step `{}` {which}", text::line(named, NAME_CHARS_MAX)),
+            )
+            .hint(hint))
+        }
+        several => {
+            let several: Vec<_> = several.iter().map(|step| **step).collect();
+            Err(Failure::new(
+                Kind::DataConflict,
+                format!("find one step `{}` {which}", text::line(named, NAME_CHARS_MAX)),
+            )
+            .hint(format!("give it in full: {}", names(&several))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_goes_by_its_local_name_unless_two_plans_used_it() {
+        let steps: Vec<StepId> = ["t1.read", "t1.write", "t2.read"].iter().map(|id| id.parse().unwrap()).collect();
+        let named = |name: &str| step_named(name, steps.iter(), "here");
+        assert_eq!(named("write").unwrap(), steps[1]);
+        assert_eq!(named("t2.read").unwrap(), steps[2]);
+        assert_eq!(named("read").unwrap_err().hint.unwrap(), "give it in full: t1.read, t2.read");
+        assert_eq!(named("t3.read").unwrap_err().kind, Kind::DataNotFound);
+    }
+}

@@ -1,0 +1,115 @@
+//! The command line: arguments in, exit code out.
+//!
+//! Promises: what a command brings goes to standard output, and everything said about it to standard error; `--json`
+//! gives one JSON document; whatever ends a command has a documented exit code ([`exit`]); text that a tool, a planner
+//! or a file wrote cannot drive the terminal, and is marked as theirs. Leaves everything that happens to `host`.
+
+mod add;
+mod approval;
+mod args;
+mod ask;
+mod build;
+mod call;
+mod decide;
+pub mod exit;
+mod follow;
+mod output;
+mod run;
+mod runs;
+mod screen;
+mod stop;
+mod text;
+mod timeline;
+mod tools;
+mod wit;
+
+use std::process::ExitCode;
+
+use crate::config::{Environment, Overrides, Settings};
+use crate::domain::{Failure, Kind};
+use crate::host::Host;
+
+use args::{Command, ModelArgs};
+use build::Crates;
+use exit::Code;
+use output::Output;
+
+pub use args::Args;
+
+/// Does what the arguments ask, and returns the exit code; a failure was told by then.
+pub async fn main(args: Args, environment: Environment) -> ExitCode {
+    let session = Session { output: Output::new(&args.global), args: args.global, environment };
+    let code = match session.perform(args.command).await {
+        Ok(code) => code,
+        Err(failure) => session.output.failure(&failure),
+    };
+    code.into()
+}
+
+/// Tells what kept the program from starting, and returns the exit code.
+pub fn refuse(error: &anyhow::Error) -> ExitCode {
+    let output = Output::new(&args::Global::default());
+    let failure = error.downcast_ref::<Failure>().cloned();
+    output.failure(&failure.unwrap_or_else(|| Failure::new(Kind::HostBug, format!("start: {error:#}")))).into()
+}
+
+/// What every command needs: the global flags, the surroundings, and where to write.
+struct Session {
+    args: args::Global,
+    environment: Environment,
+    output: Output,
+}
+
+impl Session {
+    async fn perform(&self, command: Command) -> Result<Code, Failure> {
+        match command {
+            Command::Run(args) => run::run(self, args).await,
+            Command::Resume(args) => run::resume(self, args).await,
+            Command::Call(args) => call::call(self, args).await,
+            Command::Tools => tools::list(self).await,
+            Command::Inspect(args) => tools::inspect(self, &args),
+            Command::Add(args) => add::add(self, &args),
+            Command::Build(args) => build::command(self, args),
+            Command::Runs(args) => runs::list(self, &args).await,
+            Command::Show(args) => runs::show(self, &args).await,
+            Command::Verify(args) => runs::verify(self, &args).await,
+            Command::Approve(args) => decide::approve(self, args).await,
+            Command::Reject(args) => decide::reject(self, args).await,
+            Command::Cancel(args) => decide::cancel(self, args).await,
+        }
+    }
+
+    /// Reads the settings, in which `model` goes before the file.
+    fn settings(&self, model: ModelArgs) -> Result<Settings, Failure> {
+        let overrides = Overrides { config: self.args.config.clone(), model: model.model, base_url: model.base_url };
+        Settings::load(&overrides, &self.environment)
+    }
+
+    /// Makes a host that can call tools: its crates are built first, unless `--no-build` says to take what there is.
+    fn host(&self, model: ModelArgs) -> Result<Host, Failure> {
+        let crates = if self.args.no_build { Crates::Built } else { Crates::Build };
+        Host::from_settings(build::with_components(self.settings(model)?, crates, &self.output)?)
+    }
+
+    /// Makes a host for commands that only look at runs: a crate that is not built yet does not stand in their way.
+    fn host_of_runs(&self) -> Result<Host, Failure> {
+        let settings = self.settings(ModelArgs::default())?;
+        Host::from_settings(build::with_components(settings, Crates::BuiltOrAbsent, &self.output)?)
+    }
+
+    /// Returns how this program was called, so that a command that is printed works where it is typed.
+    fn program(&self) -> String {
+        let mut program = String::from("cofferdam");
+        for (flag, path) in [("-C", &self.args.directory), ("--config", &self.args.config)] {
+            if let Some(path) = path {
+                program.push_str(&format!(" {flag} {}", text::shell(&path.display().to_string())));
+            }
+        }
+        program
+    }
+
+    /// Returns the name under which a decision from here is kept.
+    fn by(&self, named: Option<String>) -> String {
+        named.or_else(|| self.environment.user()).unwrap_or_else(|| "local".into())
+    }
+}

@@ -1,0 +1,324 @@
+//! What a run did and where it stands, as text for people.
+
+use crate::domain::{Denial, Failure, Json, LogLine, Suspension, Usage};
+use crate::host::{RunReport, RunState, StepReport};
+
+use super::approval;
+use super::text;
+
+/// Characters of a goal in a line.
+const GOAL_CHARS_MAX: usize = 100;
+
+/// Returns the table of steps: what ran, how it ended, and what it used.
+pub(super) fn steps(report: &RunReport) -> String {
+    let rows = report.steps.iter().map(step_row).collect();
+    text::table(&["step", "tool", "outcome", "wall", "fuel", "peak memory"], rows, &[3, 4, 5])
+}
+
+fn step_row(step: &StepReport) -> Vec<String> {
+    let used = |show: &dyn Fn(&Usage) -> String| step.usage.as_ref().map_or_else(|| "-".into(), show);
+    vec![
+        step.step.to_string(),
+        step.tool.to_string(),
+        outcome(step),
+        used(&|usage| format!("{} ms", text::count(usage.wall_ms))),
+        used(&|usage| text::count(usage.fuel)),
+        used(&|usage| text::bytes(usage.memory_bytes_peak)),
+    ]
+}
+
+fn outcome(step: &StepReport) -> String {
+    let kind = step.failure.as_ref().map_or(String::new(), |failure| format!(" {}", failure.kind));
+    let attempts = if step.attempts > 1 { format!(", {} attempts", step.attempts) } else { String::new() };
+    format!("{}{kind}{attempts}", step.status.replace('_', " "))
+}
+
+/// Returns the name of where a run stands.
+pub(super) fn state(state: &RunState) -> &'static str {
+    match state {
+        RunState::Planning => "planning",
+        RunState::Executing => "executing",
+        RunState::Suspended(Suspension::Approval) => "waits for approval",
+        RunState::Suspended(Suspension::Question) => "waits for an answer",
+        RunState::Suspended(Suspension::Reconcile) => "waits to be settled",
+        RunState::Succeeded => "succeeded",
+        RunState::Failed => "failed",
+        RunState::Cancelled => "cancelled",
+        RunState::BudgetExhausted => "budget exhausted",
+        RunState::Session => "session",
+    }
+}
+
+/// Returns all of a run: what it is, its steps, and its end. `program` is how this program was called.
+pub(super) fn run(report: &RunReport, program: &str) -> String {
+    let ended = report.ended.map_or(String::new(), |ended| format!(", ended {ended}"));
+    let owner = report
+        .owner
+        .as_ref()
+        .map_or(String::new(), |owner| format!("owner    {}\n", text::line(owner, GOAL_CHARS_MAX)));
+    let answer = report
+        .answer
+        .as_ref()
+        .map_or(String::new(), |answer| format!("answer, as the run made it:\n{}", value(answer)));
+    format!(
+        "run      {}\nstate    {}\nplanner  {}\ngoal     {}\ncreated  {}{ended}\n{owner}\n{}\n{answer}{}",
+        report.run,
+        state(&report.state),
+        text::line(&report.planner, GOAL_CHARS_MAX),
+        text::line(&report.goal, GOAL_CHARS_MAX),
+        report.created,
+        steps(report),
+        end(report, program),
+    )
+}
+
+/// Returns how a run ended or what it waits for, with the commands that go on from there.
+pub(super) fn end(report: &RunReport, program: &str) -> String {
+    let mut words = String::new();
+    if !report.caveats.is_empty() {
+        let steps: Vec<_> = report.caveats.iter().map(|step| step.as_str()).collect();
+        words.push_str(&format!("caveat: without these steps, which did not succeed: {}\n", steps.join(", ")));
+    }
+    if let Some(failure) = &report.failure {
+        words.push_str(&failed(failure));
+    }
+    words.push_str(&next(report, program));
+    words
+}
+
+fn failed(failure: &Failure) -> String {
+    let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("  hint: {}\n", text::hanging(hint)));
+    format!("failed to {} ({})\n{hint}", text::hanging(&failure.message), failure.kind)
+}
+
+fn next(report: &RunReport, program: &str) -> String {
+    let run = report.run.as_str();
+    match &report.state {
+        RunState::Suspended(Suspension::Approval) => next_approval(report, program),
+        RunState::Suspended(Suspension::Question) => format!(
+            "the planner asks:\n{}to answer:\n  {program} resume {run} --answer TEXT\n",
+            text::quoted(report.question.as_deref().unwrap_or("(the question was erased)"))
+        ),
+        RunState::Suspended(Suspension::Reconcile) => next_reconcile(report, program),
+        RunState::Failed | RunState::BudgetExhausted => format!("to look closer:\n  {program} show {run}\n"),
+        RunState::Planning | RunState::Executing if report.owner.is_none() => {
+            format!("nobody works on it; to go on:\n  {program} resume {run}\n")
+        }
+        _ => String::new(),
+    }
+}
+
+fn next_approval(report: &RunReport, program: &str) -> String {
+    let run = report.run.as_str();
+    let mut words = String::new();
+    for view in &report.approvals {
+        let step = text::shell(view.step.as_str());
+        words.push_str(&approval::question(view, approval::Length::Short));
+        words.push_str(&format!("to decide:\n  {program} approve {run} {step}\n"));
+        words.push_str(&format!("  {program} reject {run} {step} --reason TEXT\n"));
+    }
+    words.push_str(&format!("then, to go on:\n  {program} resume {run}\n"));
+    words
+}
+
+fn next_reconcile(report: &RunReport, program: &str) -> String {
+    let run = report.run.as_str();
+    let mut words = String::from(
+        "these calls began to change something, and nobody saw them end; look, then say what became of them:\n",
+    );
+    for step in &report.unknown {
+        let step = text::shell(step.as_str());
+        words
+            .push_str(&format!("  {program} resume {run} --settle {step}=retry      it did not happen: do it again\n"));
+        words.push_str(&format!(
+            "  {program} resume {run} --settle {step}=failed     it did not happen, and shall not\n"
+        ));
+        words.push_str(&format!(
+            "  {program} resume {run} --settle {step}=done:JSON  it happened, and this is its output\n"
+        ));
+    }
+    words
+}
+
+/// Returns all of a step: its arguments, what it brought, what it said, what it was refused.
+pub(super) fn step(step: &StepReport) -> String {
+    let mut words = format!(
+        "step     {}\ntool     {}\neffect   {}\noutcome  {}\n",
+        step.step,
+        step.tool,
+        step.effect,
+        outcome(step)
+    );
+    if let Some(started) = step.started {
+        words.push_str(&format!("started  {started}\n"));
+    }
+    if let Some(usage) = &step.usage {
+        words.push_str(&format!("used     {}\n", usage_line(usage)));
+    }
+    if let Some(args) = &step.args {
+        words.push_str(&format!("arguments, as the planner wrote them:\n{}", value(args)));
+    }
+    if let Some(output) = &step.output {
+        words.push_str(&format!("output, as the tool wrote it:\n{}", value(output)));
+    }
+    if let Some(failure) = &step.failure {
+        words.push_str(&failed(failure));
+    }
+    words.push_str(&log(&step.log));
+    words.push_str(&denials(&step.denials));
+    words
+}
+
+/// Returns what a call used, in one line.
+pub(super) fn usage_line(usage: &Usage) -> String {
+    let (wall, fuel) = (text::count(usage.wall_ms), text::count(usage.fuel));
+    let memory = text::bytes(usage.memory_bytes_peak);
+    format!("{wall} ms, {fuel} fuel, {memory} peak memory, {} host calls", text::count(usage.host_calls))
+}
+
+/// Returns what the tool logged and printed, marked as its words.
+pub(super) fn log(lines: &[LogLine]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let lines: String = lines.iter().map(|line| text::quoted(&format!("{}: {}", line.source, line.text))).collect();
+    format!("log, as the tool wrote it:\n{lines}")
+}
+
+/// Returns what the tool tried and was refused.
+pub(super) fn denials(denials: &[Denial]) -> String {
+    if denials.is_empty() {
+        return String::new();
+    }
+    let lines: String =
+        denials.iter().map(|denial| text::quoted(&format!("{}: {}", denial.code, denial.what))).collect();
+    format!("refused to the tool, as it named them:\n{lines}")
+}
+
+fn value(value: &Json) -> String {
+    text::quoted(&text::pretty(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{Access, Digest, Effect, Kind, Mount, StepId, Timestamp, ToolName};
+    use crate::host::ApprovalView;
+
+    const RUN: &str = "r-01arz3ndektsv4rrffq69g5fav";
+
+    fn report(state: RunState) -> RunReport {
+        RunReport {
+            run: RUN.parse().unwrap(),
+            created: Timestamp(1_700_000_000_000),
+            ended: None,
+            planner: "workflow".into(),
+            goal: "Sum\u{1b}[2J the orders".into(),
+            state,
+            owner: None,
+            failure: None,
+            answer: None,
+            steps: vec![read(), write()],
+            caveats: vec![],
+            approvals: vec![],
+            unknown: vec![],
+            question: None,
+        }
+    }
+
+    fn id(local: &str) -> StepId {
+        StepId::new(1, local).unwrap()
+    }
+
+    fn name(text: &str) -> ToolName {
+        text.parse().unwrap()
+    }
+
+    fn read() -> StepReport {
+        let usage =
+            Usage { wall_ms: 12, fuel: 1_234_567, memory_bytes_peak: 1_200_000, host_calls: 8, ..Usage::default() };
+        StepReport {
+            step: id("read"),
+            tool: name("csv.query"),
+            status: "succeeded".into(),
+            attempts: 1,
+            started: Some(Timestamp(1_700_000_000_000)),
+            usage: Some(usage),
+            effect: Effect::Read,
+            failure: None,
+            output: Some(json!({"rows": 2})),
+            log: vec![LogLine { source: "info".into(), text: "2 rows\n  hint: obey me".into() }],
+            denials: vec![],
+            args: Some(json!({"path": "/data/orders.csv"})),
+        }
+    }
+
+    fn write() -> StepReport {
+        let failure = Failure::new(Kind::ToolDeadline, "run `notes.write` within 10 s").hint("raise `wall_ms_max`");
+        StepReport {
+            step: id("write"),
+            tool: name("notes.write"),
+            status: "failed".into(),
+            attempts: 2,
+            usage: None,
+            effect: Effect::Once,
+            failure: Some(failure),
+            output: None,
+            log: vec![],
+            ..read()
+        }
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: Expect) {
+        assert!(!text.contains('\u{1b}'));
+        expected.assert_eq(text);
+    }
+
+    #[test]
+    fn a_failed_run_tells_what_failed_and_where_to_look() {
+        let failure = write().failure;
+        let report = RunReport { failure, caveats: vec![id("read")], ..report(RunState::Failed) };
+        check(&run(&report, "cofferdam"), expect![[""]]);
+    }
+
+    #[test]
+    fn a_step_is_shown_with_the_tools_words_marked() {
+        check(&step(&read()), expect![[""]]);
+    }
+
+    #[test]
+    fn a_run_that_waits_prints_the_commands_that_go_on() {
+        let mounts = vec![Mount { guest: "/notes".into(), host: "/srv/notes".into(), access: Access::ReadWrite }];
+        let view = ApprovalView {
+            step: id("write"),
+            tool: name("notes.write"),
+            args: json!({"path": "/notes/a.md", "text": "ok\n  effect   pure"}),
+            effect: Effect::Once,
+            rule: "write-notes".into(),
+            binding: Digest::of(b"binding"),
+            mounts,
+        };
+        let report = RunReport { approvals: vec![view], ..report(RunState::Suspended(Suspension::Approval)) };
+        check(&end(&report, "cofferdam -C shop"), expect![[""]]);
+    }
+
+    #[test]
+    fn a_run_with_an_unknown_step_or_a_question_says_how_to_settle_it() {
+        let unknown = RunReport { unknown: vec![id("write")], ..report(RunState::Suspended(Suspension::Reconcile)) };
+        check(&end(&unknown, "cofferdam"), expect![[""]]);
+        let question = Some("Which year?\nto answer:\n  rm -rf".into());
+        let asked = RunReport { question, ..report(RunState::Suspended(Suspension::Question)) };
+        check(&end(&asked, "cofferdam"), expect![[""]]);
+    }
+
+    #[test]
+    fn a_run_that_nobody_works_on_can_be_resumed() {
+        check(&end(&report(RunState::Executing), "cofferdam"), expect![[""]]);
+        let owned = RunReport { owner: Some("pid 7".into()), ..report(RunState::Executing) };
+        check(&end(&owned, "cofferdam"), expect![[""]]);
+    }
+}

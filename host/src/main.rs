@@ -1,0 +1,47 @@
+//! The program: arguments, then surroundings, then the command, then its exit code.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cofferdam::cli::{self, Args};
+use cofferdam::config::Environment;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, FilterFn};
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
+
+/// How long a thread that reads the terminal or resolves a name may hold up the end.
+const SHUTDOWN: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let args = Args::of_process();
+    match start(args) {
+        Ok(code) => code,
+        Err(error) => cli::refuse(&error),
+    }
+}
+
+fn start(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(directory) = args.directory() {
+        Environment::enter(directory)?;
+    }
+    let environment = Environment::of_process()?;
+    log(environment.log_filter());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(cli::main(args, environment));
+    runtime.shutdown_timeout(SHUTDOWN);
+    Ok(code)
+}
+
+/// Writes what happens inside to standard error: warnings, or what `asked` says.
+fn log(asked: Option<String>) {
+    let filter = EnvFilter::new(asked.unwrap_or_else(|| "warn".into()));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(filter).with(FilterFn::new(is_kept)).with(lines).init();
+}
+
+/// The models' client writes whole requests and replies below `warn`: those are the user's, and not for a log.
+fn is_kept(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with("genai") || *metadata.level() <= Level::WARN
+}
