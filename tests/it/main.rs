@@ -1,3 +1,4 @@
 //! The specification as tests: one module per feature, against real components and the real binary.
 
 mod layers;
+mod runs;

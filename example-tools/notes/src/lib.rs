@@ -12,7 +12,10 @@ mod notes {
     /// Bytes of a note that `read` returns at most: notes are for people.
     const NOTE_BYTES_MAX: u64 = 1024 * 1024;
 
-    /// Entries that `list` returns at most.
+    /// Bytes of all notes that `read_all` returns at most: half of what a result may hold, as JSON escapes take room.
+    const ALL_BYTES_MAX: usize = 512 * 1024;
+
+    /// Entries of a folder that are looked at.
     const ENTRIES_MAX: usize = 10_000;
 
     /// A file or folder.
@@ -22,6 +25,17 @@ mod notes {
         /// Size in bytes; 0 for folders.
         pub bytes: u64,
         pub is_folder: bool,
+    }
+
+    /// The notes of a folder.
+    #[derive(Debug, PartialEq, ToolType)]
+    pub struct Collection {
+        /// How many notes were read.
+        pub notes: u32,
+        /// One after the other, an empty line between two.
+        pub text: String,
+        /// Whether the limit left notes out.
+        pub is_cut: bool,
     }
 
     /// Writes a note, in place of what was there. Returns its size in bytes.
@@ -69,6 +83,33 @@ mod notes {
         Ok(text)
     }
 
+    /// Reads the notes of a folder by name, folders within left out.
+    #[tool(effect = "read", asks("files.read"))]
+    pub fn read_all(
+        /// The folder, like `/notes`.
+        folder: String,
+        /// How many notes to read at most.
+        limit: u32,
+    ) -> Result<Collection, ToolError> {
+        let mut names: Vec<String> =
+            list(folder.clone())?.into_iter().filter(|e| !e.is_folder).map(|e| e.name).collect();
+        let is_cut = names.len() > limit as usize;
+        names.truncate(limit as usize);
+        let mut text = String::new();
+        for name in &names {
+            let note = read(format!("{folder}/{name}"))?;
+            let gap = if text.is_empty() { "" } else { "\n\n" };
+            text = text + gap + note.trim();
+            if text.len() > ALL_BYTES_MAX {
+                return Err(ToolError::new(
+                    "notes.too_large",
+                    format!("{folder} has over {ALL_BYTES_MAX} bytes: lower `limit`"),
+                ));
+            }
+        }
+        Ok(Collection { notes: names.len() as u32, text, is_cut })
+    }
+
     /// Lists a folder by name.
     #[tool(effect = "read", asks("files.read"))]
     pub fn list(
@@ -109,6 +150,22 @@ mod tests {
         assert_eq!(read(path).unwrap(), "# Today\none line\n");
         let listed = list(folder.path().to_string_lossy().into_owned()).unwrap();
         assert_eq!(listed, [Entry { name: "today.md".to_owned(), bytes: 17, is_folder: false }]);
+    }
+
+    #[test]
+    fn a_folder_is_read_by_name_up_to_a_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("a-folder")).unwrap();
+        for (name, text) in [("b.txt", "Second.\n"), ("a.txt", "\nFirst.\n"), ("c.txt", "Third.")] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let path = folder.path().to_string_lossy().into_owned();
+        let all = Collection { notes: 3, text: "First.\n\nSecond.\n\nThird.".to_owned(), is_cut: false };
+        assert_eq!(read_all(path.clone(), 3).unwrap(), all);
+        let cut = Collection { notes: 1, text: "First.".to_owned(), is_cut: true };
+        assert_eq!(read_all(path.clone(), 1).unwrap(), cut);
+        std::fs::write(folder.path().join("d.txt"), vec![b'a'; 512 * 1024 + 1]).unwrap();
+        assert_eq!(read_all(path, 9).unwrap_err().code, "notes.too_large");
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! What reports need beyond Jinja: numbers for people, tables, and escaping for Markdown.
+//! What reports need beyond Jinja: numbers for people, tables that line up, and escaping for Markdown.
 
-use minijinja::value::ValueKind;
+use std::sync::Arc;
+
+use minijinja::value::{Object, ValueKind};
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, Value, escape_formatter, filters, functions, tests,
 };
@@ -15,11 +17,27 @@ const MARKDOWN_MARKS: &[char] = &['\\', '`', '*', '_', '[', ']', '<', '>', '|'];
 /// Digits between two commas.
 const GROUP_DIGITS: usize = 3;
 
+/// A table in a template: it has `columns` and `rows`, and only the filter `table` draws it.
+#[derive(Debug)]
+pub(crate) struct Grid {
+    pub(crate) columns: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+impl Object for Grid {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "columns" => Some(self.columns.clone().into()),
+            "rows" => Some(self.rows.clone().into()),
+            _ => None,
+        }
+    }
+}
+
 /// Gives templates what reports use. Linking all of Jinja's built-ins would add a quarter to the component.
 pub(crate) fn register(environment: &mut Environment) {
     environment.add_filter("default", filters::default);
     environment.add_filter("first", filters::first);
-    environment.add_filter("items", filters::items);
     environment.add_filter("join", filters::join);
     environment.add_filter("last", filters::last);
     environment.add_filter("length", filters::length);
@@ -39,7 +57,7 @@ pub(crate) fn register(environment: &mut Environment) {
 pub(crate) fn write_value(out: &mut Output, state: &State, value: &Value) -> Result<(), Error> {
     match state.auto_escape() {
         AutoEscape::Custom(MARKDOWN) if !value.is_safe() && value.kind() == ValueKind::String => {
-            out.write_str(&escape(state, value)?).map_err(Error::from)
+            out.write_str(&escape(state, &strict(value)?.to_string())?).map_err(Error::from)
         }
         AutoEscape::Custom(MARKDOWN) => write!(out, "{}", strict(value)?).map_err(Error::from),
         _ => escape_formatter(out, state, value),
@@ -49,72 +67,90 @@ pub(crate) fn write_value(out: &mut Output, state: &State, value: &Value) -> Res
 /// Writes a number with commas and a fixed count of digits after the point, rounded half away from zero.
 pub(crate) fn number(value: &Value, digits: Option<u32>) -> Result<String, Error> {
     let text = strict(value)?.to_string();
-    let number: Decimal = text.trim().parse().map_err(|_| invalid(format!("`{text}` is no decimal number")))?;
-    let digits = digits.unwrap_or(0).min(Decimal::MAX_SCALE);
-    let rounded = number.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero);
-    let plain = format!("{:.*}", digits as usize, rounded.abs());
-    let (whole, fraction) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
-    let sign = if rounded.is_sign_negative() && !rounded.is_zero() { "-" } else { "" };
-    Ok(format!("{sign}{}{fraction}", grouped(whole)))
+    let number = decimal(&text).ok_or_else(|| invalid(format!("`{text}` is no decimal number")))?;
+    Ok(written(number, digits.unwrap_or(0)))
 }
 
-/// Draws `{columns, rows}` or a list of objects in the page's format.
-pub(crate) fn table(state: &State, value: &Value) -> Result<Value, Error> {
-    let (columns, rows) = if value.kind() == ValueKind::Map { grid(value)? } else { records(value)? };
+/// Draws a table in the page's format. With `digits`, columns of whole numbers get commas, and columns of other numbers
+/// that many digits after the point too.
+pub(crate) fn table(state: &State, value: &Value, digits: Option<u32>) -> Result<Value, Error> {
+    let Some(grid) = value.downcast_object_ref::<Grid>() else {
+        return Err(invalid("only a table can be drawn as one".to_owned()));
+    };
+    let columns = grid.columns.iter().enumerate().map(|(at, name)| Column::new(state, grid, at, name, digits));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let drawn = match state.auto_escape() {
-        AutoEscape::Html => html(state, &columns, &rows)?,
-        _ => markdown(state, &columns, &rows)?,
+        AutoEscape::Html => html(&columns, grid.rows.len()),
+        _ => markdown(&columns, grid.rows.len()),
     };
     Ok(Value::from_safe_string(drawn))
 }
 
-type Grid = (Vec<Value>, Vec<Vec<Value>>);
-
-fn grid(value: &Value) -> Result<Grid, Error> {
-    let columns = value.get_attr("columns")?.try_iter()?.collect();
-    let rows = value.get_attr("rows")?.try_iter()?.map(|row| Ok(row.try_iter()?.collect()));
-    Ok((columns, rows.collect::<Result<_, Error>>()?))
+/// A column as it is drawn: escaped, its header first.
+struct Column {
+    cells: Vec<String>,
+    is_numeric: bool,
+    chars: usize,
 }
 
-fn records(value: &Value) -> Result<Grid, Error> {
-    let records: Vec<Value> = value.try_iter()?.collect();
-    let Some(first) = records.first() else { return Ok(Grid::default()) };
-    let columns: Vec<Value> = first.try_iter()?.collect();
-    let row = |record: &Value| columns.iter().map(|column| record.get_item(column)).collect::<Result<_, _>>();
-    let rows = records.iter().map(row).collect::<Result<_, Error>>()?;
-    Ok((columns, rows))
-}
-
-fn markdown(state: &State, columns: &[Value], rows: &[Vec<Value>]) -> Result<String, Error> {
-    let mut text = line(state, columns, "| ", " | ", " |")?;
-    let is_number = |at: usize| rows.iter().all(|row| row.get(at).is_some_and(is_number));
-    let marks: Vec<&str> = (0..columns.len()).map(|at| if is_number(at) { "--:" } else { "---" }).collect();
-    text += &format!("|{}|\n", marks.join("|"));
-    for row in rows {
-        text += &line(state, row, "| ", " | ", " |")?;
+impl Column {
+    fn new(state: &State, grid: &Grid, at: usize, name: &str, digits: Option<u32>) -> Result<Self, Error> {
+        let texts = grid.rows.iter().enumerate().map(|(n, row)| cell(row, n, at, grid.columns.len()));
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        let numbers: Option<Vec<Decimal>> = texts.iter().map(|text| decimal(text)).collect();
+        let bodies = match (&numbers, digits) {
+            (Some(numbers), Some(digits)) => {
+                let digits = if numbers.iter().all(Decimal::is_integer) { 0 } else { digits };
+                numbers.iter().map(|number| written(*number, digits)).collect()
+            }
+            _ => texts.iter().map(|text| escape(state, text)).collect::<Result<Vec<_>, _>>()?,
+        };
+        let mut cells = vec![escape(state, name)?];
+        cells.extend(bodies);
+        let chars = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
+        Ok(Self { cells, is_numeric: numbers.is_some(), chars })
     }
-    Ok(text)
-}
 
-fn html(state: &State, columns: &[Value], rows: &[Vec<Value>]) -> Result<String, Error> {
-    let mut text = "<table>\n".to_owned() + &line(state, columns, "<tr><th>", "</th><th>", "</th></tr>")?;
-    for row in rows {
-        text += &line(state, row, "<tr><td>", "</td><td>", "</td></tr>")?;
+    fn padded(&self, line: usize) -> String {
+        let (cell, chars) = (&self.cells[line], self.chars);
+        if self.is_numeric { format!("{cell:>chars$}") } else { format!("{cell:<chars$}") }
     }
-    Ok(text + "</table>\n")
+
+    fn rule(&self) -> String {
+        let dashes = "-".repeat(self.chars + 1);
+        if self.is_numeric { format!("{dashes}:") } else { format!(":{dashes}") }
+    }
 }
 
-fn line(state: &State, cells: &[Value], start: &str, joint: &str, end: &str) -> Result<String, Error> {
-    let cells = cells.iter().map(|cell| escape(state, cell)).collect::<Result<Vec<_>, _>>()?;
-    Ok(format!("{start}{}{end}\n", cells.join(joint)))
+fn cell(row: &[String], n: usize, at: usize, columns: usize) -> Result<&str, Error> {
+    if row.len() != columns {
+        return Err(invalid(format!("row {} has {} cells, the table {columns} columns", n + 1, row.len())));
+    }
+    Ok(&row[at])
 }
 
-fn escape(state: &State, value: &Value) -> Result<String, Error> {
+fn markdown(columns: &[Column], rows: usize) -> String {
+    let line = |line| columns.iter().map(|column| format!(" {} |", column.padded(line))).collect::<String>();
+    let rules: String = columns.iter().map(|column| format!("{}|", column.rule())).collect();
+    let mut text = format!("|{}\n|{rules}\n", line(0));
+    (1..=rows).for_each(|n| text += &format!("|{}\n", line(n)));
+    text
+}
+
+fn html(columns: &[Column], rows: usize) -> String {
+    let line =
+        |n: usize, tag| columns.iter().map(|column| format!("<{tag}>{}</{tag}>", column.cells[n])).collect::<String>();
+    let mut text = format!("<table>\n<tr>{}</tr>\n", line(0, "th"));
+    (1..=rows).for_each(|n| text += &format!("<tr>{}</tr>\n", line(n, "td")));
+    text + "</table>\n"
+}
+
+fn escape(state: &State, text: &str) -> Result<String, Error> {
     if !matches!(state.auto_escape(), AutoEscape::Custom(MARKDOWN)) {
-        return state.format(value.clone());
+        return state.format(text.into());
     }
     let mut escaped = String::new();
-    for character in strict(value)?.to_string().chars() {
+    for character in text.chars() {
         if MARKDOWN_MARKS.contains(&character) {
             escaped.push('\\');
         }
@@ -123,8 +159,17 @@ fn escape(state: &State, value: &Value) -> Result<String, Error> {
     Ok(escaped)
 }
 
-fn is_number(value: &Value) -> bool {
-    value.kind() == ValueKind::Number || value.as_str().is_some_and(|text| text.trim().parse::<Decimal>().is_ok())
+fn decimal(text: &str) -> Option<Decimal> {
+    text.trim().parse().ok()
+}
+
+fn written(number: Decimal, digits: u32) -> String {
+    let digits = digits.min(Decimal::MAX_SCALE);
+    let rounded = number.round_dp_with_strategy(digits, RoundingStrategy::MidpointAwayFromZero);
+    let plain = format!("{:.*}", digits as usize, rounded.abs());
+    let (whole, fraction) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
+    let sign = if rounded.is_sign_negative() && !rounded.is_zero() { "-" } else { "" };
+    format!("{sign}{}{fraction}", grouped(whole))
 }
 
 fn grouped(whole: &str) -> String {

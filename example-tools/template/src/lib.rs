@@ -1,14 +1,14 @@
-//! `template`: turns data into a page. A library (minijinja) with a border around it: fuel, depth and escaping are set
-//! here, so neither a template nor the data in it can run wild.
+//! `template`: turns values into a page. A library (minijinja) with a border around it: fuel, depth and escaping are set
+//! here, so neither a template nor the data in it can run wild. The data is typed, so that a plan can hand over what
+//! other tools returned, and a mistake shows before anything runs.
 
 mod filters;
 
 use cofferdam_tool_sdk::prelude::*;
 
-/// Renders reports from templates and JSON.
+/// Renders reports from templates and values.
 #[tools]
-mod template {
-    use minijinja::value::ValueKind;
+pub mod template {
     use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, Value};
 
     use crate::filters;
@@ -28,23 +28,68 @@ mod template {
         Text,
     }
 
-    /// Renders a Jinja template. Beside Jinja's usual filters there are `number` and `table`: `{{ 1234.5 | number(2) }}`
-    /// gives `1,234.50`; `{{ result | table }}` draws `{columns, rows}` or a list of objects.
+    /// One variable of the template.
+    #[derive(Clone, Debug, ToolType)]
+    pub struct Variable {
+        /// How the template calls it.
+        pub name: String,
+        pub value: Content,
+    }
+
+    /// What a variable holds.
+    #[derive(Clone, Debug, ToolType)]
+    pub enum Content {
+        /// Text, or a decimal number as text.
+        Text(String),
+        Count(u64),
+        Texts(Vec<String>),
+        /// Words with their counts; in a template each has `word` and `count`.
+        Counts(Vec<Counted>),
+        Table(Table),
+    }
+
+    /// A word and how often it occurs.
+    #[derive(Clone, Debug, ToolType)]
+    pub struct Counted {
+        pub word: String,
+        pub count: u32,
+    }
+
+    /// Columns and rows of text.
+    #[derive(Clone, Debug, ToolType)]
+    pub struct Table {
+        /// What stands above each column.
+        pub columns: Vec<String>,
+        pub rows: Vec<Vec<String>>,
+    }
+
+    /// Renders a Jinja template. Beside Jinja's usual filters there are `number` and `table`: `{{ '1234.5' | number(2) }}`
+    /// gives `1,234.50`; `{{ sales | table(2) }}` draws a table whose columns of numbers are written so.
     #[tool(effect = "pure")]
     pub fn render(
         /// The template, like `# {{ title }}`.
         template: String,
-        /// A JSON object; its members are the template's variables.
-        data: String,
+        /// The template's variables.
+        variables: Vec<Variable>,
         /// What the page is written in.
         format: Format,
     ) -> Result<String, ToolError> {
-        let data: Value =
-            serde_json::from_str(&data).map_err(|error| ToolError::input(format!("`data` is no JSON: {error}")))?;
-        if data.kind() != ValueKind::Map {
-            return Err(ToolError::input("`data` is no JSON object: wrap it, like {\"items\": [1, 2]}"));
-        }
+        let data: Value = variables.into_iter().map(|variable| (variable.name, value(variable.value))).collect();
         environment(format).render_str(&template, data).map_err(|error| failed(&error))
+    }
+
+    fn value(content: Content) -> Value {
+        match content {
+            Content::Text(text) => text.into(),
+            Content::Count(count) => count.into(),
+            Content::Texts(texts) => texts.into(),
+            Content::Counts(counts) => counts.into_iter().map(counted).collect(),
+            Content::Table(table) => Value::from_object(filters::Grid { columns: table.columns, rows: table.rows }),
+        }
+    }
+
+    fn counted(counted: Counted) -> Value {
+        [("word", Value::from(counted.word)), ("count", Value::from(counted.count))].into_iter().collect()
     }
 
     fn environment(format: Format) -> Environment<'static> {
@@ -74,57 +119,4 @@ mod template {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::template::*;
-
-    fn check(template: &str, data: &str, format: Format, expected: &str) {
-        let found = render(template.to_owned(), data.to_owned(), format).unwrap_or_else(|error| error.message);
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn data_cannot_break_out_of_the_page() {
-        check("# {{ t }}", r#"{"t": "a_b | <i>"}"#, Format::Markdown, r"# a\_b \| \<i\>");
-        check("<p>{{ t }}", r#"{"t": "<script>"}"#, Format::Html, "<p>&lt;script&gt;");
-        check("{{ t }}", r#"{"t": "a_b <i>"}"#, Format::Text, "a_b <i>");
-    }
-
-    #[test]
-    fn tables_come_from_columns_and_rows_or_objects() {
-        let result = r#"{"r": {"columns": ["city", "sum"], "rows": [["Lyon|FR", "2.5"], ["Bonn", "-10"]]}}"#;
-        check(
-            "{{ r | table }}",
-            result,
-            Format::Markdown,
-            "| city | sum |\n|---|--:|\n| Lyon\\|FR | 2.5 |\n| Bonn | -10 |\n",
-        );
-        let list = r#"{"r": [{"name": "<b>", "n": 1}]}"#;
-        check(
-            "{{ r | table }}",
-            list,
-            Format::Html,
-            "<table>\n<tr><th>name</th><th>n</th></tr>\n<tr><td>&lt;b&gt;</td><td>1</td></tr>\n</table>\n",
-        );
-    }
-
-    #[test]
-    fn numbers_are_grouped_and_rounded_exactly() {
-        check("{{ n | number(2) }}", r#"{"n": "1234567.005"}"#, Format::Text, "1,234,567.01");
-        check("{{ n | number }} {{ -999 | number(1) }}", r#"{"n": 1000}"#, Format::Text, "1,000 -999.0");
-        check("{{ 'x' | number }}", "{}", Format::Text, "line 1: invalid operation: `x` is no decimal number");
-    }
-
-    #[test]
-    fn mistakes_name_their_line() {
-        check("a\n{{ b }}", "{}", Format::Text, "line 2: undefined value");
-        check("a\n\n{% if %}", "{}", Format::Text, "line 3: syntax error: unexpected end of block");
-        check(
-            "{% for i in range(9999) %}{% for j in range(9999) %}.{% endfor %}{% endfor %}",
-            "{}",
-            Format::Text,
-            "line 1: engine ran out of fuel",
-        );
-        check("", "[1]", Format::Text, "`data` is no JSON object: wrap it, like {\"items\": [1, 2]}");
-        check("", "{", Format::Text, "`data` is no JSON: EOF while parsing an object at line 1 column 1");
-    }
-}
+mod tests;

@@ -8,9 +8,12 @@ mod text {
     use std::collections::HashMap;
 
     /// Words that say little about what a text is about.
-    const COMMON: &str = "a an and are as at be but by can for from had has have he her his i if in is it its me my no \
-                          not of on or our she so than that the their them then there they this to us was we were what \
-                          when which who will with would you your";
+    const COMMON: &str = "a about after again all also an and any are as at be because been before but by came can \
+                          could did do does each every first for four from get got had has have he her his i if in \
+                          into is it its just last me more most my no not of off on one only or other our out over \
+                          same second she should so some still such than that the their them then there these they \
+                          this three to too took two up us very was we were what when where which while who will with \
+                          without would you your";
 
     /// Words shorter than this many characters are no keywords.
     const KEYWORD_CHARS_MIN: usize = 3;
