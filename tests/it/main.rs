@@ -1,4 +1,5 @@
 //! The specification as tests: one module per feature, against real components and the real binary.
 
+mod cli;
 mod layers;
 mod runs;

@@ -227,6 +227,7 @@ mod tests {
             capabilities = ["log"]
             # It asks for files. Choose the directory, and take the mark away:
             # files = [{ mount = "/notes", path = "DIRECTORY", access = "read_write" }]
-        "#]].assert_eq(&rule("notes", &contract(&[Ask::FilesWrite, Ask::FilesRead, Ask::Log])));
+        "#]]
+        .assert_eq(&rule("notes", &contract(&[Ask::FilesWrite, Ask::FilesRead, Ask::Log])));
     }
 }

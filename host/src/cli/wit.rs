@@ -146,6 +146,7 @@ mod tests {
             query: func(path: string, max-rows: option<u32>) -> result<report, trouble>
             record report { rows: list<tuple<string, f64>>, by-unit: option<unit> }
             variant trouble { no-file(string), empty }
-            enum unit { day, month }"#]].assert_eq(&text);
+            enum unit { day, month }"#]]
+        .assert_eq(&text);
     }
 }
