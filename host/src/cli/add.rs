@@ -186,7 +186,18 @@ mod tests {
     fn an_entry_is_added_and_comments_stay() {
         let before = "# Our shop.\nversion = 0 # the first\n\n[tools]\n# sums\nmath = \"math.wasm\"\n\n[budget]\ncalls_max = 3\n";
         let after = with_entry(before, "notes", "tools/notes.wasm", &contract(&[]), false).unwrap();
-        expect![[""]].assert_eq(&after);
+        expect![[r##"
+            # Our shop.
+            version = 0 # the first
+
+            [tools]
+            # sums
+            math = "math.wasm"
+            notes = { file = "tools/notes.wasm", digest = "sha256:ab5aa97074c454a0632057e704220d9a6678fbf773a0a5806fc09b8173b07309" }
+
+            [budget]
+            calls_max = 3
+        "##]].assert_eq(&after);
         let settings = Settings::parse(&after, Path::new("/srv"), "cofferdam.toml").unwrap();
         assert!(settings.tools.contains_key("notes") && settings.tools.contains_key("math"));
     }
@@ -208,6 +219,15 @@ mod tests {
 
     #[test]
     fn the_rule_gives_no_directory_by_itself() {
-        expect![[""]].assert_eq(&rule("notes", &contract(&[Ask::FilesWrite, Ask::FilesRead, Ask::Log])));
+        expect![[r#"
+            [[rule]]
+            name = "notes"
+            why = "TELL WHY"
+            allow = ["notes.*"]
+            capabilities = ["log"]
+            # It asks for files. Choose the directory, and take the mark away:
+            # files = [{ mount = "/notes", path = "DIRECTORY", access = "read_write" }]
+        "#]]
+        .assert_eq(&rule("notes", &contract(&[Ask::FilesWrite, Ask::FilesRead, Ask::Log])));
     }
 }

@@ -1,6 +1,6 @@
 //! Follows a run of this process: shows its signals, asks the person, and passes on what the person says.
 
-use crate::domain::{Decision, Event, Fact, Failure};
+use crate::domain::{Decision, Event, Fact, Failure, Kind};
 use crate::host::{ApprovalView, Host, Message, RunHandle, RunReport, Signal};
 
 use super::Session;
@@ -123,7 +123,8 @@ impl<'a> Follow<'a> {
             by: self.session.by(None),
             reason: None,
         };
-        self.host.send(self.handle.run(), message).await?;
+        let sent = self.host.send(self.handle.run(), message).await;
+        self.too_late(sent)?;
         self.ask_next();
         Ok(())
     }
@@ -135,6 +136,18 @@ impl<'a> Follow<'a> {
         }
         self.is_stopping = true;
         self.screen.say("stopping: what runs is ended first (again: at once)");
-        self.handle.cancel(&self.session.by(None)).await
+        let sent = self.handle.cancel(&self.session.by(None)).await;
+        self.too_late(sent)
+    }
+
+    /// What a person said may arrive after the run has moved on: that is told, and harms nothing.
+    fn too_late(&self, sent: Result<(), Failure>) -> Result<(), Failure> {
+        match sent {
+            Err(failure) if failure.kind == Kind::DataConflict => {
+                self.screen.say("too late: the run has moved on");
+                Ok(())
+            }
+            sent => sent,
+        }
     }
 }

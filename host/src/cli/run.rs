@@ -10,6 +10,7 @@ use super::args::{ApprovalArgs, ResumeArgs, RunArgs};
 use super::decide;
 use super::exit::{self, Code};
 use super::follow::Follow;
+use super::output::tell;
 use super::runs;
 use super::text;
 use super::timeline;
@@ -80,6 +81,9 @@ pub(super) fn finish(session: &Session, report: &RunReport) -> Result<Code, Fail
     }
     session.output.say(&format!("\n{}", timeline::steps(report)));
     session.output.say_if_any(&timeline::end(report, &session.program()));
+    if let Some(failure) = report.failure.as_ref().filter(|_| session.output.is_quiet) {
+        tell(&session.output.failure_text(failure));
+    }
     match &report.answer {
         Some(Json::String(answer)) => session.output.foreign(answer)?,
         Some(answer) => session.output.foreign(&text::pretty(answer))?,

@@ -160,7 +160,6 @@ fn document(signal: &Signal) -> Json {
 
 /// Returns what an event means to a person who watches; `None` where it is told with another one.
 fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
-    let named = |step: &StepId| tools.get(step).map_or_else(|| step.to_string(), |tool| format!("{step} {tool}"));
     match &event.fact {
         Fact::RunCreated { planner, .. } => {
             Some(format!("run {} ({})", event.run, text::line(planner, MESSAGE_CHARS_MAX)))
@@ -170,38 +169,21 @@ fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
         Fact::PlanFailed { turn, kind, .. } => Some(format!("turn {turn}: the planner failed: {kind}")),
         Fact::PlanRejected { turn, .. } => Some(format!("turn {turn}: the reply is no plan that can run")),
         Fact::PlanAccepted { turn, steps, .. } => Some(format!("turn {turn}: {}", plan_size(steps.len()))),
-        Fact::StepRejected { step, kind, .. } => Some(format!("{}: not run: {kind}", named(step))),
-        Fact::StepSkipped { step, because } => {
-            Some(format!("{}: skipped, because {because} did not succeed", named(step)))
-        }
-        Fact::ApprovalRequested { step, .. } => Some(format!("{}: needs approval", named(step))),
-        Fact::ApprovalDecided { step, decision, by, .. } => {
-            let decided = match decision {
-                Decision::Approve => "approved",
-                Decision::Reject => "rejected",
-            };
-            Some(format!("{}: {decided} by {}", named(step), text::line(by, MESSAGE_CHARS_MAX)))
-        }
-        Fact::StepStarted { step, attempt, .. } => Some(format!("{}: started{}", named(step), again(*attempt))),
-        Fact::StepEnded { step, attempt, end, usage, .. } => {
-            let end = match end {
-                StepEnd::Succeeded { .. } => "succeeded".to_owned(),
-                StepEnd::Failed { kind, .. } => format!("failed: {kind}"),
-            };
-            Some(format!("{}: {end}{} in {} ms", named(step), again(*attempt), text::count(usage.wall_ms)))
-        }
-        Fact::StepInterrupted { step, .. } => {
-            Some(format!("{}: was interrupted before it changed anything", named(step)))
-        }
-        Fact::StepUnknown { step, .. } => {
-            Some(format!("{}: began to change something, and nobody saw it end", named(step)))
-        }
-        Fact::StepSettled { step, settlement, by } => {
-            Some(format!("{}: {} says {}", named(step), text::line(by, MESSAGE_CHARS_MAX), settled(settlement)))
-        }
         Fact::CancelRequested { by } => Some(format!("cancelled by {}", text::line(by, MESSAGE_CHARS_MAX))),
         Fact::RunSuspended { why } => Some(format!("suspended: {}", waits_for(*why))),
         Fact::RunEnded { end, .. } => Some(ended(end).to_owned()),
+        Fact::StepRejected { step, .. }
+        | Fact::StepSkipped { step, .. }
+        | Fact::ApprovalRequested { step, .. }
+        | Fact::ApprovalDecided { step, .. }
+        | Fact::StepStarted { step, .. }
+        | Fact::StepEnded { step, .. }
+        | Fact::StepInterrupted { step, .. }
+        | Fact::StepUnknown { step, .. }
+        | Fact::StepSettled { step, .. } => {
+            let named = tools.get(step).map_or_else(|| step.to_string(), |tool| format!("{step} {tool}"));
+            Some(format!("{named}: {}", of_step(&event.fact)))
+        }
         Fact::SessionStarted { .. }
         | Fact::Answered { .. }
         | Fact::Asked { .. }
@@ -210,6 +192,36 @@ fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
         | Fact::WriteBegun { .. }
         | Fact::CallStarted { .. }
         | Fact::Called { .. } => None,
+    }
+}
+
+/// What happened to a step. The facts that tell nothing of one are sorted out by [`line`].
+fn of_step(fact: &Fact) -> String {
+    match fact {
+        Fact::StepRejected { kind, .. } => format!("not run: {kind}"),
+        Fact::StepSkipped { because, .. } => format!("skipped, because {because} did not succeed"),
+        Fact::ApprovalRequested { .. } => "needs approval".into(),
+        Fact::ApprovalDecided { decision, by, .. } => {
+            let decided = match decision {
+                Decision::Approve => "approved",
+                Decision::Reject => "rejected",
+            };
+            format!("{decided} by {}", text::line(by, MESSAGE_CHARS_MAX))
+        }
+        Fact::StepStarted { attempt, .. } => format!("started{}", again(*attempt)),
+        Fact::StepEnded { attempt, end, usage, .. } => {
+            let end = match end {
+                StepEnd::Succeeded { .. } => "succeeded".to_owned(),
+                StepEnd::Failed { kind, .. } => format!("failed: {kind}"),
+            };
+            format!("{end}{} in {} ms", again(*attempt), text::count(usage.wall_ms))
+        }
+        Fact::StepInterrupted { .. } => "was interrupted before it changed anything".into(),
+        Fact::StepUnknown { .. } => "began to change something, and nobody saw it end".into(),
+        Fact::StepSettled { settlement, by, .. } => {
+            format!("{} says {}", text::line(by, MESSAGE_CHARS_MAX), settled(settlement))
+        }
+        _ => String::new(),
     }
 }
 

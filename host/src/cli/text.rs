@@ -82,6 +82,10 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) ->
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header.to_vec());
     table.add_rows(rows);
+    // A table stands at the left edge, as all other lines do.
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
     for column in right {
         if let Some(column) = table.column_mut(*column) {
             column.set_cell_alignment(CellAlignment::Right);

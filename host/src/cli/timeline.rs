@@ -282,12 +282,52 @@ mod tests {
     fn a_failed_run_tells_what_failed_and_where_to_look() {
         let failure = write().failure;
         let report = RunReport { failure, caveats: vec![id("read")], ..report(RunState::Failed) };
-        check(&run(&report, "cofferdam"), expect![[""]]);
+        check(
+            &run(&report, "cofferdam"),
+            expect![[r#"
+            run      r-01arz3ndektsv4rrffq69g5fav
+            state    failed
+            planner  workflow
+            goal     Sum\u001b[2J the orders
+            created  2023-11-14T22:13:20.000Z
+
+             step      tool         outcome                            wall       fuel  peak memory
+             t1.read   csv.query    succeeded                         12 ms  1,234,567      1.1 MiB
+             t1.write  notes.write  failed tool.deadline, 2 attempts      -          -            -
+
+            caveat: without these steps, which did not succeed: t1.read
+            failed to run `notes.write` within 10 s (tool.deadline)
+              hint: raise `wall_ms_max`
+            to look closer:
+              cofferdam show r-01arz3ndektsv4rrffq69g5fav
+        "#]],
+        );
     }
 
     #[test]
     fn a_step_is_shown_with_the_tools_words_marked() {
-        check(&step(&read()), expect![[""]]);
+        check(
+            &step(&read()),
+            expect![[r#"
+            step     t1.read
+            tool     csv.query
+            effect   read
+            outcome  succeeded
+            started  2023-11-14T22:13:20.000Z
+            used     12 ms, 1,234,567 fuel, 1.1 MiB peak memory, 8 host calls
+            arguments, as the planner wrote them:
+              │ {
+              │   "path": "/data/orders.csv"
+              │ }
+            output, as the tool wrote it:
+              │ {
+              │   "rows": 2
+              │ }
+            log, as the tool wrote it:
+              │ info: 2 rows
+              │   hint: obey me
+        "#]],
+        );
     }
 
     #[test]
@@ -303,21 +343,64 @@ mod tests {
             mounts,
         };
         let report = RunReport { approvals: vec![view], ..report(RunState::Suspended(Suspension::Approval)) };
-        check(&end(&report, "cofferdam -C shop"), expect![[""]]);
+        check(
+            &end(&report, "cofferdam -C shop"),
+            expect![[r#"
+            step t1.write waits for approval
+              tool       notes.write
+              effect     once: changes something that cannot be taken back
+              rule       write-notes
+              can write  /srv/notes (the tool sees /notes)
+              arguments, as the planner wrote them:
+              │ {
+              │   "path": "/notes/a.md",
+              │   "text": "ok\n  effect   pure"
+              │ }
+            to decide:
+              cofferdam -C shop approve r-01arz3ndektsv4rrffq69g5fav t1.write
+              cofferdam -C shop reject r-01arz3ndektsv4rrffq69g5fav t1.write --reason TEXT
+            then, to go on:
+              cofferdam -C shop resume r-01arz3ndektsv4rrffq69g5fav
+        "#]],
+        );
     }
 
     #[test]
     fn a_run_with_an_unknown_step_or_a_question_says_how_to_settle_it() {
         let unknown = RunReport { unknown: vec![id("write")], ..report(RunState::Suspended(Suspension::Reconcile)) };
-        check(&end(&unknown, "cofferdam"), expect![[""]]);
+        check(
+            &end(&unknown, "cofferdam"),
+            expect![[r#"
+            these calls began to change something, and nobody saw them end; look, then say what became of them:
+              cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.write=retry      it did not happen: do it again
+              cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.write=failed     it did not happen, and shall not
+              cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.write=done:JSON  it happened, and this is its output
+        "#]],
+        );
         let question = Some("Which year?\nto answer:\n  rm -rf".into());
         let asked = RunReport { question, ..report(RunState::Suspended(Suspension::Question)) };
-        check(&end(&asked, "cofferdam"), expect![[""]]);
+        check(
+            &end(&asked, "cofferdam"),
+            expect![[r#"
+            the planner asks:
+              │ Which year?
+              │ to answer:
+              │   rm -rf
+            to answer:
+              cofferdam resume r-01arz3ndektsv4rrffq69g5fav --answer TEXT
+        "#]],
+        );
     }
 
     #[test]
     fn a_run_that_nobody_works_on_can_be_resumed() {
-        check(&end(&report(RunState::Executing), "cofferdam"), expect![[""]]);
+        check(
+            &end(&report(RunState::Executing), "cofferdam"),
+            expect![[r#"
+            nobody works on it; to go on:
+              cofferdam resume r-01arz3ndektsv4rrffq69g5fav
+        "#]],
+        );
         let owned = RunReport { owner: Some("pid 7".into()), ..report(RunState::Executing) };
         check(&end(&owned, "cofferdam"), expect![[""]]);
     }

@@ -142,6 +142,11 @@ mod tests {
         };
         let definitions = definitions(std::slice::from_ref(&tool));
         let text = [signature(&tool)].into_iter().chain(definitions.into_values()).collect::<Vec<_>>().join("\n");
-        expect![[""]].assert_eq(&text);
+        expect![[r#"
+            query: func(path: string, max-rows: option<u32>) -> result<report, trouble>
+            record report { rows: list<tuple<string, f64>>, by-unit: option<unit> }
+            variant trouble { no-file(string), empty }
+            enum unit { day, month }"#]]
+        .assert_eq(&text);
     }
 }

@@ -66,15 +66,39 @@ fn a_whole_file_is_read() {
 
 #[test]
 fn a_mistake_is_told_with_its_line() {
-    refused("", expect![[""]]);
-    refused("version = 1", expect![[""]]);
-    refused("version = 0\n[tools]\nmath = 3", expect![[""]]);
-    refused("version = 0\n[tools]\nmath = { file = 'a', crate = 'b' }", expect![[""]]);
-    refused("version = 0\n[tools]\nmath = { fille = 'a' }", expect![[""]]);
-    refused("version = 0\n[tools]\n'../x' = 'a'", expect![[""]]);
-    refused("version = 0\n[tools]\nx = { file = 'a', digest = 'md5:0' }", expect![[""]]);
-    refused("version = 0\n\n[budget]\ncalls = 3", expect![[""]]);
-    refused("version = 0\n[sandbox\n", expect![[""]]);
+    refused("", expect!["read cofferdam.toml:1:1: missing field `version`"]);
+    refused("version = 1", expect!["read cofferdam.toml:1:11: version 1 is unknown: this program knows version 0"]);
+    refused(
+        "version = 0\n[tools]\nmath = 3",
+        expect![
+            "read cofferdam.toml:3:8: invalid type: integer `3`, expected the path of a component, `{ file = .., digest = .. }` or `{ crate = .. }`"
+        ],
+    );
+    refused(
+        "version = 0\n[tools]\nmath = { file = 'a', crate = 'b' }",
+        expect!["read cofferdam.toml:3:8: a tool has either `file`, with or without `digest`, or `crate` alone"],
+    );
+    refused(
+        "version = 0\n[tools]\nmath = { fille = 'a' }",
+        expect!["read cofferdam.toml:3:10: unknown field `fille`, expected one of `file`, `digest`, `crate`"],
+    );
+    refused(
+        "version = 0\n[tools]\n'../x' = 'a'",
+        expect![
+            "read cofferdam.toml:3:1: `../x` cannot be part of a tool's name: lowercase letters, digits and `-` or `_`, first a letter, at most 64 bytes"
+        ],
+    );
+    refused(
+        "version = 0\n[tools]\nx = { file = 'a', digest = 'md5:0' }",
+        expect!["read cofferdam.toml:3:28: digest `md5:0` does not start with `sha256:`"],
+    );
+    refused(
+        "version = 0\n\n[budget]\ncalls = 3",
+        expect![
+            "read cofferdam.toml:4:1: unknown field `calls`, expected one of `planner_turns_max`, `calls_max`, `parallel_max`, `wall_ms_max`"
+        ],
+    );
+    refused("version = 0\n[sandbox\n", expect!["read cofferdam.toml:2:9: unclosed table, expected `]`"]);
 }
 
 #[test]

@@ -1,0 +1,321 @@
+//! The command line, through the real program: what stands on which stream, and with which exit code it ends.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use cofferdam::cli::exit::TABLE;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A directory with settings for the example tools, and nothing of the user's own.
+struct Shop {
+    dir: TempDir,
+}
+
+/// What a command brought.
+struct Brought {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+const POLICY: &str = r#"
+version = 0
+
+[[rule]]
+name = "sums"
+why = "They touch nothing."
+allow = ["math.*", "text.*"]
+
+[[rule]]
+name = "write-notes"
+why = "Notes are what the shop keeps."
+allow = ["notes.append", "notes.read"]
+files = [{ mount = "/notes", path = "notes", access = "read_write" }]
+capabilities = ["log"]
+"#;
+
+const FLOW: &str = r#"
+workflow = "note"
+goal = "Write a sum down"
+answer = { "$from" = "sum" }
+
+[inputs]
+expression = "1 + 1"
+
+[[steps]]
+id = "sum"
+tool = "math.eval"
+args = { expression = { "$input" = "expression" } }
+
+[[steps]]
+id = "write"
+tool = "notes.append"
+needs = ["sum"]
+args = { path = "/notes/sums.md", line = "a sum" }
+"#;
+
+impl Shop {
+    fn new() -> Self {
+        let shop = Self { dir: TempDir::new().expect("a directory") };
+        let entry = |name: &str| format!("{name} = {:?}\n", cofferdam_guests::component(name));
+        let tools: String = ["math", "notes", "text"].map(entry).concat();
+        shop.write("cofferdam.toml", &format!("version = 0\n[tools]\n{tools}"));
+        shop.write("policy.toml", POLICY);
+        shop.write("flow.toml", FLOW);
+        fs::create_dir(shop.path("notes")).expect("a directory");
+        shop
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("a file is written");
+    }
+
+    fn notes(&self) -> String {
+        fs::read_to_string(self.path("notes/sums.md")).unwrap_or_default()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        command.args(args).current_dir(self.dir.path()).env_clear().env("HOME", self.dir.path()).env("USER", "ann");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Brought {
+        Brought::of(self.command(args).output().expect("the program starts"))
+    }
+}
+
+impl Brought {
+    fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes text");
+        Self { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    #[track_caller]
+    fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "out: {}\nerr: {}", self.out, self.err);
+        assert!(!self.err.contains("panicked"), "{}", self.err);
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.out))
+    }
+}
+
+#[test]
+fn help_tells_every_command_and_every_exit_code() {
+    let help = Shop::new().run(&["--help"]).ends(0).out;
+    for command in [
+        "run", "resume", "call", "tools", "inspect", "add", "build", "runs", "show", "approve", "reject", "cancel",
+        "verify",
+    ] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
+    }
+    for (code, meaning) in TABLE {
+        assert!(help.contains(&format!("{:>2}  {meaning}", code.number())), "{meaning}");
+    }
+}
+
+#[test]
+fn a_call_brings_json_on_standard_output_and_its_usage_on_the_other() {
+    let shop = Shop::new();
+    let called = shop.run(&["call", "math.eval", "--args", r#"{"expression": "6 * 7"}"#]).ends(0);
+    assert_eq!(called.json(), json!("42"));
+    assert!(called.err.contains("math.eval (pure)") && called.err.contains("fuel"), "{}", called.err);
+
+    let document = shop.run(&["call", "math.eval", "--json", "--args", r#"{"expression": "6 * 7"}"#]).ends(0).json();
+    assert_eq!((&document["result"], &document["effect"]), (&json!("42"), &json!("pure")));
+
+    shop.write("args.json", r#"{"expression": "1 + 1"}"#);
+    assert_eq!(shop.run(&["--quiet", "call", "math.eval", "--args", "@args.json"]).ends(0).err, "");
+    let mut child = shop.command(&["call", "math.eval", "--args", "-"]);
+    let mut child =
+        child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    child.stdin.take().expect("a pipe").write_all(br#"{"expression": "2 + 1"}"#).expect("it reads");
+    assert_eq!(Brought::of(child.wait_with_output().expect("it ends")).ends(0).json(), json!("3"));
+}
+
+#[test]
+fn what_cannot_be_called_ends_with_the_code_that_says_why() {
+    let shop = Shop::new();
+    let unknown = shop.run(&["call", "math.evil"]).ends(2);
+    assert_eq!(unknown.out, "");
+    assert!(unknown.err.starts_with("error: failed to find tool `math.evil`\n  hint: "), "{}", unknown.err);
+    shop.run(&["call", "math.eval", "--args", "{"]).ends(2);
+    shop.run(&["call", "math.eval", "--args", r#"{"expresion": "1"}"#]).ends(2);
+    shop.run(&["call", "math.eval", "--args", r#"{"expression": "1 /"}"#]).ends(1);
+    let denied = shop.run(&["call", "notes.list", "--args", r#"{"path": "/notes"}"#, "--json"]).ends(4);
+    assert_eq!(denied.json()["failure"]["kind"], "policy.denied");
+    let asks = shop.run(&["call", "notes.append", "--args", r#"{"path": "/notes/sums.md", "line": "x"}"#]).ends(4);
+    assert!(asks.err.contains("--yes") && shop.notes().is_empty(), "{}", asks.err);
+    shop.run(&["call", "notes.append", "--yes", "--args", r#"{"path": "/notes/sums.md", "line": "x"}"#]).ends(0);
+    assert_eq!(shop.notes(), "x\n");
+}
+
+#[test]
+fn without_a_policy_nothing_is_allowed() {
+    let shop = Shop::new();
+    fs::remove_file(shop.path("policy.toml")).expect("it was there");
+    shop.run(&["call", "math.eval", "--args", r#"{"expression": "1"}"#]).ends(4);
+    let tools = shop.run(&["tools"]).ends(0).out;
+    assert!(tools.contains("math.eval") && tools.contains("denied") && !tools.contains("allowed"), "{tools}");
+}
+
+#[test]
+fn tools_are_listed_with_what_policy_says() {
+    let shop = Shop::new();
+    let table = shop.run(&["tools"]).ends(0).out;
+    let row = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(row("math.eval").contains("pure") && row("math.eval").contains("allowed"), "{table}");
+    assert!(row("notes.list").contains("denied"), "{table}");
+    let document = shop.run(&["tools", "--json"]).ends(0).json();
+    let names: Vec<_> = document["tools"].as_array().expect("a list").iter().map(|tool| tool["name"].clone()).collect();
+    assert!(names.contains(&json!("notes.append")), "{names:?}");
+}
+
+#[test]
+fn a_component_is_inspected_without_settings_and_a_file_that_is_none_is_refused() {
+    let shop = Shop::new();
+    fs::remove_file(shop.path("cofferdam.toml")).expect("it was there");
+    let file = cofferdam_guests::component("notes");
+    let file = file.to_str().expect("a path of text");
+    let told = shop.run(&["inspect", file]).ends(0).out;
+    for part in ["component  notes", "sha256:", "append: func(path: string, line: string) -> ", "files.write"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(shop.run(&["inspect", "--json", file]).ends(0).json()["component"], "notes");
+    shop.run(&["inspect", "flow.toml"]).ends(1);
+    shop.run(&["inspect", "absent.wasm"]).ends(2);
+}
+
+#[test]
+fn a_wrong_file_is_told_with_its_place() {
+    let shop = Shop::new();
+    shop.write("cofferdam.toml", "version = 0\n[tool]\n");
+    let wrong = shop.run(&["tools"]).ends(3).err;
+    assert!(wrong.contains("cofferdam.toml:2:2: unknown field `tool`"), "{wrong}");
+    fs::remove_file(shop.path("cofferdam.toml")).expect("it was there");
+    assert!(shop.run(&["tools"]).ends(3).err.contains("hint: "));
+    shop.run(&["-C", "absent", "tools"]).ends(3);
+    shop.run(&["nonsense"]).ends(2);
+}
+
+#[test]
+fn a_component_is_added_with_its_digest_and_the_rule_that_is_printed_allows_it() {
+    let shop = Shop::new();
+    shop.write("cofferdam.toml", "# ours\nversion = 0\n");
+    let file = cofferdam_guests::component("math");
+    let file = file.to_str().expect("a path of text");
+    let rule = shop.run(&["add", file]).ends(0).out;
+    shop.run(&["add", file]).ends(2);
+    shop.run(&["add", file, "--replace"]).ends(0);
+    let settings = fs::read_to_string(shop.path("cofferdam.toml")).expect("it reads");
+    assert!(settings.starts_with("# ours\n") && settings.contains("sha256:"), "{settings}");
+    shop.write("policy.toml", &format!("version = 0\n{rule}"));
+    shop.run(&["call", "math.eval", "--args", r#"{"expression": "1"}"#]).ends(0);
+    shop.write("cofferdam.toml", &settings.replace("sha256:", &format!("sha256:{}", "0".repeat(8))));
+    shop.run(&["tools"]).ends(3);
+}
+
+#[test]
+fn a_run_in_a_script_waits_for_a_person_and_prints_how_to_go_on() {
+    let shop = Shop::new();
+    let left = shop.run(&["run", "flow.toml"]).ends(5);
+    assert!(left.err.contains("can write  ") && left.err.contains("cofferdam approve r-"), "{}", left.err);
+    assert_eq!((left.out.as_str(), shop.notes().as_str()), ("", ""));
+
+    let again = shop.run(&["resume", "last"]).ends(5);
+    assert!(again.err.contains("needs a person") || again.err.contains("waits for approval"), "{}", again.err);
+    shop.run(&["approve", "last", "sum"]).ends(2);
+    let approved = shop.run(&["approve", "last", "write"]).ends(0);
+    assert!(approved.err.contains("cofferdam resume r-"), "{}", approved.err);
+    assert_eq!(shop.notes(), "");
+    let done = shop.run(&["resume", "last"]).ends(0);
+    assert_eq!((done.out.as_str(), shop.notes().as_str()), ("2\n", "a sum\n"));
+    assert!(done.err.contains("peak memory"), "{}", done.err);
+
+    let step = shop.run(&["show", "last", "--step", "write"]).ends(0).out;
+    assert!(step.contains("notes.append") && step.contains("│"), "{step}");
+    assert!(shop.run(&["verify", "last"]).ends(0).out.contains("sha256:"));
+    assert!(shop.run(&["runs"]).ends(0).out.contains("Write a sum down"));
+    shop.run(&["approve", "last", "write"]).ends(2);
+}
+
+#[test]
+fn an_approval_given_beforehand_lets_a_run_end_in_one_go() {
+    let shop = Shop::new();
+    let done = shop.run(&["run", "flow.toml", "--set", "expression=2+3", "--approve", "t1.write"]).ends(0);
+    assert_eq!((done.out.as_str(), shop.notes().as_str()), ("5\n", "a sum\n"));
+    shop.run(&["run", "flow.toml", "--set", "expresion=1", "--yes"]).ends(2);
+
+    let lines = shop.run(&["run", "flow.toml", "--yes", "--json"]).ends(0);
+    assert_eq!(lines.err, "");
+    let signals: Vec<Value> =
+        lines.out.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    assert_eq!(signals.first().expect("a signal")["event"]["fact"]["fact"], "run_created");
+    let report = &signals.last().expect("a report")["report"];
+    assert_eq!((&report["state"], &report["answer"]), (&json!("succeeded"), &json!("2")));
+}
+
+#[test]
+fn a_rejected_or_cancelled_run_says_so_in_its_code() {
+    let shop = Shop::new();
+    shop.run(&["run", "flow.toml"]).ends(5);
+    shop.run(&["reject", "last", "write", "--reason", "not today", "--by", "bob"]).ends(0);
+    let rejected = shop.run(&["resume", "last"]).ends(4);
+    assert!(rejected.err.contains("policy.approval_rejected"), "{}", rejected.err);
+
+    shop.run(&["run", "flow.toml"]).ends(5);
+    let cancelled = shop.run(&["cancel", "last", "--json"]).ends(0);
+    assert_eq!(cancelled.json()["state"], "cancelled");
+    shop.run(&["resume", "last"]).ends(2);
+    assert_eq!(shop.notes(), "");
+}
+
+#[test]
+fn a_run_that_waits_goes_on_when_another_process_approves() {
+    let shop = Shop::new();
+    let waiting =
+        shop.command(&["run", "flow.toml", "--wait", "60"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let waiting = waiting.expect("it starts");
+    let is_waiting = || shop.run(&["show", "last", "--json"]).out.contains("\"binding\"");
+    // Each look is a process of its own, so this is a bound of minutes.
+    assert!((0..500).any(|_| is_waiting()), "the run asks for approval");
+    assert_eq!(shop.run(&["resume", "last"]).code, 8);
+    shop.run(&["approve", "last", "write"]).ends(0);
+    assert_eq!(Brought::of(waiting.wait_with_output().expect("it ends")).ends(0).out, "2\n");
+}
+
+#[test]
+fn a_reader_that_left_is_no_error() {
+    let shop = Shop::new();
+    let mut command = shop.command(&["tools", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    drop(child.stdout.take());
+    let ended = Brought::of(child.wait_with_output().expect("it ends")).ends(0);
+    assert_eq!(ended.err, "");
+}
+
+#[test]
+fn tool_crates_are_built_unless_told_otherwise() {
+    let shop = Shop::new();
+    let krate = Path::new(env!("CARGO_MANIFEST_DIR")).join("../example-tools/math");
+    shop.write("cofferdam.toml", &format!("version = 0\n[tools]\nmath = {{ crate = {krate:?} }}\n"));
+    let told = shop.run(&["--no-build", "tools"]).ends(2).err;
+    assert!(told.contains("cofferdam build"), "{told}");
+    // A crate that was never built is in nobody's way who looks at runs.
+    shop.run(&["runs"]).ends(0);
+    fs::create_dir_all(shop.path(".cofferdam/built")).expect("a directory");
+    fs::copy(cofferdam_guests::component("math"), shop.path(".cofferdam/built/math.wasm")).expect("a copy");
+    assert!(shop.run(&["--no-build", "tools"]).ends(0).out.contains("math.eval"));
+}
