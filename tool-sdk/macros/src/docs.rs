@@ -8,7 +8,8 @@ pub fn text(attributes: &[Attribute]) -> String {
     let mut text = String::new();
     for line in lines.iter().flat_map(|block| block.split('\n')).map(str::trim) {
         let joint = if line.is_empty() || line.starts_with(['-', '*', '|', '#', '`']) { '\n' } else { ' ' };
-        if !text.is_empty() && !(text.ends_with('\n') && joint == ' ') {
+        let is_line_start = text.is_empty() || text.ends_with('\n');
+        if !is_line_start || (joint == '\n' && !text.is_empty()) {
             text.push(joint);
         }
         text.push_str(line);

@@ -387,3 +387,55 @@ fn check_plain(ident: &Ident, generics: &syn::Generics) -> Result<()> {
 fn declared(ident: &Ident, modules: &[Ident], text: String, shape: Shape) -> Result<Declared> {
     Ok(Declared { name: names::kebab(ident)?, ident: ident.clone(), modules: modules.to_vec(), text, shape })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    fn mistakes(module: &ItemMod) -> Vec<String> {
+        let errors = Component::read(module).err().expect("mistakes");
+        errors.into_iter().map(|error| error.to_string()).collect()
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let told = mistakes(&parse_quote! {
+            mod wrong {
+                #[tool(effect = "harmless")]
+                fn first() {}
+                #[tool(asks("disk"))]
+                fn second() {}
+                #[tool]
+                fn third() -> Result<u8, String> { Ok(1) }
+                #[derive(ToolType)]
+                struct Empty {}
+            }
+        });
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(told[0].contains("\"harmless\" is not an effect: choose from pure, read"));
+        assert!(told[1].contains("\"disk\" is not a capability"));
+        assert!(told[2].contains("`Result<T, ToolError>`"));
+        assert!(told[3].contains("at least one field"));
+    }
+
+    #[test]
+    fn types_must_be_known_and_finite() {
+        let told = mistakes(&parse_quote!(
+            mod wrong {
+                #[tool]
+                fn first(page: Page) {}
+            }
+        ));
+        assert!(told[0].starts_with("`Page` is not known here"), "{told:?}");
+        let told = mistakes(&parse_quote! {
+            mod wrong {
+                #[tool]
+                fn first(tree: Tree) {}
+                #[derive(ToolType)]
+                struct Tree { children: Vec<Tree> }
+            }
+        });
+        assert!(told[0].starts_with("`Tree` contains itself"), "{told:?}");
+    }
+}
