@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, ResourceTable, Val};
-use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
+use wasmtime::{CallHook, Engine, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use crate::clock::Clock;
@@ -177,7 +177,7 @@ impl Shared {
             progress_reports: 0,
             announced: 0,
             has_written: false,
-            is_interrupt: false,
+            is_host_call: false,
         };
         limited(Store::new(&self.engine, state), limits)
     }
@@ -206,6 +206,10 @@ fn input_size(call: &Call, bytes: u64) -> Failure {
         .hint("pass large data as a file, or raise `input_bytes_max`")
 }
 
+/// Bytes that reading a result may take for each byte of its JSON: no value is shorter there than one byte (a `list<u8>`
+/// of zeros), and each takes one [`Val`] here beside its own bytes.
+const OUTPUT_VALUE_BYTES: u64 = size_of::<Val>() as u64 + 1;
+
 /// Sets every limit before the first instruction of the guest: start functions run at instantiation.
 fn limited(mut store: Store<GuestState>, limits: &Limits) -> Result<Store<GuestState>, Failure> {
     let bug = |e: wasmtime::Error| Failure::new(Kind::HostBug, "set a guest's limits").detail(format!("{e:#}"));
@@ -213,19 +217,16 @@ fn limited(mut store: Store<GuestState>, limits: &Limits) -> Result<Store<GuestS
     store.limiter(|state| &mut state.meter);
     store.set_max_component_handles(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|mut store| {
-        store.data_mut().is_interrupt = true;
-        Ok(UpdateDeadline::Yield(1))
-    });
+    store.epoch_deadline_async_yield_and_update(1);
+    let output_bytes_max = limits.output_bytes_max.saturating_mul(OUTPUT_VALUE_BYTES);
     let [host_call_bytes_max, output_bytes_max] =
-        [limits.host_call_bytes_max, limits.output_bytes_max].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        [limits.host_call_bytes_max, output_bytes_max].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     store.call_hook(move |mut store, hook| {
         match hook {
-            CallHook::CallingHost => {
-                store.data_mut().is_interrupt = false;
-                store.set_hostcall_fuel(host_call_bytes_max);
-            }
-            CallHook::ReturningFromHost if !store.data().is_interrupt => charge(&mut store)?,
+            CallHook::CallingHost => store.set_hostcall_fuel(host_call_bytes_max),
+            // Interrupts and the growing of memory cross here too. Interrupts come with time: to charge for them would
+            // make fuel depend on it.
+            CallHook::ReturningFromHost if std::mem::take(&mut store.data_mut().is_host_call) => charge(&mut store)?,
             // What the host reads next, without a host call in between, is the result.
             CallHook::ReturningFromWasm => store.set_hostcall_fuel(output_bytes_max),
             CallHook::ReturningFromHost | CallHook::CallingWasm => {}
@@ -247,7 +248,7 @@ fn charge(store: &mut wasmtime::StoreContextMut<'_, GuestState>) -> wasmtime::Re
 impl Compiled {
     /// Returns the component linked as the call's grant says.
     fn linked(&self, engine: &Engine, call: &Call) -> Result<InstancePre<GuestState>, Failure> {
-        let key = Linked::of(call.grant());
+        let key = Linked::of(call);
         let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pre) = linked.get(&key) {
             return Ok(pre.clone());
