@@ -17,7 +17,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 
 use crate::domain::Ask;
 use crate::policy::Call;
-use crate::sandbox::capabilities::bindings::cofferdam::tool as cofferdam;
+use crate::sandbox::capabilities::bindings::cofferdam::tool;
 use crate::sandbox::capabilities::files::{Files, HasFiles};
 use crate::sandbox::state::GuestState;
 
@@ -62,12 +62,12 @@ fn table(state: &mut GuestState) -> &mut ResourceTable {
 pub(super) fn linker(engine: &Engine, linked: Linked) -> wasmtime::Result<Linker<GuestState>> {
     let mut linker = Linker::new(engine);
     floor(&mut linker)?;
-    cofferdam::context::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
+    tool::context::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
     if linked.log {
-        cofferdam::log::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
+        tool::log::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
     }
     if linked.progress {
-        cofferdam::progress::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
+        tool::progress::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
     }
     Ok(linker)
 }

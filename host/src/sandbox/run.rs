@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, ResourceTable, Val};
 use wasmtime::{CallHook, Engine, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
@@ -39,6 +39,7 @@ struct Shared {
     engine: Engine,
     clock: Arc<dyn Clock>,
     in_flight: Semaphore,
+    calls_per_component_max: usize,
     /// Compiled components by digest; each compiled once, however many calls wait for it.
     compiled: Mutex<HashMap<Digest, Arc<OnceCell<Arc<Compiled>>>>>,
 }
@@ -46,7 +47,14 @@ struct Shared {
 /// A component as machine code, and what it was linked to so far.
 struct Compiled {
     component: Component,
+    in_flight: Arc<Semaphore>,
     linked: Mutex<HashMap<Linked, InstancePre<GuestState>>>,
+}
+
+/// A call that may be instantiated: it holds its places until it is dropped.
+struct Ready<'a> {
+    _places: (OwnedSemaphorePermit, SemaphorePermit<'a>),
+    pre: InstancePre<GuestState>,
 }
 
 impl WasmRunner {
@@ -64,7 +72,8 @@ impl WasmRunner {
         let shared = Shared {
             engine: engine(options)?,
             clock,
-            in_flight: Semaphore::new(usize::try_from(options.calls_in_flight_max).unwrap_or(usize::MAX)),
+            in_flight: Semaphore::new(places(options.calls_in_flight_max)),
+            calls_per_component_max: places(options.calls_per_component_max),
             compiled: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), runtime: Some(runtime) })
@@ -108,6 +117,10 @@ impl Runner for WasmRunner {
     }
 }
 
+fn places(calls: u32) -> usize {
+    usize::try_from(calls).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)
+}
+
 /// An outcome of a call that never had an instance.
 fn failed(failure: Failure, usage: Usage) -> Outcome {
     Outcome { result: Err(failure), usage, log: Vec::new(), denials: Vec::new(), has_written: false }
@@ -126,7 +139,7 @@ impl Shared {
         let mut outcome = match tokio::time::timeout(wall, self.ready(&call)).await {
             Err(_) => failed(trap::deadline(call.tool().name(), limits), usage),
             Ok(Err(failure)) => failed(failure, usage),
-            Ok(Ok((_place, pre))) => match self.store(&call, link, start_ms) {
+            Ok(Ok(Ready { _places, pre })) => match self.store(&call, link, start_ms) {
                 Err(failure) => failed(failure, usage),
                 Ok(store) => Instance { store, call: call.clone(), usage }.run(&pre, wall, start_ms, &self.clock).await,
             },
@@ -135,12 +148,15 @@ impl Shared {
         outcome
     }
 
-    /// Waits for a place and for the compiled and linked component.
-    async fn ready(&self, call: &Call) -> Result<(tokio::sync::SemaphorePermit<'_>, InstancePre<GuestState>), Failure> {
-        let place = self.in_flight.acquire().await.map_err(|e| Failure::new(Kind::HostBug, "wait for a place").detail(e))?;
+    /// Waits for the compiled and linked component and for a place, first among the calls of its component: whoever
+    /// waits there holds up no other.
+    async fn ready(&self, call: &Call) -> Result<Ready<'_>, Failure> {
+        let bug = |e| Failure::new(Kind::HostBug, "wait for a place").detail(e);
         let compiled = self.compiled(call.tool()).await?;
         let pre = compiled.linked(&self.engine, call)?;
-        Ok((place, pre))
+        let of_component = compiled.in_flight.clone().acquire_owned().await.map_err(bug)?;
+        let of_all = self.in_flight.acquire().await.map_err(bug)?;
+        Ok(Ready { _places: (of_component, of_all), pre })
     }
 
     async fn compiled(&self, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
@@ -155,7 +171,8 @@ impl Shared {
         let component = compiled
             .map_err(|e| Failure::new(Kind::HostBug, format!("compile `{name}`")).detail(e))?
             .map_err(|e| Failure::new(Kind::LoadInvalid, format!("compile `{name}`: {}", e.root_cause())).detail(format!("{e:#}")))?;
-        Ok(Arc::new(Compiled { component, linked: Mutex::default() }))
+        let in_flight = Arc::new(Semaphore::new(self.calls_per_component_max));
+        Ok(Arc::new(Compiled { component, in_flight, linked: Mutex::default() }))
     }
 
     fn store(&self, call: &Arc<Call>, link: Arc<dyn CallLink>, start_ms: u64) -> Result<Store<GuestState>, Failure> {
@@ -263,7 +280,7 @@ impl Compiled {
 /// An import that is not there: a capability that was not granted.
 fn not_linked(call: &Call, error: &wasmtime::Error) -> Failure {
     let tool = call.tool().name();
-    Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it imports what is not granted: {}", error.root_cause()))
+    Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it imports what is not granted: {error}"))
         .hint(format!("give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`)"))
         .detail(format!("{error:#}"))
 }
