@@ -49,7 +49,13 @@ enum Mutation {
 impl Case {
     /// A component whose function `run` does it.
     fn new(wat: &str, ends: Kind, mutation: Mutation) -> Self {
-        Self { tool: tool_of(wat, "run"), args: json!({}), rule: Rule::default().limit("wall_ms_max", DEADLINE_MS), ends, mutation }
+        Self {
+            tool: tool_of(wat, "run"),
+            args: json!({}),
+            rule: Rule::default().limit("wall_ms_max", DEADLINE_MS),
+            ends,
+            mutation,
+        }
     }
 
     fn limit(self, name: &'static str, value: u64) -> Self {
@@ -77,7 +83,10 @@ async fn stopped(case: Case) -> Outcome {
     };
     let ends = mutated.as_ref().map(kind);
     assert_ne!(ends, Some(Some(case.ends)), "without its limit the guest ends as with it");
-    assert!(!matches!(case.mutation, Mutation::Attack(_)) || ends == Some(None), "without the attack it passes: {mutated:?}");
+    assert!(
+        !matches!(case.mutation, Mutation::Attack(_)) || ends == Some(None),
+        "without the attack it passes: {mutated:?}"
+    );
     neighbour(runner()).await;
     outcome
 }
@@ -139,7 +148,8 @@ const LOOP: &str = "(func (export \"run\") (loop br 0))";
 #[tokio::test]
 async fn a1_loop_in_call() {
     stopped(Case::new(&guest(LOOP), Kind::ToolDeadline, Mutation::Limit("wall_ms_max"))).await;
-    let outcome = stopped(Case::new(&guest(LOOP), Kind::ToolFuel, Mutation::Limit("fuel")).limit("fuel", 1_000_000)).await;
+    let outcome =
+        stopped(Case::new(&guest(LOOP), Kind::ToolFuel, Mutation::Limit("fuel")).limit("fuel", 1_000_000)).await;
     assert_eq!(outcome.usage.fuel, 1_000_000);
 }
 
@@ -164,7 +174,11 @@ async fn a5_as_many_sleepers_as_there_are_places() {
     runner.prepare(&tool("text.stats")).await.expect("it compiles");
     let mut sleepers = tokio::task::JoinSet::new();
     for _ in 0..64 {
-        let sleep = call(&tool("probe.sleep"), &json!({"ms": 3_600_000}), &Rule::default().limit("wall_ms_max", NEIGHBOUR_MS + 500));
+        let sleep = call(
+            &tool("probe.sleep"),
+            &json!({"ms": 3_600_000}),
+            &Rule::default().limit("wall_ms_max", NEIGHBOUR_MS + 500),
+        );
         let runner = runner.clone();
         sleepers.spawn(async move { runner.run(sleep, Arc::new(NoLink)).await });
     }
@@ -214,9 +228,14 @@ async fn a17_traps() {
 #[tokio::test]
 async fn b1_memory_grows_to_its_end() {
     let core = "(memory 1) (func (export \"run\") (loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable)";
-    let case = Case::new(&guest(core), Kind::ToolMemory, Mutation::Limit("memory_bytes_max")).limit("memory_bytes_max", 32 << 20);
+    let case = Case::new(&guest(core), Kind::ToolMemory, Mutation::Limit("memory_bytes_max"))
+        .limit("memory_bytes_max", 32 << 20);
     let outcome = stopped(case).await;
-    assert!(outcome.usage.memory_bytes_peak > 30 << 20 && outcome.usage.memory_bytes_peak <= 32 << 20, "{:?}", outcome.usage);
+    assert!(
+        outcome.usage.memory_bytes_peak > 30 << 20 && outcome.usage.memory_bytes_peak <= 32 << 20,
+        "{:?}",
+        outcome.usage
+    );
 }
 
 #[tokio::test]
@@ -234,6 +253,22 @@ async fn b4_tables_grow_to_their_end() {
     let large = |elements: u32| guest(&format!("(table {elements} funcref) (func (export \"run\"))"));
     stopped(Case::new(&large(900_000), Kind::ToolTable, Mutation::Limit("table_elements_max"))).await;
     refused(&assembled(&large(30_000_000)), &[Kind::LoadLimit], &assembled(&large(1_000))).await;
+}
+
+#[tokio::test]
+async fn b5_instances_without_end() {
+    let instances = |count: usize| {
+        let more: String = (0..count).map(|_| "(core instance (instantiate $n))").collect();
+        format!(
+            "(component (core module $n) {more} (core module $m (func (export \"run\")))
+               (core instance $i (instantiate $m)) (func (export \"run\") (canon lift (core func $i \"run\"))))"
+        )
+    };
+    refused(&assembled(&instances(10_000)), &[Kind::LoadLimit], &assembled(&instances(10))).await;
+    // Few enough to be read, too many to be run.
+    let failure = runner().prepare(&tool_of(&instances(30), "run")).await.expect_err("it is too much");
+    assert_eq!(failure.kind, Kind::LoadLimit, "{failure:?}");
+    runner().prepare(&tool_of(&instances(10), "run")).await.expect("it compiles");
 }
 
 #[tokio::test]
@@ -282,16 +317,20 @@ async fn b10_passes_too_much_to_the_host() {
 #[tokio::test]
 async fn b12_returns_too_much() {
     let text = |bytes: u32| {
-        returning("(result string)", &format!(
-            "(memory (export \"memory\") 900) (data (i32.const 0) \"\\08\\00\\00\\00\")
+        returning(
+            "(result string)",
+            &format!(
+                "(memory (export \"memory\") 900) (data (i32.const 0) \"\\08\\00\\00\\00\")
              (func (export \"run\") (result i32) (i32.store (i32.const 4) (i32.const {bytes})) (i32.const 0))"
-        ))
+            ),
+        )
     };
     for bytes in [2 << 20, 50 << 20] {
         stopped(Case::new(&text(bytes), Kind::ToolOutput, Mutation::Limit("output_bytes_max"))).await;
     }
     // One text of 64 KiB, a thousand times.
-    let amplified = returning("(result (list string))",
+    let amplified = returning(
+        "(result (list string))",
         "(memory (export \"memory\") 3)
          (func (export \"run\") (result i32) (local $n i32)
            (i32.store (i32.const 131072) (i32.const 131080)) (i32.store (i32.const 131076) (i32.const 1000))
@@ -299,17 +338,21 @@ async fn b12_returns_too_much() {
              (i32.store (i32.add (i32.const 131084) (i32.mul (local.get $n) (i32.const 8))) (i32.const 65536))
              (local.set $n (i32.add (local.get $n) (i32.const 1)))
              (br_if 0 (i32.lt_u (local.get $n) (i32.const 1000))))
-           (i32.const 131072))");
+           (i32.const 131072))",
+    );
     stopped(Case::new(&amplified, Kind::ToolOutput, Mutation::Limit("output_bytes_max"))).await;
 }
 
 #[tokio::test]
 async fn b13_returns_text_outside_its_memory() {
     let text = |length: u32| {
-        returning("(result string)", &format!(
-            "(memory (export \"memory\") 1)
+        returning(
+            "(result string)",
+            &format!(
+                "(memory (export \"memory\") 1)
              (func (export \"run\") (result i32) (i32.store (i32.const 4) (i32.const {length})) (i32.const 0))"
-        ))
+            ),
+        )
     };
     let inside = Mutation::Attack(tool_of(&text(8), "run"));
     stopped(Case::new(&text(0x4000_0000), Kind::ToolTrap, inside)).await;
@@ -319,8 +362,10 @@ async fn b13_returns_text_outside_its_memory() {
 async fn refused(bytes: &[u8], kinds: &[Kind], unbroken: &[u8]) {
     let reading = |bytes: &[u8]| read(bytes, Some("guest"), &Reading::default());
     let broken = bytes.to_vec();
-    let (contract, ()) =
-        tokio::join!(tokio::task::spawn_blocking(move || read(&broken, Some("guest"), &Reading::default())), neighbour(runner()));
+    let (contract, ()) = tokio::join!(
+        tokio::task::spawn_blocking(move || read(&broken, Some("guest"), &Reading::default())),
+        neighbour(runner())
+    );
     let failure = contract.expect("reading does not panic").expect_err("the file is refused");
     assert!(kinds.contains(&failure.kind), "{failure:?}");
     assert!(!failure.message.contains(env!("CARGO_MANIFEST_DIR")), "{failure:?}");
@@ -362,8 +407,10 @@ fn importing(interface: &str) -> Vec<u8> {
 #[tokio::test]
 async fn c2_other_kinds_of_webassembly() {
     let unbroken = assembled(&guest("(func (export \"run\"))"));
-    let command = "(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func (param i32))) (func (export \"_start\")))";
-    for other in [assembled("(module (func (export \"run\")))"), assembled(command), importing("wasi:cli/stdin@0.3.0")] {
+    let command =
+        "(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func (param i32))) (func (export \"_start\")))";
+    for other in [assembled("(module (func (export \"run\")))"), assembled(command), importing("wasi:cli/stdin@0.3.0")]
+    {
         refused(&other, &[Kind::LoadAbi], &unbroken).await;
     }
     refused(&assembled("(component)"), &[Kind::LoadInvalid], &unbroken).await;
@@ -408,13 +455,18 @@ async fn flooded(lines: u32, bytes: u32, limit: &'static str) {
     let tool = tool_of(&logging(lines, bytes), "run");
     let rule = Rule::default().gives("log").limit("host_calls_max", u64::from(lines));
     prepared(&[&tool]).await;
-    let (outcome, ()) = tokio::join!(runner().run(call(&tool, &json!({}), &rule), Arc::new(NoLink)), neighbour(runner()));
+    let (outcome, ()) =
+        tokio::join!(runner().run(call(&tool, &json!({}), &rule), Arc::new(NoLink)), neighbour(runner()));
     assert_eq!(kind(&outcome), None, "{:?}", outcome.result);
     let kept = |outcome: &Outcome| outcome.log.iter().map(|line| line.text.len() as u64).sum::<u64>();
     // A NUL is one byte in, and more when it is escaped.
-    assert!(outcome.log.len() <= 256 && kept(&outcome) <= 6 * (64 << 10), "{} lines, {} bytes", outcome.log.len(), kept(&outcome));
+    assert!(
+        outcome.log.len() <= 256 && kept(&outcome) <= 6 * (64 << 10),
+        "{} lines, {} bytes",
+        outcome.log.len(),
+        kept(&outcome)
+    );
     assert!(outcome.usage.log_bytes_dropped * 100 > u64::from(lines) * u64::from(bytes) * 98, "{:?}", outcome.usage);
-    println!("{lines} lines of {bytes} bytes: {:?}", outcome.usage);
     let rule = rule.limit("host_calls_max", 1_000).unlimited(limit).limit("wall_ms_max", 5 * DEADLINE_MS);
     let mutated = runner().run(call(&tool, &json!({}), &rule), Arc::new(NoLink)).await;
     assert!(kept(&mutated) > kept(&outcome), "without its limit as much is kept as with it");
@@ -482,7 +534,12 @@ async fn e2_links_that_lead_out() {
     link("b", "a");
     link("a", "b");
     for path in ["absolute", "a"] {
-        let outcome = run("notes.read", json!({"path": format!("/data/{path}")}), &Rule::default().reads("/data", &folders.data())).await;
+        let outcome = run(
+            "notes.read",
+            json!({"path": format!("/data/{path}")}),
+            &Rule::default().reads("/data", &folders.data()),
+        )
+        .await;
         assert_eq!(kind(&outcome), Some(Kind::ToolDeclared), "{outcome:?}");
         assert!(!format!("{:?}", outcome.result).contains(CANARY));
     }

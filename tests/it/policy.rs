@@ -71,7 +71,9 @@ fn a_rule_that_denies_wins_and_is_named() {
 
 #[test]
 fn a_grant_is_what_is_asked_and_given() {
-    let rules = rule("allow = ['*']\napproval = 'none'\nfiles = [{mount = '/data', path = 'data', access = 'read_write'}]\ncapabilities = ['log', 'clock']");
+    let rules = rule(
+        "allow = ['*']\napproval = 'none'\nfiles = [{mount = '/data', path = 'data', access = 'read_write'}]\ncapabilities = ['log', 'clock']",
+    );
     let reading = grant(&rules, "notes.read");
     assert_eq!((reading.mounts[0].access, &*reading.mounts[0].host), (Access::Read, Path::new("/srv/data")));
     assert!(!reading.log && !reading.clock, "it asks for neither");
@@ -125,7 +127,8 @@ fn an_effect_that_stays_needs_a_person_unless_a_rule_says_otherwise() {
     let (_, why) = asked(decided(&rule("allow = ['*']\napproval = 'ask'"), &tool("text.stats"), &json!({}), None));
     assert_eq!(why, "rule");
     // Of two rules the stricter one holds.
-    let both = rule("allow = ['*']\napproval = 'none'") + "[[rule]]\nname = 'b'\nwhy = 'A test.'\nallow = ['*']\napproval = 'ask'\n";
+    let both = rule("allow = ['*']\napproval = 'none'")
+        + "[[rule]]\nname = 'b'\nwhy = 'A test.'\nallow = ['*']\napproval = 'ask'\n";
     asked(decided(&both, &tool("text.stats"), &json!({}), None));
 }
 
@@ -151,7 +154,10 @@ fn an_approval_is_good_for_exactly_one_call() {
 
     let other_args = json!({"path": "/data/a", "text": "c"});
     let other_policy = rules.replace("'data'", "'other'");
-    let other_run = RunGrant { principal: cofferdam::domain::Principal { user: "bob".into(), ..Default::default() }, ..RunGrant::default() };
+    let other_run = RunGrant {
+        principal: cofferdam::domain::Principal { user: "bob".into(), ..Default::default() },
+        ..RunGrant::default()
+    };
     asked(decided(&rules, &write, &other_args, Some(&approval)));
     asked(decided(&other_policy, &write, &args, Some(&approval)));
     asked(decided(&rules, &tool("notes.append"), &args, Some(&approval)));

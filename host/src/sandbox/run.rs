@@ -128,7 +128,7 @@ fn failed(failure: Failure, usage: Usage) -> Outcome {
 
 impl Shared {
     /// Runs one call within its deadline, which counts from here: waiting for a place is part of it.
-    async fn run(&self, call: Arc<Call>, link: Arc<dyn CallLink>, input_bytes: u64) -> Outcome {
+    async fn run(self: &Arc<Self>, call: Arc<Call>, link: Arc<dyn CallLink>, input_bytes: u64) -> Outcome {
         let start_ms = self.clock.monotonic_ms();
         let limits = &call.grant().limits;
         let usage = Usage { input_bytes, ..Usage::default() };
@@ -150,7 +150,7 @@ impl Shared {
 
     /// Waits for the compiled and linked component and for a place, first among the calls of its component: whoever
     /// waits there holds up no other.
-    async fn ready(&self, call: &Call) -> Result<Ready<'_>, Failure> {
+    async fn ready(self: &Arc<Self>, call: &Call) -> Result<Ready<'_>, Failure> {
         let bug = |e| Failure::new(Kind::HostBug, "wait for a place").detail(e);
         let compiled = self.compiled(call.tool()).await?;
         let pre = compiled.linked(&self.engine, call)?;
@@ -159,9 +159,15 @@ impl Shared {
         Ok(Ready { _places: (of_component, of_all), pre })
     }
 
-    async fn compiled(&self, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
+    async fn compiled(self: &Arc<Self>, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
         let cell = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone();
-        cell.get_or_try_init(|| self.compile(tool)).await.cloned()
+        if let Some(compiled) = cell.get() {
+            return Ok(compiled.clone());
+        }
+        let (shared, tool) = (self.clone(), tool.clone());
+        // In a task of its own: a caller whose deadline passes would throw the work away, and the next would begin anew.
+        let compiling = tokio::spawn(async move { cell.get_or_try_init(|| shared.compile(&tool)).await.cloned() });
+        compiling.await.map_err(|e| Failure::new(Kind::HostBug, "wait for a compiled component").detail(e))?
     }
 
     async fn compile(&self, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
@@ -170,7 +176,7 @@ impl Shared {
         let compiled = tokio::task::spawn_blocking(move || Component::new(&engine, tool.bytes())).await;
         let component = compiled
             .map_err(|e| Failure::new(Kind::HostBug, format!("compile `{name}`")).detail(e))?
-            .map_err(|e| Failure::new(Kind::LoadInvalid, format!("compile `{name}`: {}", e.root_cause())).detail(format!("{e:#}")))?;
+            .map_err(|e| not_compiled(&name, &e))?;
         let in_flight = Arc::new(Semaphore::new(self.calls_per_component_max));
         Ok(Arc::new(Compiled { component, in_flight, linked: Mutex::default() }))
     }
@@ -210,6 +216,13 @@ impl Shared {
         }
         Ok(builder.build())
     }
+}
+
+fn not_compiled(component: &str, error: &wasmtime::Error) -> Failure {
+    let cause = error.root_cause().to_string();
+    // What the pool reserves for one component is checked here. It has no type in wasmtime 48; a test holds the text.
+    let kind = if cause.contains("exceeds the configured maximum") { Kind::LoadLimit } else { Kind::LoadInvalid };
+    Failure::new(kind, format!("compile `{component}`: {cause}")).hint("build it with current tools").detail(format!("{error:#}"))
 }
 
 fn no_directory(grant: &Grant, host: &Path, error: &wasmtime::Error) -> Failure {
