@@ -42,7 +42,8 @@ fn call(criterion: &mut Criterion, runtime: &Runtime, folder: &Path) {
     let clock = Arc::new(SystemClock::default());
     let log = SqliteLog::open(&folder.join("state"), SqliteOptions::default(), clock).expect("the log opens");
     let policy = Policy::parse(POLICY, folder).expect("the policy reads");
-    let host = Host::builder().event_log(Arc::new(log)).policy(policy).tool("text", cofferdam_guests::component("text"));
+    let host =
+        Host::builder().event_log(Arc::new(log)).policy(policy).tool("text", cofferdam_guests::component("text"));
     let host = host.build().expect("the host is made");
     criterion.bench_function("call", |bench| {
         bench.to_async(runtime).iter(|| async {
@@ -83,7 +84,9 @@ fn raw(criterion: &mut Criterion, runtime: &Runtime) {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("wasi links");
     let pre = linker.instantiate_pre(&component).expect("the component links");
     criterion.bench_function("raw", |bench| {
-        bench.to_async(runtime).iter(|| async { black_box(one(&engine, &component, &pre).await.expect("the call succeeds")) });
+        bench
+            .to_async(runtime)
+            .iter(|| async { black_box(one(&engine, &component, &pre).await.expect("the call succeeds")) });
     });
 }
 

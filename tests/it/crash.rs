@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use cofferdam::clock::SystemClock;
-use cofferdam::domain::{Digest, Epoch, Event, Failure, Json, Outcome, Principal, RunId, Seq, StepId, Suspension, Timestamp};
+use cofferdam::domain::{
+    Digest, Epoch, Event, Failure, Json, Outcome, Principal, RunId, Seq, StepId, Suspension, Timestamp,
+};
 use cofferdam::host::{Host, Message, RunReport, RunState, Settle};
 use cofferdam::policy::{Call, Policy};
 use cofferdam::registry::VerifiedTool;
@@ -91,7 +93,13 @@ struct CrashingLog(SqliteLog, Arc<Crash>);
 
 #[async_trait]
 impl EventLog for CrashingLog {
-    async fn create(&self, run: &RunId, principal: &Principal, owner: &str, at: Timestamp) -> Result<Box<dyn Ownership>, Failure> {
+    async fn create(
+        &self,
+        run: &RunId,
+        principal: &Principal,
+        owner: &str,
+        at: Timestamp,
+    ) -> Result<Box<dyn Ownership>, Failure> {
         self.1.point();
         self.0.create(run, principal, owner, at).await
     }
@@ -181,7 +189,8 @@ fn host(folder: &Path, log: Arc<dyn EventLog>, runner: Arc<dyn Runner>) -> Host 
 }
 
 fn open(folder: &Path) -> SqliteLog {
-    SqliteLog::open(&folder.join("state"), SqliteOptions::default(), Arc::new(SystemClock::default())).expect("the log opens")
+    SqliteLog::open(&folder.join("state"), SqliteOptions::default(), Arc::new(SystemClock::default()))
+        .expect("the log opens")
 }
 
 /// Not a test of its own: the process that is killed. The tests below start it.

@@ -94,7 +94,8 @@ fn cents_by(column: &str, example: &Example) -> std::collections::BTreeMap<Strin
 
 fn euros(cents: i64) -> String {
     let whole = (cents.abs() / 100).to_string();
-    let groups: Vec<_> = whole.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned()).collect();
+    let groups: Vec<_> =
+        whole.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned()).collect();
     format!("{}{}.{:02}", if cents < 0 { "-" } else { "" }, groups.join(","), cents.abs() % 100)
 }
 
@@ -108,7 +109,10 @@ fn the_workflow_writes_the_report_and_its_figures_are_right() {
     expect_file!["../cases/store-report.md"].assert_eq(&written);
     for column in ["region", "category", "month"] {
         for (name, cents) in cents_by(column, &example).into_iter().filter(|(name, _)| !name.is_empty()) {
-            let row = written.lines().find(|line| line.starts_with(&format!("| {name} "))).unwrap_or_else(|| panic!("{name}"));
+            let row = written
+                .lines()
+                .find(|line| line.starts_with(&format!("| {name} ")))
+                .unwrap_or_else(|| panic!("{name}"));
             assert!(row.contains(&euros(cents)), "{name}: {} in {row}", euros(cents));
         }
     }

@@ -3,5 +3,9 @@
 mod cli;
 mod crash;
 mod demo;
+mod guest;
+mod hostile;
 mod layers;
+mod policy;
 mod runs;
+mod sandbox;

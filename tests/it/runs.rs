@@ -125,7 +125,10 @@ async fn a_workflow_runs_to_its_answer_and_its_log_verifies() {
     let host = world.host();
     let report = finish(host.start(goal(FLOW), approved()).await.unwrap()).await;
     assert_eq!(report.state, RunState::Succeeded, "{report:#?}");
-    assert_eq!(statuses(&report), ["t1.left succeeded", "t1.right succeeded", "t1.sum succeeded", "t1.write succeeded"]);
+    assert_eq!(
+        statuses(&report),
+        ["t1.left succeeded", "t1.right succeeded", "t1.sum succeeded", "t1.write succeeded"]
+    );
     assert_eq!(report.answer, Some("5".into()));
     assert_eq!(world.report(), "5");
     assert!(report.caveats.is_empty());
@@ -174,7 +177,19 @@ async fn a_run_without_approval_is_left_suspended_and_another_process_goes_on() 
         reason: None,
     };
     // A decision about something else is refused, and changes nothing.
-    let forged = host.send(&report.run, decide(report.steps[0].step.as_str().bytes().map(|_| 7).fold(pending.binding, |_, b| cofferdam::domain::Digest::of(&[b])))).await;
+    let forged = host
+        .send(
+            &report.run,
+            decide(
+                report.steps[0]
+                    .step
+                    .as_str()
+                    .bytes()
+                    .map(|_| 7)
+                    .fold(pending.binding, |_, b| cofferdam::domain::Digest::of(&[b])),
+            ),
+        )
+        .await;
     assert_eq!(forged.unwrap_err().kind, Kind::DataConflict);
     drop(host);
 
@@ -185,7 +200,16 @@ async fn a_run_without_approval_is_left_suspended_and_another_process_goes_on() 
     assert_eq!(world.report(), "5");
     let words = words(&other.events(&report.run).await.unwrap());
     assert_eq!(words.iter().filter(|word| **word == "started").count(), 4, "{words:?}");
-    assert_eq!(&words[words.len() - 8..], ["claimed", "approval!", "started", "write", "ended", "answered", "END"].iter().fold(vec!["suspended"], |mut all, w| { all.push(w); all }).as_slice());
+    assert_eq!(
+        &words[words.len() - 8..],
+        ["claimed", "approval!", "started", "write", "ended", "answered", "END"]
+            .iter()
+            .fold(vec!["suspended"], |mut all, w| {
+                all.push(w);
+                all
+            })
+            .as_slice()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +222,13 @@ async fn a_rejection_ends_the_run_and_tells_why() {
     while let Some(signal) = handle.signal().await {
         if let Signal::ApprovalWanted(wanted) = signal {
             let (step, binding) = (wanted.step, wanted.binding);
-            let message = Message::Decide { step, binding, decision: Decision::Reject, by: "ann".into(), reason: Some("not today".into()) };
+            let message = Message::Decide {
+                step,
+                binding,
+                decision: Decision::Reject,
+                by: "ann".into(),
+                reason: Some("not today".into()),
+            };
             host.send(&run, message).await.unwrap();
         }
     }
@@ -310,7 +340,8 @@ async fn a_lone_call_is_one_event_of_its_session() {
     let host = world.host();
     let report = host.call("text.stats", serde_json::json!({"text": "one two"})).await.unwrap();
     assert_eq!(report.outcome.result.unwrap()["words"], 2);
-    let refused = host.call("notes.write", serde_json::json!({"path": "/reports/out.txt", "text": "x"})).await.unwrap_err();
+    let refused =
+        host.call("notes.write", serde_json::json!({"path": "/reports/out.txt", "text": "x"})).await.unwrap_err();
     assert_eq!(refused.kind, Kind::PolicyDenied);
     let wrong = host.call("text.stats", serde_json::json!({"txt": 3})).await.unwrap_err();
     assert_eq!(wrong.kind, Kind::DataInput);
