@@ -201,8 +201,8 @@ async fn a_run_without_approval_is_left_suspended_and_another_process_goes_on() 
     let words = words(&other.events(&report.run).await.unwrap());
     assert_eq!(words.iter().filter(|word| **word == "started").count(), 4, "{words:?}");
     assert_eq!(
-        &words[words.len() - 8..],
-        ["claimed", "approval!", "started", "write", "ended", "answered", "END"]
+        &words[words.len() - 9..],
+        ["claimed", "approval?", "approval!", "started", "write", "ended", "answered", "END"]
             .iter()
             .fold(vec!["suspended"], |mut all, w| {
                 all.push(w);

@@ -182,6 +182,7 @@ impl Driver {
         }
         let mut drive = Drive::new(self, owner, run);
         drive.claim().await?;
+        drive.ask_again().await?;
         drive.go().await
     }
 }
@@ -201,6 +202,8 @@ struct Drive {
     stop: watch::Sender<bool>,
     /// Monotonic milliseconds since when the run waits for a person.
     waits_since_ms: Option<u64>,
+    /// Monotonic milliseconds of the last look into the inbox; `None` to look at once.
+    looked_ms: Option<u64>,
 }
 
 /// Something that was under way has ended.
@@ -233,6 +236,7 @@ impl Drive {
             writes: mpsc::channel(WRITE_REQUESTS_MAX),
             stop: watch::Sender::new(false),
             waits_since_ms: None,
+            looked_ms: None,
         }
     }
 
@@ -315,7 +319,7 @@ impl Drive {
                 Ok(Done::Planned { turn, planned }) => self.planned(turn, planned).await?,
                 Err(error) => return Err(Failure::new(Kind::HostBug, "run a task of the run").detail(error)),
             },
-            _ = tokio::time::timeout(INBOX_POLL, std::future::pending::<()>()) => {}
+            _ = tokio::time::timeout(INBOX_POLL, std::future::pending::<()>()) => self.looked_ms = None,
         }
         Ok(true)
     }
@@ -332,7 +336,13 @@ impl Drive {
 
     // Messages of other processes.
 
+    /// Looks into the inbox, at most as often as [`INBOX_POLL`]: each look waits for all that was appended before.
     async fn receive(&mut self) -> Result<(), Failure> {
+        let now = self.driver.parts.clock.monotonic_ms();
+        if self.looked_ms.is_some_and(|looked| u128::from(now.saturating_sub(looked)) < INBOX_POLL.as_millis()) {
+            return Ok(());
+        }
+        self.looked_ms = Some(now);
         let received = self.driver.parts.log.inbox(&self.run.id).await?;
         if received.is_empty() {
             return Ok(());
@@ -638,6 +648,22 @@ impl Drive {
             timeout_ms: checked.timeout_ms,
             approval: checked.approval,
         })
+    }
+
+    /// Asks again, after another process asked and left: whoever watches this one was not there.
+    async fn ask_again(&mut self) -> Result<(), Failure> {
+        let waits = self.run.in_order().filter(|step| matches!(step.status, StepStatus::AwaitingApproval { .. }));
+        for step in waits.map(|step| step.planned.id.clone()).collect::<Vec<_>>() {
+            let checked = self.checked(&step).await?;
+            let tool = self.tool(&checked.planned.tool)?;
+            let ready = self.ready(&checked).await?;
+            let grant = RunGrant { principal: self.run.principal.clone(), wall_ms_left: None };
+            let decision = authorize(&self.driver.parts.policy, &grant, &ready, &tool, None);
+            if let policy::Decision::Ask { binding, effect, rule } = decision {
+                self.ask_person(&ready, &tool, binding, effect, rule).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn ask_person(

@@ -432,7 +432,10 @@ impl Run {
                 S::Rejected { kind: *kind, failure: *failure }
             }
             (S::Proposed, Fact::StepSkipped { because, .. }) => S::Skipped { because: because.clone() },
-            (S::Ready, Fact::ApprovalRequested { binding, .. }) => S::AwaitingApproval { binding: *binding },
+            // Asked again after a crash, or because policy has changed: the newest question counts.
+            (S::Ready | S::AwaitingApproval { .. }, Fact::ApprovalRequested { binding, .. }) => {
+                S::AwaitingApproval { binding: *binding }
+            }
             (S::AwaitingApproval { binding }, Fact::ApprovalDecided { binding: decided, decision, by, .. }) => {
                 if binding != decided {
                     return Err("the decision is about another call");
@@ -494,4 +497,249 @@ fn step_of(fact: &Fact) -> Option<&StepId> {
 /// Whether a step's failure is the run's.
 pub(super) fn fails_run(run: &Run, step: &Step) -> bool {
     run.is_single_plan && step.planned.on_failure == OnFailure::Fail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Effect;
+
+    /// A run that is driven by hand: each fact becomes the next event.
+    struct Hand(Run);
+
+    fn digest(n: u8) -> Digest {
+        Digest::from_bytes([n; 32])
+    }
+
+    fn id(name: &str) -> StepId {
+        StepId::new(1, name).unwrap()
+    }
+
+    fn planned(name: &str, needs: &[&str], effect: Effect) -> PlannedStep {
+        let needs = needs.iter().map(|need| id(need)).collect();
+        PlannedStep { id: id(name), tool: ToolName::new("x", "y").unwrap(), needs, effect, on_failure: OnFailure::Fail }
+    }
+
+    fn event(run: &Run, fact: Fact) -> Event {
+        Event { v: 0, run: run.id.clone(), seq: run.last.0 + 1, epoch: 1, at: Timestamp(0), prev: run.last.1, fact }
+    }
+
+    impl Hand {
+        fn new(is_single_plan: bool, steps: Vec<PlannedStep>) -> Self {
+            let fact = Fact::RunCreated {
+                principal: Principal::default(),
+                goal: digest(0),
+                planner: "hand".into(),
+                policy: digest(0),
+                toolset: digest(0),
+                budget: Budget { calls_max: 5, parallel_max: 2, planner_turns_max: 3, wall_ms_max: 1_000 },
+                is_single_plan,
+            };
+            let run: RunId = "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap();
+            let first = Event { v: 0, run, seq: 1, epoch: 1, at: Timestamp(0), prev: GENESIS, fact };
+            let mut hand = Self(Run::created(&first).unwrap());
+            if !steps.is_empty() {
+                hand.take(Fact::PlanRequested { turn: 1, pack: digest(0) });
+                hand.take(Fact::PlanAccepted { turn: 1, reply: digest(0), plan: digest(0), steps, has_answer: false });
+            }
+            hand
+        }
+
+        #[track_caller]
+        fn take(&mut self, fact: Fact) {
+            let event = event(&self.0, fact);
+            self.0.apply(&event).unwrap();
+        }
+
+        #[track_caller]
+        fn refuses(&self, fact: Fact) {
+            let mut run = self.0.clone();
+            assert!(run.apply(&event(&self.0, fact)).is_err());
+        }
+
+        fn next(&self) -> Vec<Command> {
+            self.0.next(Timestamp(0))
+        }
+
+        fn ready(&mut self, name: &str) {
+            self.take(Fact::StepReady { step: id(name), args: digest(1), key: digest(2) });
+        }
+
+        fn start(&mut self, name: &str) {
+            self.take(started(name, 1));
+        }
+
+        fn end(&mut self, name: &str, end: StepEnd) {
+            let usage = crate::domain::Usage::default();
+            self.take(Fact::StepEnded {
+                step: id(name),
+                attempt: 1,
+                end,
+                usage,
+                log: None,
+                denials: None,
+                has_written: false,
+            });
+        }
+    }
+
+    fn started(name: &str, attempt: u32) -> Fact {
+        Fact::StepStarted { step: id(name), attempt, component: digest(0), effect: Effect::Pure, rules: vec![] }
+    }
+
+    fn succeeded() -> StepEnd {
+        StepEnd::Succeeded { output: digest(3) }
+    }
+
+    fn failed() -> StepEnd {
+        StepEnd::Failed { kind: Kind::ToolTrap, failure: digest(4) }
+    }
+
+    #[test]
+    fn steps_start_when_what_they_need_is_there_and_no_more_than_fit() {
+        let pure = Effect::Pure;
+        let steps =
+            vec![planned("a", &[], pure), planned("b", &[], pure), planned("c", &[], pure), planned("d", &["a"], pure)];
+        let mut hand = Hand::new(true, steps);
+        let prepare = |name: &str| Command::Prepare { step: id(name) };
+        assert_eq!(hand.next(), [prepare("a"), prepare("b"), prepare("c")]);
+        ["a", "b", "c"].map(|name| hand.ready(name));
+        assert_eq!(hand.next(), [Command::Start { step: id("a") }, Command::Start { step: id("b") }], "two fit");
+        hand.start("a");
+        hand.start("b");
+        assert_eq!(hand.next(), []);
+        hand.end("a", succeeded());
+        assert_eq!(hand.next(), [Command::Start { step: id("c") }, prepare("d")]);
+    }
+
+    #[test]
+    fn steps_that_change_something_keep_the_order_of_the_plan() {
+        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Once), planned("b", &[], Effect::Once)]);
+        ["a", "b"].map(|name| hand.ready(name));
+        assert_eq!(hand.next(), [Command::Start { step: id("a") }]);
+        hand.start("a");
+        assert_eq!(hand.next(), []);
+        hand.end("a", succeeded());
+        assert_eq!(hand.next(), [Command::Start { step: id("b") }]);
+    }
+
+    #[test]
+    fn a_failure_ends_a_single_plan_once_what_runs_has_ended() {
+        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Pure), planned("b", &[], Effect::Pure)]);
+        ["a", "b"].map(|name| hand.ready(name));
+        ["a", "b"].map(|name| hand.start(name));
+        hand.end("a", failed());
+        assert_eq!(hand.next(), [], "b still runs");
+        hand.end("b", succeeded());
+        let ending = Ending::StepFailed { step: id("a"), kind: Kind::ToolTrap, failure: digest(4) };
+        assert_eq!(hand.next(), [Command::End { ending, caveats: vec![id("a")] }]);
+    }
+
+    #[test]
+    fn a_planner_that_goes_on_sees_the_failure_and_is_asked_again() {
+        let mut hand = Hand::new(false, vec![planned("a", &[], Effect::Pure), planned("b", &["a"], Effect::Pure)]);
+        hand.ready("a");
+        hand.start("a");
+        hand.end("a", failed());
+        assert_eq!(hand.next(), [Command::Skip { step: id("b"), because: id("a") }]);
+        hand.take(Fact::StepSkipped { step: id("b"), because: id("a") });
+        assert_eq!(hand.next(), [Command::Plan { turn: 2 }]);
+    }
+
+    #[test]
+    fn one_repair_and_then_the_run_fails() {
+        let mut hand = Hand::new(false, vec![]);
+        for turn in 1..=2 {
+            assert_eq!(hand.next(), [Command::Plan { turn }]);
+            hand.take(Fact::PlanRequested { turn, pack: digest(0) });
+            hand.take(Fact::PlanRejected { turn, reply: digest(1), failures: digest(2) });
+        }
+        assert_eq!(
+            hand.next(),
+            [Command::End { ending: Ending::PlansRefused { failures: digest(2) }, caveats: vec![] }]
+        );
+    }
+
+    #[test]
+    fn an_interrupted_call_runs_again_and_one_that_wrote_is_never_guessed() {
+        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Once)]);
+        hand.ready("a");
+        hand.start("a");
+        let (interrupted, unknown) =
+            (Fact::StepInterrupted { step: id("a"), attempt: 1 }, Fact::StepUnknown { step: id("a"), attempt: 1 });
+        hand.refuses(unknown.clone());
+        let mut again = Hand(hand.0.clone());
+        again.take(interrupted.clone());
+        assert_eq!(again.next(), [Command::Start { step: id("a") }]);
+        again.refuses(started("a", 1));
+        again.take(started("a", 2));
+
+        hand.take(Fact::WriteBegun { step: id("a"), attempt: 1 });
+        hand.refuses(interrupted);
+        hand.take(unknown);
+        assert_eq!(hand.next(), [Command::Suspend { why: Suspension::Reconcile }]);
+        hand.take(Fact::RunSuspended { why: Suspension::Reconcile });
+        assert_eq!(hand.next(), []);
+        hand.take(Fact::StepSettled {
+            step: id("a"),
+            settlement: Settlement::Done { output: digest(5) },
+            by: "ann".into(),
+        });
+        assert_eq!(hand.next(), [Command::End { ending: Ending::Succeeded { answer: None }, caveats: vec![] }]);
+    }
+
+    #[test]
+    fn an_approval_counts_for_exactly_what_was_asked() {
+        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Once)]);
+        hand.ready("a");
+        hand.take(Fact::ApprovalRequested {
+            step: id("a"),
+            binding: digest(7),
+            effect: Effect::Once,
+            rule: "r".into(),
+        });
+        assert_eq!(hand.next(), [Command::Suspend { why: Suspension::Approval }]);
+        let decided = |binding| Fact::ApprovalDecided {
+            step: id("a"),
+            binding,
+            decision: Decision::Approve,
+            by: "ann".into(),
+            reason: None,
+        };
+        hand.refuses(decided(digest(8)));
+        hand.refuses(started("a", 1));
+        hand.take(decided(digest(7)));
+        hand.refuses(decided(digest(7)));
+        assert_eq!(hand.next(), [Command::Start { step: id("a") }]);
+    }
+
+    #[test]
+    fn budgets_end_a_run_and_an_ended_run_takes_nothing_more() {
+        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Pure)]);
+        hand.ready("a");
+        let late = hand.0.next(Timestamp(1_000));
+        assert_eq!(late, [Command::End { ending: Ending::Budget { what: "wall_ms_max" }, caveats: vec![id("a")] }]);
+        hand.0.calls = 5;
+        assert_eq!(
+            hand.next(),
+            [Command::End { ending: Ending::Budget { what: "calls_max" }, caveats: vec![id("a")] }]
+        );
+        hand.take(Fact::RunEnded { end: RunEnd::Cancelled { by: "ann".into() }, caveats: vec![] });
+        assert_eq!(hand.next(), []);
+        hand.refuses(started("a", 1));
+        hand.refuses(Fact::RunSuspended { why: Suspension::Approval });
+    }
+
+    #[test]
+    fn an_event_out_of_its_place_is_refused() {
+        let hand = Hand::new(true, vec![planned("a", &[], Effect::Pure)]);
+        let ready = || Fact::StepReady { step: id("a"), args: digest(1), key: digest(2) };
+        for change in [|e: &mut Event| e.seq += 1, |e: &mut Event| e.prev = GENESIS, |e: &mut Event| e.epoch = 0] {
+            let mut event = event(&hand.0, ready());
+            change(&mut event);
+            assert!(hand.0.clone().apply(&event).is_err());
+        }
+        hand.refuses(Fact::StepReady { step: id("none"), args: digest(1), key: digest(2) });
+        hand.refuses(Fact::PlanRequested { turn: 1, pack: digest(0) });
+    }
 }
