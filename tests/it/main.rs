@@ -6,6 +6,7 @@ mod demo;
 mod guest;
 mod hostile;
 mod layers;
+mod numbers;
 mod policy;
 mod runs;
 mod sandbox;
