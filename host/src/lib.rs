@@ -17,3 +17,8 @@ pub mod registry;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;
+
+/// Compiles the examples of the front page.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
