@@ -150,7 +150,8 @@ impl Rule {
         if self.allow.is_empty() == self.deny.is_empty() {
             return wrong("it either allows or denies some tools: write `allow = [..]` or `deny = [..]`");
         }
-        if !self.deny.is_empty() && !(self.files.is_empty() && self.capabilities.is_empty() && self.approval.is_none()) {
+        let gives = !self.files.is_empty() || !self.capabilities.is_empty() || self.approval.is_some();
+        if gives && !self.deny.is_empty() {
             return wrong("a rule that denies gives nothing: leave out `files`, `capabilities` and `approval`");
         }
         if let Some(file) = self.files.iter().find(|file| !is_mount(&file.mount)) {

@@ -11,6 +11,8 @@ use crate::domain::{Failure, Kind};
 pub struct Options {
     /// Calls that hold an instance at one time: each reserves memory slots. A call past it waits, its deadline running.
     pub calls_in_flight_max: u32,
+    /// Of these, calls of one component: a tool that sleeps leaves places to others.
+    pub calls_per_component_max: u32,
     /// Guests that use a processor at one time; 0 means as many as there are.
     pub guests_running_max: usize,
     /// The most memory that any rule may grant to one call, in bytes.
@@ -19,7 +21,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { calls_in_flight_max: 64, guests_running_max: 0, memory_bytes_ceiling: 1 << 30 }
+        Self { calls_in_flight_max: 64, calls_per_component_max: 48, guests_running_max: 0, memory_bytes_ceiling: 1 << 30 }
     }
 }
 

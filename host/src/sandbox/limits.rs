@@ -67,12 +67,20 @@ fn units(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
+/// Whether growth can come about at all. What wasmtime would refuse after it was permitted must not be counted.
+fn is_within(desired: usize, maximum: Option<usize>) -> bool {
+    maximum.is_none_or(|maximum| desired <= maximum)
+}
+
 impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(self.take_memory(units(current), units(desired)))
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(is_within(desired, maximum) && self.take_memory(units(current), units(desired)))
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if !is_within(desired, maximum) {
+            return Ok(false);
+        }
         let (current, desired) = (units(current), units(desired));
         let elements = self.table_elements.saturating_add(desired.saturating_sub(current));
         if elements > self.table_elements_max {
@@ -108,6 +116,14 @@ mod tests {
         assert!(meter.table_growing(0, 20, None).unwrap());
         assert!(!meter.table_growing(20, 50, None).unwrap(), "bytes of the table");
         assert_eq!(meter.memory_bytes_peak, 600 + 20 * TABLE_ELEMENT_BYTES);
+    }
+
+    #[test]
+    fn growth_that_cannot_come_about_is_not_counted() {
+        let mut meter = meter(1_000);
+        assert!(!meter.memory_growing(0, 600, Some(500)).unwrap() && !meter.table_growing(0, 20, Some(10)).unwrap());
+        assert_eq!((meter.memory_bytes_peak, meter.hit), (0, None));
+        assert!(meter.memory_growing(0, 1_000, None).unwrap());
     }
 
     #[test]

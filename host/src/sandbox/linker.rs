@@ -2,7 +2,8 @@
 //!
 //! The floor of every std program (`wasi:io`, `clocks`, `random`, `cli`, `filesystem`) is linked, and denies all that the
 //! grant does not give. `cofferdam:tool/context` gives no power and is always there; `log` and `progress` are linked
-//! only when granted. Everything else, sockets included, is not here at all.
+//! when granted. A component has one set of imports for all of its functions, so they are linked too where the function
+//! called does not ask for them: they refuse it then. Everything else, sockets included, is not here at all.
 
 use wasmtime::Engine;
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
@@ -10,15 +11,17 @@ use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::WasiRandom;
-use wasmtime_wasi::{WasiView, filesystem};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::WasiView;
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use crate::domain::Grant;
-use crate::sandbox::capabilities::bindings::cofferdam::tool as cofferdam;
+use crate::domain::Ask;
+use crate::policy::Call;
+use crate::sandbox::capabilities::bindings::cofferdam::tool;
 use crate::sandbox::capabilities::files::{Files, HasFiles};
 use crate::sandbox::state::GuestState;
 
-/// The parts of a grant that decide what is linked.
+/// The parts of a call that decide what is linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Linked {
     log: bool,
@@ -26,8 +29,12 @@ pub(super) struct Linked {
 }
 
 impl Linked {
-    pub(super) fn of(grant: &Grant) -> Self {
-        Self { log: grant.log, progress: grant.progress }
+    pub(super) fn of(call: &Call) -> Self {
+        let (grant, asks) = (call.grant(), &call.tool().tool().asks);
+        Self {
+            log: grant.log || !asks.contains(&Ask::Log),
+            progress: grant.progress || !asks.contains(&Ask::Progress),
+        }
     }
 }
 
@@ -37,6 +44,17 @@ impl HasData for HasTable {
     type Data<'a> = &'a mut ResourceTable;
 }
 
+/// Every host function gets at the guest's state through here, which is how a host call is told from the crossings that
+/// wasmtime makes of its own (interrupts, growing memory).
+fn entered(state: &mut GuestState) -> &mut GuestState {
+    state.is_host_call = true;
+    state
+}
+
+fn table(state: &mut GuestState) -> &mut ResourceTable {
+    entered(state).ctx().table
+}
+
 /// Makes the linker for guests with `linked`.
 ///
 /// # Errors
@@ -44,36 +62,36 @@ impl HasData for HasTable {
 pub(super) fn linker(engine: &Engine, linked: Linked) -> wasmtime::Result<Linker<GuestState>> {
     let mut linker = Linker::new(engine);
     floor(&mut linker)?;
-    cofferdam::context::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    tool::context::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
     if linked.log {
-        cofferdam::log::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        tool::log::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
     }
     if linked.progress {
-        cofferdam::progress::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        tool::progress::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
     }
     Ok(linker)
 }
 
 fn floor(l: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     type State = GuestState;
-    io::error::add_to_linker::<State, HasTable>(l, |t| t.ctx().table)?;
-    io::poll::add_to_linker::<State, HasTable>(l, |t| t.ctx().table)?;
-    io::streams::add_to_linker::<State, HasTable>(l, |t| t.ctx().table)?;
-    wasi::clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
-    wasi::clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, State::clocks)?;
-    wasi::random::random::add_to_linker::<State, WasiRandom>(l, |t| t.wasi.random())?;
-    wasi::random::insecure::add_to_linker::<State, WasiRandom>(l, |t| t.wasi.random())?;
-    wasi::random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |t| t.wasi.random())?;
-    wasi::cli::exit::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::cli::environment::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::cli::stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::cli::stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::cli::stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::cli::terminal_input::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::cli::terminal_output::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, State::cli)?;
-    wasi::filesystem::preopens::add_to_linker::<State, filesystem::WasiFilesystem>(l, filesystem::WasiFilesystemView::filesystem)?;
-    wasi::filesystem::types::add_to_linker::<State, HasFiles>(l, |state| Files(state))
+    io::error::add_to_linker::<State, HasTable>(l, table)?;
+    io::poll::add_to_linker::<State, HasTable>(l, table)?;
+    io::streams::add_to_linker::<State, HasTable>(l, table)?;
+    wasi::clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, |s| entered(s).clocks())?;
+    wasi::clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, |s| entered(s).clocks())?;
+    wasi::random::random::add_to_linker::<State, WasiRandom>(l, |s| entered(s).wasi.random())?;
+    wasi::random::insecure::add_to_linker::<State, WasiRandom>(l, |s| entered(s).wasi.random())?;
+    wasi::random::insecure_seed::add_to_linker::<State, WasiRandom>(l, |s| entered(s).wasi.random())?;
+    wasi::cli::exit::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
+    wasi::cli::environment::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
+    wasi::cli::stdin::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
+    wasi::cli::stdout::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
+    wasi::cli::stderr::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
+    wasi::cli::terminal_input::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
+    wasi::cli::terminal_output::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
+    wasi::cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
+    wasi::cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
+    wasi::cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
+    wasi::filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, |s| entered(s).filesystem())?;
+    wasi::filesystem::types::add_to_linker::<State, HasFiles>(l, |s| Files(entered(s)))
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, ResourceTable, Val};
-use wasmtime::{CallHook, Engine, Store, UpdateDeadline};
+use wasmtime::{CallHook, Engine, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use crate::clock::Clock;
@@ -39,6 +39,7 @@ struct Shared {
     engine: Engine,
     clock: Arc<dyn Clock>,
     in_flight: Semaphore,
+    calls_per_component_max: usize,
     /// Compiled components by digest; each compiled once, however many calls wait for it.
     compiled: Mutex<HashMap<Digest, Arc<OnceCell<Arc<Compiled>>>>>,
 }
@@ -46,7 +47,14 @@ struct Shared {
 /// A component as machine code, and what it was linked to so far.
 struct Compiled {
     component: Component,
+    in_flight: Arc<Semaphore>,
     linked: Mutex<HashMap<Linked, InstancePre<GuestState>>>,
+}
+
+/// A call that may be instantiated: it holds its places until it is dropped.
+struct Ready<'a> {
+    _places: (OwnedSemaphorePermit, SemaphorePermit<'a>),
+    pre: InstancePre<GuestState>,
 }
 
 impl WasmRunner {
@@ -64,7 +72,8 @@ impl WasmRunner {
         let shared = Shared {
             engine: engine(options)?,
             clock,
-            in_flight: Semaphore::new(usize::try_from(options.calls_in_flight_max).unwrap_or(usize::MAX)),
+            in_flight: Semaphore::new(places(options.calls_in_flight_max)),
+            calls_per_component_max: places(options.calls_per_component_max),
             compiled: Mutex::default(),
         };
         Ok(Self { shared: Arc::new(shared), runtime: Some(runtime) })
@@ -108,6 +117,10 @@ impl Runner for WasmRunner {
     }
 }
 
+fn places(calls: u32) -> usize {
+    usize::try_from(calls).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)
+}
+
 /// An outcome of a call that never had an instance.
 fn failed(failure: Failure, usage: Usage) -> Outcome {
     Outcome { result: Err(failure), usage, log: Vec::new(), denials: Vec::new(), has_written: false }
@@ -115,7 +128,7 @@ fn failed(failure: Failure, usage: Usage) -> Outcome {
 
 impl Shared {
     /// Runs one call within its deadline, which counts from here: waiting for a place is part of it.
-    async fn run(&self, call: Arc<Call>, link: Arc<dyn CallLink>, input_bytes: u64) -> Outcome {
+    async fn run(self: &Arc<Self>, call: Arc<Call>, link: Arc<dyn CallLink>, input_bytes: u64) -> Outcome {
         let start_ms = self.clock.monotonic_ms();
         let limits = &call.grant().limits;
         let usage = Usage { input_bytes, ..Usage::default() };
@@ -126,7 +139,7 @@ impl Shared {
         let mut outcome = match tokio::time::timeout(wall, self.ready(&call)).await {
             Err(_) => failed(trap::deadline(call.tool().name(), limits), usage),
             Ok(Err(failure)) => failed(failure, usage),
-            Ok(Ok((_place, pre))) => match self.store(&call, link, start_ms) {
+            Ok(Ok(Ready { _places, pre })) => match self.store(&call, link, start_ms) {
                 Err(failure) => failed(failure, usage),
                 Ok(store) => Instance { store, call: call.clone(), usage }.run(&pre, wall, start_ms, &self.clock).await,
             },
@@ -135,17 +148,26 @@ impl Shared {
         outcome
     }
 
-    /// Waits for a place and for the compiled and linked component.
-    async fn ready(&self, call: &Call) -> Result<(tokio::sync::SemaphorePermit<'_>, InstancePre<GuestState>), Failure> {
-        let place = self.in_flight.acquire().await.map_err(|e| Failure::new(Kind::HostBug, "wait for a place").detail(e))?;
+    /// Waits for the compiled and linked component and for a place, first among the calls of its component: whoever
+    /// waits there holds up no other.
+    async fn ready(self: &Arc<Self>, call: &Call) -> Result<Ready<'_>, Failure> {
+        let bug = |e| Failure::new(Kind::HostBug, "wait for a place").detail(e);
         let compiled = self.compiled(call.tool()).await?;
         let pre = compiled.linked(&self.engine, call)?;
-        Ok((place, pre))
+        let of_component = compiled.in_flight.clone().acquire_owned().await.map_err(bug)?;
+        let of_all = self.in_flight.acquire().await.map_err(bug)?;
+        Ok(Ready { _places: (of_component, of_all), pre })
     }
 
-    async fn compiled(&self, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
+    async fn compiled(self: &Arc<Self>, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
         let cell = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone();
-        cell.get_or_try_init(|| self.compile(tool)).await.cloned()
+        if let Some(compiled) = cell.get() {
+            return Ok(compiled.clone());
+        }
+        let (shared, tool) = (self.clone(), tool.clone());
+        // In a task of its own: a caller whose deadline passes would throw the work away, and the next would begin anew.
+        let compiling = tokio::spawn(async move { cell.get_or_try_init(|| shared.compile(&tool)).await.cloned() });
+        compiling.await.map_err(|e| Failure::new(Kind::HostBug, "wait for a compiled component").detail(e))?
     }
 
     async fn compile(&self, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
@@ -154,8 +176,9 @@ impl Shared {
         let compiled = tokio::task::spawn_blocking(move || Component::new(&engine, tool.bytes())).await;
         let component = compiled
             .map_err(|e| Failure::new(Kind::HostBug, format!("compile `{name}`")).detail(e))?
-            .map_err(|e| Failure::new(Kind::LoadInvalid, format!("compile `{name}`: {}", e.root_cause())).detail(format!("{e:#}")))?;
-        Ok(Arc::new(Compiled { component, linked: Mutex::default() }))
+            .map_err(|e| not_compiled(&name, &e))?;
+        let in_flight = Arc::new(Semaphore::new(self.calls_per_component_max));
+        Ok(Arc::new(Compiled { component, in_flight, linked: Mutex::default() }))
     }
 
     fn store(&self, call: &Arc<Call>, link: Arc<dyn CallLink>, start_ms: u64) -> Result<Store<GuestState>, Failure> {
@@ -177,7 +200,7 @@ impl Shared {
             progress_reports: 0,
             announced: 0,
             has_written: false,
-            is_interrupt: false,
+            is_host_call: false,
         };
         limited(Store::new(&self.engine, state), limits)
     }
@@ -195,6 +218,13 @@ impl Shared {
     }
 }
 
+fn not_compiled(component: &str, error: &wasmtime::Error) -> Failure {
+    let cause = error.root_cause().to_string();
+    // What the pool reserves for one component is checked here. It has no type in wasmtime 48; a test holds the text.
+    let kind = if cause.contains("exceeds the configured maximum") { Kind::LoadLimit } else { Kind::LoadInvalid };
+    Failure::new(kind, format!("compile `{component}`: {cause}")).hint("build it with current tools").detail(format!("{error:#}"))
+}
+
 fn no_directory(grant: &Grant, host: &Path, error: &wasmtime::Error) -> Failure {
     let message = format!("open a directory that rule {} grants: {}", grant.rules.join(", "), error.root_cause());
     Failure::new(Kind::DataConfig, message).hint("create the directory, or correct `path` in policy.toml").detail(host.display())
@@ -206,6 +236,10 @@ fn input_size(call: &Call, bytes: u64) -> Failure {
         .hint("pass large data as a file, or raise `input_bytes_max`")
 }
 
+/// Bytes that reading a result may take for each byte of its JSON: no value is shorter there than one byte (a `list<u8>`
+/// of zeros), and each takes one [`Val`] here beside its own bytes.
+const OUTPUT_VALUE_BYTES: u64 = size_of::<Val>() as u64 + 1;
+
 /// Sets every limit before the first instruction of the guest: start functions run at instantiation.
 fn limited(mut store: Store<GuestState>, limits: &Limits) -> Result<Store<GuestState>, Failure> {
     let bug = |e: wasmtime::Error| Failure::new(Kind::HostBug, "set a guest's limits").detail(format!("{e:#}"));
@@ -213,19 +247,16 @@ fn limited(mut store: Store<GuestState>, limits: &Limits) -> Result<Store<GuestS
     store.limiter(|state| &mut state.meter);
     store.set_max_component_handles(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|mut store| {
-        store.data_mut().is_interrupt = true;
-        Ok(UpdateDeadline::Yield(1))
-    });
+    store.epoch_deadline_async_yield_and_update(1);
+    let output_bytes_max = limits.output_bytes_max.saturating_mul(OUTPUT_VALUE_BYTES);
     let [host_call_bytes_max, output_bytes_max] =
-        [limits.host_call_bytes_max, limits.output_bytes_max].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        [limits.host_call_bytes_max, output_bytes_max].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     store.call_hook(move |mut store, hook| {
         match hook {
-            CallHook::CallingHost => {
-                store.data_mut().is_interrupt = false;
-                store.set_hostcall_fuel(host_call_bytes_max);
-            }
-            CallHook::ReturningFromHost if !store.data().is_interrupt => charge(&mut store)?,
+            CallHook::CallingHost => store.set_hostcall_fuel(host_call_bytes_max),
+            // Interrupts and the growing of memory cross here too. Interrupts come with time: to charge for them would
+            // make fuel depend on it.
+            CallHook::ReturningFromHost if std::mem::take(&mut store.data_mut().is_host_call) => charge(&mut store)?,
             // What the host reads next, without a host call in between, is the result.
             CallHook::ReturningFromWasm => store.set_hostcall_fuel(output_bytes_max),
             CallHook::ReturningFromHost | CallHook::CallingWasm => {}
@@ -247,7 +278,7 @@ fn charge(store: &mut wasmtime::StoreContextMut<'_, GuestState>) -> wasmtime::Re
 impl Compiled {
     /// Returns the component linked as the call's grant says.
     fn linked(&self, engine: &Engine, call: &Call) -> Result<InstancePre<GuestState>, Failure> {
-        let key = Linked::of(call.grant());
+        let key = Linked::of(call);
         let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pre) = linked.get(&key) {
             return Ok(pre.clone());
@@ -262,7 +293,7 @@ impl Compiled {
 /// An import that is not there: a capability that was not granted.
 fn not_linked(call: &Call, error: &wasmtime::Error) -> Failure {
     let tool = call.tool().name();
-    Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it imports what is not granted: {}", error.root_cause()))
+    Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it imports what is not granted: {error}"))
         .hint(format!("give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`)"))
         .detail(format!("{error:#}"))
 }

@@ -6,9 +6,10 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::clock::Clock;
-use crate::domain::{Denial, Digest, Failure, Json, Limits, LogLine, printable};
+use crate::domain::{Denial, Digest, Failure, Json, Kind, Limits, LogLine, printable};
 use crate::policy::Call;
 use crate::sandbox::limits::Meter;
+use crate::sandbox::trap::Ended;
 use crate::sandbox::{Begin, CallLink, HostCall};
 
 /// Denials kept per call: enough to understand, too few to fill a log.
@@ -33,8 +34,8 @@ pub(super) struct GuestState {
     /// Host calls announced to the link so far.
     pub(super) announced: u32,
     pub(super) has_written: bool,
-    /// Whether the crossing into the host under way is an interrupt, not a host call.
-    pub(super) is_interrupt: bool,
+    /// Whether a host function was entered and is not charged for yet.
+    pub(super) is_host_call: bool,
 }
 
 impl WasiView for GuestState {
@@ -64,6 +65,13 @@ impl GuestState {
             let what: String = what.chars().take(DENIAL_CHARS_MAX).collect();
             self.denials.push(Denial { code: code.into(), what: printable(&what) });
         }
+    }
+
+    /// Ends a call that uses what its component imports for other functions.
+    pub(super) fn not_asked(&self, capability: &str) -> wasmtime::Error {
+        let tool = self.call.tool().name();
+        let message = format!("run `{tool}`: it uses `{capability}`, which its manifest does not ask for");
+        Ended(Failure::new(Kind::PolicyDenied, message).hint("report this to the tool's author")).into()
     }
 
     /// Milliseconds until the call ends.

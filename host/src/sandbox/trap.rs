@@ -37,13 +37,13 @@ fn kind(error: &wasmtime::Error, hit: Option<Kind>) -> Kind {
     if let Some(kind) = hit {
         return kind;
     }
-    // These two have no public type in wasmtime 48; a test holds each text.
+    // These have no public type in wasmtime 48; a test holds each text.
     let text = error.root_cause().to_string();
     if text.contains("fuel allocated for hostcalls has been exhausted") {
         // Within a host call there are frames of the guest; once its function has returned there are none.
         return if error.downcast_ref::<WasmBacktrace>().is_some() { Kind::ToolHostCallBytes } else { Kind::ToolOutput };
     }
-    if text.contains("resource table has no free keys") || text.contains("too many handles") || text.contains("handle table") {
+    if text.contains("resource table has no free keys") || text.contains("store handle limit exceeded") {
         return Kind::ToolHandles;
     }
     Kind::ToolTrap

@@ -5,6 +5,9 @@ use crate::sandbox::state::GuestState;
 
 impl Host for GuestState {
     async fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        if !self.call.grant().log {
+            return Err(self.not_asked("log"));
+        }
         let source = match level {
             Level::Trace => "trace",
             Level::Debug => "debug",
