@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use cofferdam::clock::SystemClock;
+use cofferdam::clock::{Clock, SystemClock};
 use cofferdam::domain::{Digest, Failure, Json, Kind, Outcome, ReadyStep, canonical};
 use cofferdam::policy::{Call, Decision, Policy, RunGrant, authorize};
 use cofferdam::registry::{Candidate, Options as Reading, Trust, VerifiedComponent, VerifiedTool, verify};
@@ -137,6 +138,11 @@ pub async fn run(name: &str, args: Json, rule: &Rule) -> Outcome {
 /// The kind of failure, or `None` where the call went well.
 pub fn kind(outcome: &Outcome) -> Option<Kind> {
     outcome.result.as_ref().err().map(|failure| failure.kind)
+}
+
+/// Waits, in real time.
+pub async fn pause(ms: u64) {
+    SystemClock::default().sleep(Duration::from_millis(ms)).await;
 }
 
 /// A folder with one file, and a place beside it that no guest may see.

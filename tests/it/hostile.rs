@@ -15,7 +15,7 @@ use cofferdam::sandbox::{NoLink, Runner, WasmRunner};
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use crate::guest::{CANARY, Folders, Rule, assembled, call, kind, new_runner, run, runner, tool, tool_of};
+use crate::guest::{CANARY, Folders, Rule, assembled, call, kind, new_runner, pause, run, runner, tool, tool_of};
 
 /// The deadline of hostile guests.
 const DEADLINE_MS: u64 = 400;
@@ -182,13 +182,40 @@ async fn a5_as_many_sleepers_as_there_are_places() {
         let runner = runner.clone();
         sleepers.spawn(async move { runner.run(sleep, Arc::new(NoLink)).await });
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    pause(300).await;
     for _ in 0..10 {
         neighbour(&runner).await;
     }
     while let Some(ended) = sleepers.join_next().await {
         assert_eq!(kind(&ended.expect("it ends")), Some(Kind::ToolDeadline));
     }
+}
+
+#[tokio::test]
+async fn a6_polls_nothing() {
+    let poll = |count: u32| {
+        format!(
+            r#"(component
+              (import "wasi:io/poll@0.2.0" (instance $poll
+                (export "pollable" (type $pollable (sub resource)))
+                (type $list (list (borrow $pollable)))
+                (export "poll" (func (param "in" $list) (result (list u32))))))
+              (core module $libc
+                (memory (export "memory") 1)
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64)))
+              (core instance $libc (instantiate $libc))
+              (core func $poll (canon lower (func $poll "poll") (memory $libc "memory") (realloc (func $libc "realloc"))))
+              (core module $m
+                (import "h" "poll" (func $poll (param i32 i32 i32)))
+                (func (export "run")
+                  (if (i32.const {count}) (then (call $poll (i32.const 0) (i32.const 0) (i32.const 32))))))
+              (core instance $h (export "poll" (func $poll)))
+              (core instance $i (instantiate $m (with "h" (instance $h))))
+              (func (export "run") (canon lift (core func $i "run"))))"#
+        )
+    };
+    let harmless = Mutation::Attack(tool_of(&poll(0), "run"));
+    stopped(Case::new(&poll(1), Kind::ToolTrap, harmless)).await;
 }
 
 #[tokio::test]

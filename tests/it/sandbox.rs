@@ -8,7 +8,7 @@ use cofferdam::domain::{Json, Kind, Outcome};
 use cofferdam::sandbox::{NoLink, Runner};
 use serde_json::json;
 
-use crate::guest::{CANARY, Folders, Recorder, Rule, call, kind, new_runner, run, runner, tool};
+use crate::guest::{CANARY, Folders, Recorder, Rule, call, kind, new_runner, pause, run, runner, tool};
 
 #[track_caller]
 fn good(outcome: &Outcome) -> &Json {
@@ -265,7 +265,7 @@ async fn a_deadline_while_compiling_does_not_throw_the_work_away() {
     bad(&run(1).await, Kind::ToolDeadline);
     // As long as the compiler may need, and no call is waiting for it.
     for _ in 0..600 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        pause(50).await;
         if kind(&run(20).await) == Some(Kind::ToolDeclared) {
             return;
         }
