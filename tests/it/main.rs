@@ -1,7 +1,13 @@
 //! The specification as tests: one module per feature, against real components and the real binary.
 
+mod cli;
+mod crash;
+mod demo;
+mod events;
 mod guest;
 mod hostile;
 mod layers;
+mod numbers;
 mod policy;
+mod runs;
 mod sandbox;

@@ -21,7 +21,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { calls_in_flight_max: 64, calls_per_component_max: 48, guests_running_max: 0, memory_bytes_ceiling: 1 << 30 }
+        Self {
+            calls_in_flight_max: 64,
+            calls_per_component_max: 48,
+            guests_running_max: 0,
+            memory_bytes_ceiling: 1 << 30,
+        }
     }
 }
 

@@ -8,13 +8,13 @@
 use wasmtime::Engine;
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::WasiView;
+use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::WasiRandom;
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
-use wasmtime_wasi::WasiView;
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use crate::domain::Ask;
@@ -33,10 +33,7 @@ pub(super) struct Linked {
 impl Linked {
     pub(super) fn of(call: &Call) -> Self {
         let (grant, asks) = (call.grant(), &call.tool().tool().asks);
-        Self {
-            log: grant.log || !asks.contains(&Ask::Log),
-            progress: grant.progress || !asks.contains(&Ask::Progress),
-        }
+        Self { log: grant.log || !asks.contains(&Ask::Log), progress: grant.progress || !asks.contains(&Ask::Progress) }
     }
 }
 

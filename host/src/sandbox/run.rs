@@ -164,7 +164,8 @@ impl Shared {
     }
 
     async fn compiled(self: &Arc<Self>, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
-        let cell = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone();
+        let cell =
+            self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone();
         if let Some(compiled) = cell.get() {
             return Ok(compiled.clone());
         }
@@ -228,7 +229,9 @@ fn not_compiled(component: &str, error: &wasmtime::Error) -> Failure {
     let cause = error.root_cause().to_string();
     // What the pool reserves for one component is checked here. It has no type in wasmtime 48; a test holds the text.
     let kind = if cause.contains("exceeds the configured maximum") { Kind::LoadLimit } else { Kind::LoadInvalid };
-    Failure::new(kind, format!("compile `{component}`: {cause}")).hint("build it with current tools").detail(format!("{error:#}"))
+    Failure::new(kind, format!("compile `{component}`: {cause}"))
+        .hint("build it with current tools")
+        .detail(format!("{error:#}"))
 }
 
 fn no_directory(grant: &Grant, host: &Path, error: &wasmtime::Error) -> Failure {
@@ -306,7 +309,9 @@ impl Compiled {
 fn not_linked(call: &Call, error: &wasmtime::Error) -> Failure {
     let tool = call.tool().name();
     Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it imports what is not granted: {error}"))
-        .hint(format!("give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`)"))
+        .hint(format!(
+            "give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`)"
+        ))
         .detail(format!("{error:#}"))
 }
 
