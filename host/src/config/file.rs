@@ -63,6 +63,7 @@ struct SourcePart {
 #[serde(deny_unknown_fields)]
 struct SandboxPart {
     calls_in_flight_max: Option<u32>,
+    calls_per_component_max: Option<u32>,
     guests_running_max: Option<usize>,
     memory_bytes_ceiling: Option<usize>,
 }
@@ -200,6 +201,7 @@ impl SandboxPart {
         let default = sandbox::Options::default();
         sandbox::Options {
             calls_in_flight_max: self.calls_in_flight_max.unwrap_or(default.calls_in_flight_max),
+            calls_per_component_max: self.calls_per_component_max.unwrap_or(default.calls_per_component_max),
             guests_running_max: self.guests_running_max.unwrap_or(default.guests_running_max),
             memory_bytes_ceiling: self.memory_bytes_ceiling.unwrap_or(default.memory_bytes_ceiling),
         }
