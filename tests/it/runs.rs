@@ -38,6 +38,7 @@ name = "write-reports"
 why = "The tests' own files."
 allow = ["notes.*"]
 files = [{ mount = "/reports", path = "reports", access = "read_write" }]
+capabilities = ["log"]
 approval = "ask"
 "#;
 

@@ -58,8 +58,8 @@ pub(super) fn engine(options: &Options) -> Result<Engine, Failure> {
     Ok(engine)
 }
 
-/// The configuration, which benches use for their raw floor too.
-pub(crate) fn config(options: &Options) -> Config {
+/// Returns wasmtime's configuration of guests; benches measure their raw floor with the same.
+pub fn config(options: &Options) -> Config {
     let mut config = Config::new();
     config.consume_fuel(true).epoch_interruption(true);
     config.max_wasm_stack(WASM_STACK_BYTES_MAX).async_stack_size(FIBER_STACK_BYTES);

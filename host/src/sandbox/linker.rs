@@ -13,12 +13,14 @@ use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi::{WasiView, filesystem};
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use crate::domain::Grant;
+use crate::domain::Ask;
+use crate::policy::Call;
 use crate::sandbox::capabilities::bindings::cofferdam::tool as cofferdam;
 use crate::sandbox::capabilities::files::{Files, HasFiles};
 use crate::sandbox::state::GuestState;
 
-/// The parts of a grant that decide what is linked.
+/// The parts of a call that decide what is linked. A capability that the function asks for and does not get is left out,
+/// so that the call never starts. One that only other functions of the component ask for is linked, and refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Linked {
     log: bool,
@@ -26,8 +28,12 @@ pub(super) struct Linked {
 }
 
 impl Linked {
-    pub(super) fn of(grant: &Grant) -> Self {
-        Self { log: grant.log, progress: grant.progress }
+    pub(super) fn of(call: &Call) -> Self {
+        let asks = &call.tool().tool().asks;
+        Self {
+            log: call.grant().log || !asks.contains(&Ask::Log),
+            progress: call.grant().progress || !asks.contains(&Ask::Progress),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ mod state;
 mod trap;
 mod values;
 
-pub use engine::Options;
+pub use engine::{Options, config as raw_config};
 pub use run::WasmRunner;
 
 /// Runs calls. Two things stand behind it: [`WasmRunner`], and the scripted one of the tests.

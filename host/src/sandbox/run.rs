@@ -262,7 +262,7 @@ fn charge(store: &mut wasmtime::StoreContextMut<'_, GuestState>) -> wasmtime::Re
 impl Compiled {
     /// Returns the component linked as the call's grant says.
     fn linked(&self, engine: &Engine, call: &Call) -> Result<InstancePre<GuestState>, Failure> {
-        let key = Linked::of(call.grant());
+        let key = Linked::of(call);
         let mut linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pre) = linked.get(&key) {
             return Ok(pre.clone());
@@ -278,7 +278,7 @@ impl Compiled {
 /// An import that is not there: a capability that was not granted.
 fn not_linked(call: &Call, error: &wasmtime::Error) -> Failure {
     let tool = call.tool().name();
-    Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it imports what is not granted: {}", error.root_cause()))
+    Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it asks for what is not granted: {error}"))
         .hint(format!(
             "give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`)"
         ))

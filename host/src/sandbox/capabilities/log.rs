@@ -5,6 +5,10 @@ use crate::sandbox::state::GuestState;
 
 impl Host for GuestState {
     async fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        if !self.call.grant().log {
+            self.deny("denied.log", &message);
+            return Ok(());
+        }
         let source = match level {
             Level::Trace => "trace",
             Level::Debug => "debug",

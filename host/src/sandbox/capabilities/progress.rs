@@ -9,6 +9,10 @@ const MESSAGE_CHARS_MAX: usize = 200;
 
 impl Host for GuestState {
     async fn report(&mut self, fraction: Option<f64>, message: String) -> wasmtime::Result<()> {
+        if !self.call.grant().progress {
+            self.deny("denied.progress", &message);
+            return Ok(());
+        }
         self.progress_reports += 1;
         if self.progress_reports <= self.call.grant().limits.progress_reports_max {
             let fraction = fraction.filter(|f| f.is_finite()).map(|f| f.clamp(0.0, 1.0));

@@ -1,0 +1,289 @@
+//! A run is killed (`SIGKILL`) before and after every append, before and after every call, and around the moment at
+//! which a call begins to write; then another process goes on. The ledger is a file outside the run: a line stands there
+//! for each time that a step truly wrote.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use cofferdam::clock::SystemClock;
+use cofferdam::domain::{Digest, Epoch, Event, Failure, Json, Outcome, Principal, RunId, Seq, StepId, Suspension, Timestamp};
+use cofferdam::host::{Host, Message, RunReport, RunState, Settle};
+use cofferdam::policy::{Call, Policy};
+use cofferdam::registry::VerifiedTool;
+use cofferdam::sandbox::{Begin, CallLink, HostCall, Runner, WasmRunner};
+use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
+use cofferdam::store::{Batch, Durability, EventLog, Message as Sent, Ownership, Received, RunEntry, Verified};
+
+use crate::runs::{World, approved, goal};
+
+/// What a child process is told, by variables of its environment.
+const POINT: &str = "COFFERDAM_TEST_CRASH_POINT";
+const FOLDER: &str = "COFFERDAM_TEST_CRASH_FOLDER";
+
+/// Writes the points that it passed here, if it lives.
+const COUNT_FILE: &str = "points";
+
+const POLICY: &str = r#"
+version = 0
+[[rule]]
+name = "compute"
+why = "It touches nothing."
+allow = ["text.*"]
+[[rule]]
+name = "write"
+why = "The ledger and the report of the test."
+allow = ["notes.*"]
+files = [{ mount = "/reports", path = "reports", access = "read_write" }]
+capabilities = ["log"]
+approval = "none"
+"#;
+
+const FLOW: &str = r#"
+workflow = "ledger"
+goal = "Write three lines and a report."
+[[steps]]
+id = "count"
+tool = "text.keywords"
+args = { text = "sea sea wall", limit = 2 }
+[[steps]]
+id = "first"
+tool = "notes.append"
+args = { path = "/reports/ledger.txt", line = "first" }
+[[steps]]
+id = "second"
+tool = "notes.append"
+args = { path = "/reports/ledger.txt", line = "second" }
+[[steps]]
+id = "third"
+tool = "notes.append"
+needs = ["count"]
+args = { path = "/reports/ledger.txt", line = { "$from" = "count", path = "/0/word" } }
+[[steps]]
+id = "report"
+tool = "notes.write"
+needs = ["first", "second", "third"]
+args = { path = "/reports/out.txt", text = { "$from" = "count", path = "/1/word" } }
+"#;
+
+const LEDGER: [&str; 3] = ["first", "second", "sea"];
+
+/// Dies at the n-th point that it passes; counts on where n is 0.
+#[derive(Default)]
+struct Crash(AtomicI64);
+
+impl Crash {
+    fn point(&self) {
+        if self.0.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let me = rustix::process::getpid();
+            rustix::process::kill_process(me, rustix::process::Signal::KILL).expect("a process may kill itself");
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+struct CrashingLog(SqliteLog, Arc<Crash>);
+
+#[async_trait]
+impl EventLog for CrashingLog {
+    async fn create(&self, run: &RunId, principal: &Principal, owner: &str, at: Timestamp) -> Result<Box<dyn Ownership>, Failure> {
+        self.1.point();
+        self.0.create(run, principal, owner, at).await
+    }
+    async fn own(&self, run: &RunId, owner: &str) -> Result<Box<dyn Ownership>, Failure> {
+        self.0.own(run, owner).await
+    }
+    async fn append(&self, owner: &dyn Ownership, batch: Batch, durability: Durability) -> Result<Vec<Event>, Failure> {
+        self.1.point();
+        let events = self.0.append(owner, batch, durability).await;
+        self.1.point();
+        events
+    }
+    async fn read(&self, run: &RunId, after: Seq) -> Result<Vec<Event>, Failure> {
+        self.0.read(run, after).await
+    }
+    async fn payload(&self, run: &RunId, digest: &Digest) -> Result<Option<Vec<u8>>, Failure> {
+        self.0.payload(run, digest).await
+    }
+    async fn runs(&self, runs_max: usize) -> Result<Vec<RunEntry>, Failure> {
+        self.0.runs(runs_max).await
+    }
+    async fn send(&self, run: &RunId, message: &Sent) -> Result<(), Failure> {
+        self.0.send(run, message).await
+    }
+    async fn inbox(&self, run: &RunId) -> Result<Vec<Received>, Failure> {
+        self.0.inbox(run).await
+    }
+    async fn received(&self, owner: &dyn Ownership, ids: &[u64]) -> Result<(), Failure> {
+        self.0.received(owner, ids).await
+    }
+    async fn verify(&self, run: &RunId) -> Result<Verified, Failure> {
+        self.0.verify(run).await
+    }
+    async fn flush(&self) -> Result<(), Failure> {
+        self.0.flush().await
+    }
+}
+
+struct CrashingRunner(WasmRunner, Arc<Crash>);
+
+#[async_trait]
+impl Runner for CrashingRunner {
+    async fn prepare(&self, tool: &VerifiedTool) -> Result<(), Failure> {
+        self.0.prepare(tool).await
+    }
+    async fn run(&self, call: Call, link: Arc<dyn CallLink>) -> Outcome {
+        self.1.point();
+        let outcome = self.0.run(call, Arc::new(CrashingLink(link, self.1.clone()))).await;
+        self.1.point();
+        outcome
+    }
+}
+
+struct CrashingLink(Arc<dyn CallLink>, Arc<Crash>);
+
+#[async_trait]
+impl CallLink for CrashingLink {
+    async fn begin(&self, call: &HostCall) -> Result<Begin, Failure> {
+        self.1.point();
+        let begin = self.0.begin(call).await;
+        // In the log; the file is not touched yet.
+        self.1.point();
+        begin
+    }
+    async fn done(&self, call: &HostCall, result: &Json) {
+        self.0.done(call, result).await;
+    }
+    fn progress(&self, fraction: Option<f64>, message: &str) {
+        self.0.progress(fraction, message);
+    }
+    async fn cancelled(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+fn runner() -> WasmRunner {
+    WasmRunner::new(&Default::default(), Arc::new(SystemClock::default())).expect("the sandbox starts")
+}
+
+fn host(folder: &Path, log: Arc<dyn EventLog>, runner: Arc<dyn Runner>) -> Host {
+    let policy = Policy::parse(POLICY, folder).expect("the policy reads");
+    let mut builder = Host::builder().event_log(log).runner(runner).policy(policy);
+    for name in ["notes", "text"] {
+        builder = builder.tool(name, cofferdam_guests::component(name));
+    }
+    builder.build().expect("the host is made")
+}
+
+fn open(folder: &Path) -> SqliteLog {
+    SqliteLog::open(&folder.join("state"), SqliteOptions::default(), Arc::new(SystemClock::default())).expect("the log opens")
+}
+
+/// Not a test of its own: the process that is killed. The tests below start it.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the parent speaks to its child by the environment")]
+async fn crash_child() {
+    let (Ok(folder), Ok(point)) = (std::env::var(FOLDER), std::env::var(POINT)) else { return };
+    let folder = Path::new(&folder);
+    let crash = Arc::new(Crash(AtomicI64::new(point.parse().expect("a number"))));
+    let log = Arc::new(CrashingLog(open(folder), crash.clone()));
+    let host = host(folder, log, Arc::new(CrashingRunner(runner(), crash.clone())));
+    let report = host.start(goal(FLOW), approved()).await.unwrap().finished().await.unwrap();
+    assert_eq!(report.state, RunState::Succeeded, "{report:#?}");
+    fs::write(folder.join(COUNT_FILE), (-crash.0.load(Ordering::SeqCst)).to_string()).unwrap();
+}
+
+fn child(folder: &Path, point: i64) -> ExitStatus {
+    let mut command = Command::new(std::env::current_exe().expect("this test has a file"));
+    command.args(["crash::crash_child", "--exact", "--nocapture", "--test-threads=1"]);
+    command.env(FOLDER, folder).env(POINT, point.to_string());
+    command.output().expect("the child starts").status
+}
+
+fn ledger(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join("reports/ledger.txt")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// What a person does who finds a step of unknown end: looks whether it happened, and says so.
+fn settlement(folder: &Path, report: &RunReport, step: &StepId) -> Settle {
+    let told = report.steps.iter().find(|told| told.step == *step).expect("the step is told");
+    let args = told.args.as_ref().expect("its arguments are kept");
+    let has_happened = match args.get("line").and_then(Json::as_str) {
+        Some(line) => ledger(folder).iter().any(|written| written == line),
+        // Writing the whole report again changes nothing.
+        None => false,
+    };
+    if has_happened { Settle::Done { output: "null".into() } } else { Settle::Retry }
+}
+
+/// Goes on until the run ends; returns how often a person had to settle a step.
+async fn go_on(folder: &Path, host: &Host) -> usize {
+    let Some(run) = host.runs(1).await.unwrap().first().map(|report| report.run.clone()) else {
+        // Killed before the run was in the log: nothing had happened, and the goal is started anew.
+        assert_eq!(ledger(folder), Vec::<String>::new());
+        let report = host.start(goal(FLOW), approved()).await.unwrap().finished().await.unwrap();
+        assert_eq!(report.state, RunState::Succeeded);
+        return 0;
+    };
+    if host.show(&run).await.unwrap().state == RunState::Succeeded {
+        return 0;
+    }
+    if host.events(&run).await.unwrap().is_empty() {
+        assert_eq!(ledger(folder), Vec::<String>::new());
+        let report = host.start(goal(FLOW), approved()).await.unwrap().finished().await.unwrap();
+        assert_eq!(report.state, RunState::Succeeded);
+        return 0;
+    }
+    let mut settled = 0;
+    loop {
+        let report = host.resume(&run, approved()).await.unwrap().finished().await.unwrap();
+        match report.state {
+            RunState::Succeeded => return settled,
+            RunState::Suspended(Suspension::Reconcile) => {
+                let [step] = &report.unknown[..] else { panic!("one step is unknown: {report:#?}") };
+                let settle = settlement(folder, &report, step);
+                host.send(&run, Message::Settle { step: step.clone(), settle, by: "test".into() }).await.unwrap();
+                settled += 1;
+            }
+            state => panic!("{state:?}: {report:#?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_at_any_point_goes_on_and_writes_each_line_once() {
+    let whole = World::with_policy(POLICY);
+    assert!(child(whole.path(), 0).success());
+    let points: i64 = fs::read_to_string(whole.path().join(COUNT_FILE)).unwrap().parse().unwrap();
+    let (report, lines) = (whole.report(), ledger(whole.path()));
+    assert_eq!((report.as_str(), lines.len()), ("wall", LEDGER.len()));
+    assert!(points >= 30, "only {points} points");
+
+    let sandbox: Arc<WasmRunner> = Arc::new(runner());
+    let mut settled = 0;
+    for point in 1..=points {
+        let world = World::with_policy(POLICY);
+        let folder = world.path();
+        let status = child(folder, point);
+        assert!(!status.success(), "point {point} was passed");
+        let host = host(folder, Arc::new(open(folder)), sandbox.clone());
+        settled += go_on(folder, &host).await;
+        let mut lines = ledger(folder);
+        lines.sort();
+        let mut expected = LEDGER;
+        expected.sort_unstable();
+        assert_eq!(lines, expected, "point {point}: each line once");
+        assert_eq!(world.report(), report, "point {point}: the same report");
+        let run = host.runs(1).await.unwrap()[0].run.clone();
+        host.verify(&run).await.unwrap_or_else(|e| panic!("point {point}: {e}"));
+    }
+    // Four writing steps, each with two points between the begin of the write in the log and its end.
+    println!("killed at {points} points; a person settled {settled} steps");
+    assert!((4..=16).contains(&settled), "{settled} settled");
+}
