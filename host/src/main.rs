@@ -1,6 +1,5 @@
 //! The program: arguments, then surroundings, then the command, then its exit code.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
 /// Writes what happens inside to standard error: warnings, or what `asked` says.
 fn log(asked: Option<String>) {
     let filter = EnvFilter::new(asked.unwrap_or_else(|| "warn".into()));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     tracing_subscriber::registry().with(filter).with(FilterFn::new(is_kept)).with(lines).init();
 }
 

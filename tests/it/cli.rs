@@ -154,7 +154,7 @@ fn what_cannot_be_called_ends_with_the_code_that_says_why() {
     shop.run(&["call", "math.eval", "--args", "{"]).ends(2);
     shop.run(&["call", "math.eval", "--args", r#"{"expresion": "1"}"#]).ends(2);
     shop.run(&["call", "math.eval", "--args", r#"{"expression": "1 /"}"#]).ends(1);
-    let denied = shop.run(&["call", "notes.list", "--args", r#"{"path": "/notes"}"#, "--json"]).ends(4);
+    let denied = shop.run(&["call", "notes.list", "--args", r#"{"folder": "/notes"}"#, "--json"]).ends(4);
     assert_eq!(denied.json()["failure"]["kind"], "policy.denied");
     let asks = shop.run(&["call", "notes.append", "--args", r#"{"path": "/notes/sums.md", "line": "x"}"#]).ends(4);
     assert!(asks.err.contains("--yes") && shop.notes().is_empty(), "{}", asks.err);

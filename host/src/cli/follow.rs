@@ -1,7 +1,7 @@
 //! Follows a run of this process: shows its signals, asks the person, and passes on what the person says.
 
 use crate::domain::{Decision, Event, Fact, Failure, Kind};
-use crate::host::{ApprovalView, Host, Message, RunHandle, RunReport, Signal};
+use crate::host::{ApprovalView, Host, Message, RunHandle, RunReport, Signal, StepReport};
 
 use super::Session;
 use super::ask::{self, Ask, Reply};
@@ -33,6 +33,12 @@ impl<'a> Follow<'a> {
     pub(super) fn new(session: &'a Session, host: &'a Host, handle: RunHandle, is_asking: bool) -> Self {
         let screen = Screen::new(&session.output);
         Self { session, host, handle, screen, ask: is_asking.then(Ask::default), is_stopping: false }
+    }
+
+    /// Tells the follower of steps that the run has already.
+    pub(super) fn knowing(mut self, steps: &[StepReport]) -> Self {
+        self.screen.know(steps);
+        self
     }
 
     /// Follows the run until it ends or is left suspended.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::domain::{Fact, Failure, Json, Kind, RunId};
-use crate::host::{Approve, Goal, Host, Message, RunHandle, RunReport, Settle, StartOptions, Wait};
+use crate::host::{Approve, Goal, Host, Message, RunReport, Settle, StartOptions, Wait};
 
 use super::Session;
 use super::args::{ApprovalArgs, ResumeArgs, RunArgs};
@@ -24,7 +24,8 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failur
     let host = session.host(args.model)?;
     let plan = Attendance::new(session, &args.approval);
     let handle = host.start(goal, plan.options).await?;
-    follow(session, host, handle, plan.is_asking).await
+    let follower = Follow::new(session, &host, handle, plan.is_asking);
+    follow(session, &host, follower).await
 }
 
 /// Takes a run that was left, and follows it.
@@ -38,8 +39,10 @@ pub(super) async fn resume(session: &Session, args: ResumeArgs) -> Result<Code, 
         answer(session, &host, &run, text).await?;
     }
     let plan = Attendance::new(session, &args.approval);
+    let before = host.show(&run).await?;
     let handle = host.resume(&run, plan.options).await?;
-    follow(session, host, handle, plan.is_asking).await
+    let follower = Follow::new(session, &host, handle, plan.is_asking).knowing(&before.steps);
+    follow(session, &host, follower).await
 }
 
 /// Who attends to approvals, and how long for.
@@ -67,14 +70,14 @@ impl Attendance {
     }
 }
 
-async fn follow(session: &Session, host: Host, handle: RunHandle, is_asking: bool) -> Result<Code, Failure> {
-    let report = Follow::new(session, &host, handle, is_asking).to_the_end().await?;
+async fn follow(session: &Session, host: &Host, follower: Follow<'_>) -> Result<Code, Failure> {
+    let report = follower.to_the_end().await?;
     host.close().await?;
     finish(session, &report)
 }
 
 /// Tells how a run ended: the answer on standard output, all else on standard error.
-pub(super) fn finish(session: &Session, report: &RunReport) -> Result<Code, Failure> {
+fn finish(session: &Session, report: &RunReport) -> Result<Code, Failure> {
     if session.output.is_json {
         session.output.json_line(&json!({ "signal": "report", "report": report }))?;
         return Ok(exit::of_report(report));

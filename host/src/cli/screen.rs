@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use crate::domain::{Decision, Event, Fact, Failure, Json, RunEnd, Settlement, StepEnd, StepId, Suspension, ToolName};
-use crate::host::Signal;
+use crate::host::{Signal, StepReport};
 
 use super::output::{Output, tell};
 use super::text;
@@ -39,6 +39,11 @@ impl Screen {
     pub(super) fn new(output: &Output) -> Self {
         let bars = output.is_drawing().then(|| Bars { all: MultiProgress::new(), by_step: HashMap::new() });
         Self { output: output.clone(), bars, tools: HashMap::new() }
+    }
+
+    /// Learns the tools of steps whose plan was accepted before this process took the run.
+    pub(super) fn know(&mut self, steps: &[StepReport]) {
+        self.tools.extend(steps.iter().map(|step| (step.step.clone(), step.tool.clone())));
     }
 
     /// Shows a signal.

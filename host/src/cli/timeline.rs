@@ -75,7 +75,8 @@ pub(super) fn run(report: &RunReport, program: &str) -> String {
 /// Returns how a run ended or what it waits for, with the commands that go on from there.
 pub(super) fn end(report: &RunReport, program: &str) -> String {
     let mut words = String::new();
-    if !report.caveats.is_empty() {
+    // A run that failed tells its steps in the table; one that succeeded must not hide what is missing.
+    if report.state == RunState::Succeeded && !report.caveats.is_empty() {
         let steps: Vec<_> = report.caveats.iter().map(|step| step.as_str()).collect();
         words.push_str(&format!("caveat: without these steps, which did not succeed: {}\n", steps.join(", ")));
     }
@@ -281,7 +282,7 @@ mod tests {
     #[test]
     fn a_failed_run_tells_what_failed_and_where_to_look() {
         let failure = write().failure;
-        let report = RunReport { failure, caveats: vec![id("read")], ..report(RunState::Failed) };
+        let report = RunReport { failure, ..report(RunState::Failed) };
         check(
             &run(&report, "cofferdam"),
             expect![[r#"
@@ -291,15 +292,25 @@ mod tests {
             goal     Sum\u001b[2J the orders
             created  2023-11-14T22:13:20.000Z
 
-             step      tool         outcome                            wall       fuel  peak memory
-             t1.read   csv.query    succeeded                         12 ms  1,234,567      1.1 MiB
-             t1.write  notes.write  failed tool.deadline, 2 attempts      -          -            -
+            step      tool         outcome                            wall       fuel  peak memory
+            t1.read   csv.query    succeeded                         12 ms  1,234,567      1.1 MiB
+            t1.write  notes.write  failed tool.deadline, 2 attempts      -          -            -
 
-            caveat: without these steps, which did not succeed: t1.read
             failed to run `notes.write` within 10 s (tool.deadline)
               hint: raise `wall_ms_max`
             to look closer:
               cofferdam show r-01arz3ndektsv4rrffq69g5fav
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_run_that_succeeded_without_a_step_says_so() {
+        let report = RunReport { caveats: vec![id("write")], ..report(RunState::Succeeded) };
+        check(
+            &end(&report, "cofferdam"),
+            expect![[r#"
+            caveat: without these steps, which did not succeed: t1.write
         "#]],
         );
     }
