@@ -23,7 +23,7 @@ pub(super) struct Follow<'a> {
 
 /// What came first.
 enum Next {
-    Signal(Option<Signal>),
+    Signal(Option<Box<Signal>>),
     Line(Option<String>),
     Stop,
 }
@@ -45,12 +45,12 @@ impl<'a> Follow<'a> {
     ///
     /// # Errors
     /// Those of the run's owner, such as a log that cannot be written.
-    pub(super) async fn to_the_end(mut self) -> Result<RunReport, Failure> {
+    pub(super) async fn until_it_stops(mut self) -> Result<RunReport, Failure> {
         let mut stop = Stop::listen()?;
         loop {
             match self.next(&mut stop).await {
                 Next::Signal(None) => break,
-                Next::Signal(Some(signal)) => self.signal(signal)?,
+                Next::Signal(Some(signal)) => self.signal(*signal)?,
                 Next::Line(line) => self.line(line).await?,
                 Next::Stop => self.stop().await?,
             }
@@ -69,7 +69,7 @@ impl<'a> Follow<'a> {
         };
         tokio::select! {
             () = stop.asked() => Next::Stop,
-            signal = self.handle.signal() => Next::Signal(signal),
+            signal = self.handle.signal() => Next::Signal(signal.map(Box::new)),
             line = line => Next::Line(line),
         }
     }

@@ -71,7 +71,7 @@ impl Attendance {
 }
 
 async fn follow(session: &Session, host: &Host, follower: Follow<'_>) -> Result<Code, Failure> {
-    let report = follower.to_the_end().await?;
+    let report = follower.until_it_stops().await?;
     host.close().await?;
     finish(session, &report)
 }
