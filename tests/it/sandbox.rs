@@ -30,7 +30,8 @@ async fn records_go_in_and_come_out() {
     assert_eq!(*good(&outcome), json!([{"word": "crab", "count": 2}, {"word": "sea", "count": 1}]));
     let outcome = run("math.sum", json!({"numbers": ["0.1", "0.2"]}), &Rule::default()).await;
     assert_eq!(*good(&outcome), json!("0.3"));
-    let args = json!({"template": "# {{ t }}", "data": "{\"t\": \"a_b\"}", "format": "markdown"});
+    let variables = json!([{"name": "t", "value": {"text": "a_b"}}]);
+    let args = json!({"template": "# {{ t }}", "variables": variables, "format": "markdown"});
     assert_eq!(*good(&run("template.render", args, &Rule::default()).await), json!("# a\\_b"));
 }
 
@@ -213,8 +214,8 @@ async fn a_recorded_host_call_is_answered_not_made() {
 async fn arguments_and_results_have_a_size() {
     let outcome = run("text.stats", json!({"text": "x".repeat(300_000)}), &Rule::default()).await;
     bad(&outcome, Kind::DataInputSize);
-    let args =
-        json!({"template": "{{ t }}{{ t }}", "data": json!({"t": "x".repeat(1_000)}).to_string(), "format": "text"});
+    let variables = json!([{"name": "t", "value": {"text": "x".repeat(1_000)}}]);
+    let args = json!({"template": "{{ t }}{{ t }}", "variables": variables, "format": "text"});
     let outcome = run("template.render", args.clone(), &Rule::default().limit("output_bytes_max", 1_999)).await;
     bad(&outcome, Kind::ToolOutput);
     good(&run("template.render", args, &Rule::default().limit("output_bytes_max", 2_002)).await);

@@ -247,13 +247,15 @@ impl Check<'_> {
     /// none may stand before one that it needs.
     fn ordered(&mut self, mut waiting: Vec<CheckedStep>) -> Vec<CheckedStep> {
         let mut ordered: Vec<CheckedStep> = Vec::new();
+        let ids: Vec<StepId> = waiting.iter().map(|step| step.planned.id.clone()).collect();
         loop {
-            let is_placed = |need: &StepId| ordered.iter().any(|placed| placed.planned.id == *need);
+            // A step that was left out for another flaw holds up nobody: that flaw is told.
+            let is_placed =
+                |need: &StepId| !ids.contains(need) || ordered.iter().any(|placed| placed.planned.id == *need);
             let Some(next) = waiting.iter().position(|step| step.planned.needs.iter().all(is_placed)) else { break };
             ordered.push(waiting.remove(next));
         }
-        // Where a step was left out for another flaw, those that need it wait here: that flaw is told already.
-        if !waiting.is_empty() && self.flaws.is_empty() {
+        if !waiting.is_empty() {
             let circle: Vec<_> = waiting.iter().map(|step| step.planned.id.local()).collect();
             self.flaw(Kind::DataPlan, "/steps", format!("these steps wait for each other: {}", circle.join(", ")));
         }
