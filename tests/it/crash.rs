@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use cofferdam::clock::SystemClock;
-use cofferdam::domain::{
-    Digest, Epoch, Event, Failure, Json, Outcome, Principal, RunId, Seq, StepId, Suspension, Timestamp,
-};
+use cofferdam::domain::{Digest, Event, Failure, Json, Outcome, Principal, RunId, Seq, StepId, Suspension, Timestamp};
 use cofferdam::host::{Host, Message, RunReport, RunState, Settle};
 use cofferdam::policy::{Call, Policy};
 use cofferdam::registry::VerifiedTool;
