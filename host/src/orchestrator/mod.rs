@@ -16,3 +16,4 @@ mod types;
 pub use check::{CheckedPlan, CheckedStep, check};
 pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, SIGNALS_MAX, Signal, Wait};
 pub use machine::{Command, Ending, IllegalTransition, Run, RunStatus, Step, StepStatus};
+pub use recover::recover;
