@@ -390,6 +390,27 @@ fn a_planners_question_leaves_a_script_with_the_command_that_answers() {
 }
 
 #[test]
+fn an_answer_reaches_the_process_that_drives_the_run() {
+    let shop = Shop::new();
+    let script = [
+        json!({ "reply": { "json": { "question": "Which year?" } } }),
+        json!({ "expect": { "/messages/1/content": { "contains": "in 2024" } }, "reply": { "json": { "answer": "done" } } }),
+    ];
+    let model = FakeLlm::start(&script.map(|step| step.to_string()).join("\n")).expect("the script reads");
+    let base_url = model.base_url();
+    let flags = ["--model", "small", "--base-url", &base_url];
+    let mut driven = shop.command(&[&["run", "--goal", "sum it", "--wait", "60"], &flags[..]].concat());
+    let driven = driven.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let is_waiting = || shop.run(&["show", "last", "--json"]).out.contains("Which year?");
+    // Each look is a process of its own, so this is a bound of minutes.
+    assert!((0..500).any(|_| is_waiting()), "the planner asks");
+    let told = shop.run(&[&["resume", "last", "--answer", "in 2024"], &flags[..]].concat()).ends(0);
+    assert!(told.err.contains("told its owner (process "), "{}", told.err);
+    assert_eq!(Brought::of(driven.wait_with_output().expect("it ends")).ends(0).out, "done\n");
+    model.finish().expect("the model saw the answer");
+}
+
+#[test]
 fn a_reader_that_left_is_no_error() {
     let shop = Shop::new();
     let mut command = shop.command(&["tools", "--json"]);
