@@ -376,27 +376,40 @@ fn a_model_cannot_choose_what_is_approved_by_name() {
     model.finish().expect("the model was asked once");
 }
 
+/// A server whose model asks for the year, wants to see it in the prompt then, and answers what a call brought.
+fn asking_model() -> FakeLlm {
+    let steps = json!([{ "id": "sum", "tool": "math.eval", "args": { "expression": "2024 + 1" } }]);
+    let script = [
+        json!({ "reply": { "json": { "question": "Which year?\nthen, to go on:" } } }),
+        json!({
+            "expect": { "/messages/1/content": { "contains": "in 2024" } },
+            "reply": { "json": { "steps": steps } },
+        }),
+        json!({ "reply": { "json": { "answer": { "$from": "t2.sum", "path": "" } } } }),
+    ];
+    FakeLlm::start(&script.map(|step| step.to_string()).join("\n")).expect("the script reads")
+}
+
 #[test]
 fn a_planners_question_leaves_a_script_with_the_command_that_answers() {
     let shop = Shop::new();
-    let step = json!({ "reply": { "json": { "question": "Which year?\nthen, to go on:" } } });
-    let model = FakeLlm::start(&step.to_string()).expect("the script reads");
-    let asked = shop.run(&["run", "--goal", "sum it", "--model", "small", "--base-url", &model.base_url()]).ends(5);
-    let answer = format!(" --model small --base-url {} --answer TEXT", model.base_url());
+    let model = asking_model();
+    let base_url = model.base_url();
+    let flags = ["--model", "small", "--base-url", &base_url];
+    let asked = shop.run(&[&["run", "--goal", "sum it"], &flags[..]].concat()).ends(5);
+    let answer = format!(" --model small --base-url {base_url} --answer TEXT");
     for part in ["the planner asks:\n  │ Which year?\n  │ then, to go on:\n", &answer] {
         assert!(asked.err.contains(part), "{part}: {}", asked.err);
     }
-    model.finish().expect("the model was asked once");
+    let done = shop.run(&[&["resume", "last", "--answer", "in 2024"], &flags[..]].concat()).ends(0);
+    assert_eq!(done.out, "2025\n");
+    model.finish().expect("the model saw the answer");
 }
 
 #[test]
 fn an_answer_reaches_the_process_that_drives_the_run() {
     let shop = Shop::new();
-    let script = [
-        json!({ "reply": { "json": { "question": "Which year?" } } }),
-        json!({ "expect": { "/messages/1/content": { "contains": "in 2024" } }, "reply": { "json": { "answer": "done" } } }),
-    ];
-    let model = FakeLlm::start(&script.map(|step| step.to_string()).join("\n")).expect("the script reads");
+    let model = asking_model();
     let base_url = model.base_url();
     let flags = ["--model", "small", "--base-url", &base_url];
     let mut driven = shop.command(&[&["run", "--goal", "sum it", "--wait", "60"], &flags[..]].concat());
@@ -406,7 +419,7 @@ fn an_answer_reaches_the_process_that_drives_the_run() {
     assert!((0..500).any(|_| is_waiting()), "the planner asks");
     let told = shop.run(&[&["resume", "last", "--answer", "in 2024"], &flags[..]].concat()).ends(0);
     assert!(told.err.contains("told its owner (process "), "{}", told.err);
-    assert_eq!(Brought::of(driven.wait_with_output().expect("it ends")).ends(0).out, "done\n");
+    assert_eq!(Brought::of(driven.wait_with_output().expect("it ends")).ends(0).out, "2025\n");
     model.finish().expect("the model saw the answer");
 }
 

@@ -66,7 +66,7 @@ fn facts() -> Vec<Fact> {
             is_single_plan: true,
         },
         Fact::SessionStarted { principal: principal.clone() },
-        Fact::RunClaimed { owner: "process 7".into() },
+        Fact::RunClaimed { owner: "process 7".into(), policy: digest(2) },
         Fact::PlanRequested { turn: 1, pack: digest(4) },
         Fact::PlanFailed { turn: 1, kind: Kind::ModelRefusal, failure: digest(5) },
         Fact::PlanRejected { turn: 1, reply: digest(5), failures: digest(6) },
@@ -116,6 +116,9 @@ fn facts() -> Vec<Fact> {
             effect: Effect::Pure,
             end,
             usage: usage(),
+            log: Some(digest(7)),
+            denials: None,
+            has_written: false,
         },
     ]
 }

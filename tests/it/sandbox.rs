@@ -178,9 +178,11 @@ async fn granted_time_and_randomness_are_live() {
 }
 
 #[tokio::test]
-async fn a_guest_learns_its_call_and_the_time_left() {
+async fn a_guest_with_something_live_learns_its_call_and_the_time_left() {
+    let folders = Folders::new();
+    let rule = Rule::default().reads("/data", &folders.data());
     let link = Arc::new(Recorder::default());
-    let outcome = runner().run(call(&tool("probe.context"), &json!({}), &Rule::default()), link.clone()).await;
+    let outcome = runner().run(call(&tool("probe.context"), &json!({}), &rule), link.clone()).await;
     let context: Vec<String> = serde_json::from_value(good(&outcome).clone()).expect("it is a list of text");
     assert_eq!(context[..3], ["r-01arz3ndektsv4rrffq69g5fav", "t1.s1", "1"]);
     assert!(context[3].starts_with("sha256:"), "{context:?}");
@@ -190,9 +192,19 @@ async fn a_guest_learns_its_call_and_the_time_left() {
 }
 
 #[tokio::test]
-async fn a_recorded_host_call_is_answered_not_made() {
-    let link = Arc::new(Recorder { answer: Some(json!(1234)), ..Recorder::default() });
+async fn a_pure_call_learns_neither_whose_it_is_nor_how_time_passes() {
+    let link = Arc::new(Recorder::default());
     let outcome = runner().run(call(&tool("probe.context"), &json!({}), &Rule::default()), link.clone()).await;
+    assert_eq!(*good(&outcome), json!(["", "", "1", "", "10000"]));
+    assert_eq!(link.seen(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_recorded_host_call_is_answered_not_made() {
+    let folders = Folders::new();
+    let rule = Rule::default().reads("/data", &folders.data());
+    let link = Arc::new(Recorder { answer: Some(json!(1234)), ..Recorder::default() });
+    let outcome = runner().run(call(&tool("probe.context"), &json!({}), &rule), link.clone()).await;
     assert_eq!(good(&outcome)[4], json!("1234"));
     assert_eq!(link.seen(), ["begin 1 context.remaining-ms"]);
 }

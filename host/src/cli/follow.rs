@@ -24,7 +24,7 @@ pub(super) struct Follow<'a> {
 
 /// What came first.
 enum Next {
-    Signal(Option<Signal>),
+    Signal(Option<Box<Signal>>),
     Line(Option<String>),
     Stop,
 }
@@ -54,12 +54,12 @@ impl<'a> Follow<'a> {
     ///
     /// # Errors
     /// Those of the run's owner, such as a log that cannot be written.
-    pub(super) async fn to_the_end(mut self) -> Result<RunReport, Failure> {
+    pub(super) async fn until_it_stops(mut self) -> Result<RunReport, Failure> {
         let mut stop = Stop::listen()?;
         loop {
             match self.next(&mut stop).await {
                 Next::Signal(None) => break,
-                Next::Signal(Some(signal)) => self.signal(signal).await?,
+                Next::Signal(Some(signal)) => self.signal(*signal).await?,
                 Next::Line(None) if self.is_questioned() => return self.leave().await,
                 Next::Line(line) => self.line(line).await?,
                 Next::Stop => self.stop().await?,
@@ -79,7 +79,7 @@ impl<'a> Follow<'a> {
         };
         tokio::select! {
             () = stop.asked() => Next::Stop,
-            signal = self.handle.signal() => Next::Signal(signal),
+            signal = self.handle.signal() => Next::Signal(signal.map(Box::new)),
             line = line => Next::Line(line),
         }
     }

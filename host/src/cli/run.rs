@@ -96,7 +96,7 @@ impl Attendance {
 }
 
 async fn follow(host: &Host, follower: Follow<'_>) -> Result<RunReport, Failure> {
-    let report = follower.to_the_end().await?;
+    let report = follower.until_it_stops().await?;
     host.close().await?;
     Ok(report)
 }

@@ -68,7 +68,7 @@ pub enum Fact {
     /// A session of lone calls began.
     SessionStarted { principal: Principal },
     /// A process took the run over after another one had left it.
-    RunClaimed { owner: String },
+    RunClaimed { owner: String, policy: Digest },
     /// The planner is about to be asked. Payload: the context pack.
     PlanRequested { turn: u32, pack: Digest },
     /// The planner could not reply. Payload: the failure.
@@ -131,6 +131,9 @@ pub enum Fact {
         effect: Effect,
         end: StepEnd,
         usage: Usage,
+        log: Option<Digest>,
+        denials: Option<Digest>,
+        has_written: bool,
     },
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn end(parts: &Parts, run: &RunId, by: &str) -> Result<(), Fail
 }
 
 fn claimed(parts: &Parts, run: &Run, by: &str) -> Vec<Fact> {
-    let mut facts = vec![Fact::RunClaimed { owner: parts.owner.clone() }];
+    let mut facts = vec![Fact::RunClaimed { owner: parts.owner.clone(), policy: parts.policy.digest() }];
     facts.extend(recover(run));
     if run.cancelled_by.is_none() {
         facts.push(Fact::CancelRequested { by: by.to_owned() });

@@ -86,12 +86,12 @@ impl Session {
                 (StepEnd::Succeeded { output: stored.digest() }, stored)
             }
             Err(failure) => {
-                let json = serde_json::to_value(failure)
-                    .map_err(|e| Failure::new(Kind::HostBug, "write a failure as JSON").detail(e))?;
-                let stored = payload(&json);
+                let stored = as_payload(failure)?;
                 (StepEnd::Failed { kind: failure.kind, failure: stored.digest() }, stored)
             }
         };
+        let log = (!outcome.log.is_empty()).then(|| as_payload(&outcome.log)).transpose()?;
+        let denials = (!outcome.denials.is_empty()).then(|| as_payload(&outcome.denials)).transpose()?;
         let fact = Fact::Called {
             call,
             principal: principal.clone(),
@@ -101,9 +101,13 @@ impl Session {
             effect,
             end,
             usage: outcome.usage.clone(),
+            log: log.as_ref().map(Payload::digest),
+            denials: denials.as_ref().map(Payload::digest),
+            has_written: outcome.has_written,
         };
         let durability = if effect.is_write() { Durability::Synced } else { Durability::Queued };
-        self.record(parts, fact, vec![args, stored], durability).await
+        let payloads = [Some(args), Some(stored), log, denials].into_iter().flatten().collect();
+        self.record(parts, fact, payloads, durability).await
     }
 
     async fn record(
@@ -123,6 +127,13 @@ impl Session {
         self.0.lock().await.take();
         parts.log.flush().await
     }
+}
+
+/// Writes a value as a payload.
+fn as_payload<T: serde::Serialize>(value: &T) -> Result<Payload, Failure> {
+    let json =
+        serde_json::to_value(value).map_err(|e| Failure::new(Kind::HostBug, "write a payload as JSON").detail(e))?;
+    Ok(payload(&json))
 }
 
 impl Log {

@@ -49,7 +49,7 @@ pub fn check(plan: &Plan, turn: u32, known: &Known<'_>) -> Result<CheckedPlan, V
     check.size(plan);
     check.names(plan);
     let steps: Vec<_> = plan.steps.iter().enumerate().filter_map(|(n, step)| check.step(n, step)).collect();
-    check.order(&steps);
+    let steps = check.ordered(steps);
     let answer = plan.answer.as_ref().and_then(|answer| check.answer(answer));
     if check.flaws.is_empty() { Ok(CheckedPlan { steps, answer }) } else { Err(check.flaws) }
 }
@@ -182,7 +182,13 @@ impl Check<'_> {
         let contract = tool.tool();
         let fields: Vec<_> = contract.params.iter().map(|param| (param.name.as_str(), &param.ty)).collect();
         let mut flaws = Vec::new();
-        fit_fields(&fields, &step.args, &format!("/steps/{n}/args"), &|reference| self.type_of(reference), &mut flaws);
+        fit_fields(
+            &fields,
+            &step.args,
+            &format!("/steps/{n}/args"),
+            Some(&|reference| self.type_of(reference)),
+            &mut flaws,
+        );
         for flaw in flaws {
             self.flaws.push(Failure::new(Kind::DataInput, format!("check the plan: `{}` at {flaw}", contract.name)));
         }
@@ -237,22 +243,21 @@ impl Check<'_> {
         Some(self.renamed(answer))
     }
 
-    /// Refuses a circle: takes away steps whose needs are gone until nothing moves.
-    fn order(&mut self, steps: &[CheckedStep]) {
-        let mut waiting: Vec<&PlannedStep> = steps.iter().map(|step| &step.planned).collect();
+    /// Puts each step behind those that it needs, and refuses a circle. Steps that change something run in this order, so
+    /// none may stand before one that it needs.
+    fn ordered(&mut self, mut waiting: Vec<CheckedStep>) -> Vec<CheckedStep> {
+        let mut ordered: Vec<CheckedStep> = Vec::new();
         loop {
-            let before = waiting.len();
-            let names: Vec<StepId> = waiting.iter().map(|step| step.id.clone()).collect();
-            waiting.retain(|step| step.needs.iter().any(|need| names.contains(need)));
-            if waiting.is_empty() {
-                return;
-            }
-            if waiting.len() == before {
-                let circle: Vec<_> = names.iter().map(StepId::local).collect();
-                self.flaw(Kind::DataPlan, "/steps", format!("these steps wait for each other: {}", circle.join(", ")));
-                return;
-            }
+            let is_placed = |need: &StepId| ordered.iter().any(|placed| placed.planned.id == *need);
+            let Some(next) = waiting.iter().position(|step| step.planned.needs.iter().all(is_placed)) else { break };
+            ordered.push(waiting.remove(next));
         }
+        // Where a step was left out for another flaw, those that need it wait here: that flaw is told already.
+        if !waiting.is_empty() && self.flaws.is_empty() {
+            let circle: Vec<_> = waiting.iter().map(|step| step.planned.id.local()).collect();
+            self.flaw(Kind::DataPlan, "/steps", format!("these steps wait for each other: {}", circle.join(", ")));
+        }
+        ordered
     }
 }
 

@@ -20,7 +20,8 @@ use crate::domain::{
 use crate::orchestrator::check::{CheckedPlan, CheckedStep, Known, check, check_answer};
 use crate::orchestrator::link::{LiveLink, WriteRequest};
 use crate::orchestrator::machine::{Command, Ending, Run, RunStatus, StepStatus};
-use crate::orchestrator::{context, recover};
+use crate::orchestrator::recover::recover;
+use crate::orchestrator::{context, schedule::lost};
 use crate::planner::{Allowance, ContextPack, Planned, Planner, Proposal, Repair};
 use crate::policy::{self, Approval, Call, Policy, RunGrant, authorize};
 use crate::registry::{Catalog, VerifiedTool};
@@ -242,8 +243,9 @@ impl Drive {
 
     /// Notes that this process has the run now, and what became of the calls of the one before.
     async fn claim(&mut self) -> Result<(), Failure> {
-        let mut facts = vec![Fact::RunClaimed { owner: self.driver.parts.owner.clone() }];
-        facts.extend(recover::recover(&self.run));
+        let parts = &self.driver.parts;
+        let mut facts = vec![Fact::RunClaimed { owner: parts.owner.clone(), policy: parts.policy.digest() }];
+        facts.extend(recover(&self.run));
         self.record(facts, Vec::new(), Durability::Synced).await
     }
 
@@ -254,6 +256,10 @@ impl Drive {
             let mut has_moved = false;
             for command in self.run.next(self.driver.parts.clock.now()) {
                 has_moved |= self.perform(command).await?;
+                if lost(&self.run).is_some() {
+                    // What else was decided before is not to start any more.
+                    break;
+                }
             }
             if let RunStatus::Ended(_) = self.run.status {
                 return Ok(self.run);
@@ -293,6 +299,7 @@ impl Drive {
         durability: Durability,
     ) -> Result<(), Failure> {
         let at = self.driver.parts.clock.now();
+        self.run.allows(at, &facts).map_err(|e| Failure::new(Kind::HostBug, format!("record what happened: {e}")))?;
         let batch = Batch { after: self.run.last, facts: facts.into_iter().map(|fact| (at, fact)).collect(), payloads };
         let events = self.driver.parts.log.append(&*self.owner, batch, durability).await?;
         for event in events {
@@ -733,6 +740,13 @@ impl Drive {
     }
 
     async fn begin_write(&mut self, request: WriteRequest) -> Result<(), Failure> {
+        let status = self.run.step(&request.step).map(|step| (&step.status, step.attempts));
+        if !matches!(status, Some((StepStatus::Running { .. }, attempts)) if attempts == request.attempt) {
+            // The call has ended meanwhile: it is not to write any more.
+            let late = Failure::new(Kind::HostCancelled, "begin a write: the call has ended");
+            let _ = request.written.send(Err(late));
+            return Ok(());
+        }
         let fact = Fact::WriteBegun { step: request.step, attempt: request.attempt };
         let written = self.record(vec![fact], Vec::new(), Durability::Synced).await;
         // The call may be gone by now; its end tells.
@@ -802,6 +816,11 @@ impl Drive {
                 (RunEnd::BudgetExhausted { failure: stored.digest() }, Some(stored))
             }
             Ending::Cancelled { by } => (RunEnd::Cancelled { by }, None),
+            Ending::Stalled => {
+                let failure = Failure::new(Kind::HostBug, "finish the run: steps are left that can never start");
+                let stored = payload(&failure)?;
+                (RunEnd::Failed { kind: failure.kind, failure: stored.digest() }, Some(stored))
+            }
         };
         self.record(vec![Fact::RunEnded { end, caveats }], stored.into_iter().collect(), Durability::Synced).await
     }

@@ -40,8 +40,10 @@ pub struct Run {
     pub answers: Vec<Digest>,
     pub answer: Option<Digest>,
     pub cancelled_by: Option<String>,
-    /// When the process that works on the run began.
+    /// When the process that works on the run began, moved on by the time that a person took.
     pub since: Timestamp,
+    /// Since when a person is waited for.
+    pub suspended_at: Option<Timestamp>,
     /// Calls begun.
     pub calls: u32,
 }
@@ -113,7 +115,7 @@ pub enum StepStatus {
     Skipped {
         because: StepId,
     },
-    /// It began to change something, and nobody saw it end.
+    /// It began to change something, and nobody saw it end, or it was stopped before it could.
     Unknown,
 }
 
@@ -188,6 +190,8 @@ pub enum Ending {
     Cancelled {
         by: String,
     },
+    /// No step can start and none runs: a mistake in Cofferdam, told rather than called a success.
+    Stalled,
 }
 
 /// An event that does not follow from those before it.
@@ -227,6 +231,7 @@ impl Run {
             answer: None,
             cancelled_by: None,
             since: event.at,
+            suspended_at: None,
             calls: 0,
         };
         run.follow(event)?;
@@ -251,7 +256,20 @@ impl Run {
     /// The event does not follow. The run is then not to be used any more: log and state have parted.
     pub fn apply(&mut self, event: &Event) -> Result<(), IllegalTransition> {
         self.follow(event)?;
-        self.change(event)
+        self.change(event.at, &event.fact).map_err(|what| IllegalTransition { seq: event.seq, what: what.to_owned() })
+    }
+
+    /// Returns whether these facts could follow now: asked before they are written, so that no event that does not follow
+    /// becomes part of the log.
+    ///
+    /// # Errors
+    /// The first fact that does not follow.
+    pub fn allows(&self, at: Timestamp, facts: &[Fact]) -> Result<(), IllegalTransition> {
+        let mut trial = self.clone();
+        for (n, fact) in (self.last.0 + 1..).zip(facts) {
+            trial.change(at, fact).map_err(|what| IllegalTransition { seq: n, what: what.to_owned() })?;
+        }
+        Ok(())
     }
 
     /// Returns what is to be done now. The same run and time give the same commands.
@@ -294,23 +312,22 @@ impl Run {
         Ok(())
     }
 
-    fn change(&mut self, event: &Event) -> Result<(), IllegalTransition> {
-        let illegal = |what: &str| IllegalTransition { seq: event.seq, what: what.to_owned() };
+    fn change(&mut self, at: Timestamp, fact: &Fact) -> Result<(), &'static str> {
         if matches!(self.status, RunStatus::Ended(_)) {
-            return Err(illegal("the run has ended"));
+            return Err("the run has ended");
         }
-        let changed = match &event.fact {
-            Fact::RunClaimed { .. } => self.claimed(event.at),
+        match fact {
+            Fact::RunClaimed { .. } => self.claimed(at),
             Fact::PlanRequested { .. }
             | Fact::PlanFailed { .. }
             | Fact::PlanRejected { .. }
-            | Fact::PlanAccepted { .. } => self.planned(&event.fact),
-            Fact::Answered { .. } | Fact::Asked { .. } | Fact::QuestionAnswered { .. } => self.spoken(&event.fact),
+            | Fact::PlanAccepted { .. } => self.planned(fact),
+            Fact::Answered { .. } | Fact::Asked { .. } | Fact::QuestionAnswered { .. } => self.spoken(at, fact),
             Fact::CancelRequested { by } => {
                 self.cancelled_by = Some(by.clone());
-                self.move_on()
+                self.move_on(at)
             }
-            Fact::RunSuspended { why } => self.suspended(*why),
+            Fact::RunSuspended { why } => self.suspended(at, *why),
             Fact::RunEnded { end, .. } => {
                 self.status = RunStatus::Ended(end.clone());
                 Ok(())
@@ -318,33 +335,38 @@ impl Run {
             Fact::RunCreated { .. } | Fact::SessionStarted { .. } | Fact::CallStarted { .. } | Fact::Called { .. } => {
                 Err("it does not belong in the middle of a run")
             }
-            step => self.stepped(step),
-        };
-        changed.map_err(illegal)
+            step => self.stepped(at, step),
+        }
     }
 
     fn claimed(&mut self, at: Timestamp) -> Result<(), &'static str> {
+        // A question stays open until it is answered, whoever has the run.
+        if self.status != RunStatus::Suspended(Suspension::Question) {
+            self.move_on(at)?;
+        }
         self.since = at;
-        self.move_on()
+        self.suspended_at = self.suspended_at.map(|_| at);
+        Ok(())
     }
 
-    /// A person or a process moved: what was suspended may go on.
-    fn move_on(&mut self) -> Result<(), &'static str> {
+    /// A person or a process moved: what was suspended may go on. Waiting for a person was not the run's time.
+    fn move_on(&mut self, at: Timestamp) -> Result<(), &'static str> {
+        if let Some(suspended_at) = self.suspended_at.take() {
+            self.since = self.since.plus_ms(at.ms_since(suspended_at));
+        }
         if let RunStatus::Suspended(_) = self.status {
-            self.status = if self.planning.is_asked || self.plans.is_empty() {
-                RunStatus::Planning
-            } else {
-                RunStatus::Executing
-            };
+            let is_planning = self.planning.is_asked || self.plans.is_empty();
+            self.status = if is_planning { RunStatus::Planning } else { RunStatus::Executing };
         }
         Ok(())
     }
 
-    fn suspended(&mut self, why: Suspension) -> Result<(), &'static str> {
+    fn suspended(&mut self, at: Timestamp, why: Suspension) -> Result<(), &'static str> {
         if self.steps.values().any(|step| matches!(step.status, StepStatus::Running { .. })) {
             return Err("a call is running");
         }
         self.status = RunStatus::Suspended(why);
+        self.suspended_at = Some(at);
         Ok(())
     }
 
@@ -398,7 +420,7 @@ impl Run {
         Ok(())
     }
 
-    fn spoken(&mut self, fact: &Fact) -> Result<(), &'static str> {
+    fn spoken(&mut self, at: Timestamp, fact: &Fact) -> Result<(), &'static str> {
         match fact {
             Fact::Answered { answer, .. } => {
                 self.answer = Some(*answer);
@@ -407,10 +429,11 @@ impl Run {
             }
             Fact::Asked { .. } if self.planning.is_asked => {
                 self.planning.is_asked = false;
-                self.status = RunStatus::Suspended(Suspension::Question);
+                return self.suspended(at, Suspension::Question);
             }
             Fact::QuestionAnswered { text, .. } if self.status == RunStatus::Suspended(Suspension::Question) => {
                 self.answers.push(*text);
+                self.move_on(at)?;
                 self.status = RunStatus::Planning;
             }
             _ => return Err("no question is open"),
@@ -419,7 +442,7 @@ impl Run {
     }
 
     /// The table of a step's transitions: what is not here is illegal.
-    fn stepped(&mut self, fact: &Fact) -> Result<(), &'static str> {
+    fn stepped(&mut self, at: Timestamp, fact: &Fact) -> Result<(), &'static str> {
         use StepStatus as S;
         let id = step_of(fact).ok_or("it names no step")?;
         let step = self.steps.get_mut(id).ok_or("there is no such step")?;
@@ -454,10 +477,13 @@ impl Run {
             (S::Running { .. }, Fact::WriteBegun { attempt, .. }) if *attempt == step.attempts => {
                 S::Running { has_written: true }
             }
-            (S::Running { .. }, Fact::StepEnded { attempt, end, .. }) if *attempt == step.attempts => match end {
-                StepEnd::Succeeded { output } => S::Succeeded { output: *output },
-                StepEnd::Failed { kind, failure } => S::Failed { kind: *kind, failure: *failure },
-            },
+            (S::Running { has_written }, Fact::StepEnded { attempt, end, .. }) if *attempt == step.attempts => {
+                match end {
+                    StepEnd::Succeeded { output } => S::Succeeded { output: *output },
+                    StepEnd::Failed { kind, .. } if *has_written && !is_told(*kind) => S::Unknown,
+                    StepEnd::Failed { kind, failure } => S::Failed { kind: *kind, failure: *failure },
+                }
+            }
             (S::Running { has_written: false }, Fact::StepInterrupted { attempt, .. }) if *attempt == step.attempts => {
                 S::Ready
             }
@@ -472,8 +498,14 @@ impl Run {
             _ => return Err("the step is not where that can happen"),
         };
         step.status = status;
-        self.move_on()
+        self.move_on(at)
     }
+}
+
+/// Whether a tool that had begun to change something told itself how that ended. One that was stopped did not: what it
+/// changed is unknown.
+fn is_told(kind: Kind) -> bool {
+    kind == Kind::ToolDeclared
 }
 
 /// The step that a fact is about.
@@ -711,6 +743,56 @@ mod tests {
         hand.take(decided(digest(7)));
         hand.refuses(decided(digest(7)));
         assert_eq!(hand.next(), [Command::Start { step: id("a") }]);
+    }
+
+    #[test]
+    fn a_begun_write_that_was_stopped_is_unknown_and_one_that_tells_is_not() {
+        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Once)]);
+        hand.ready("a");
+        hand.start("a");
+        hand.take(Fact::WriteBegun { step: id("a"), attempt: 1 });
+        let mut told = Hand(hand.0.clone());
+        told.end("a", StepEnd::Failed { kind: Kind::ToolDeclared, failure: digest(4) });
+        assert!(matches!(told.0.step(&id("a")).unwrap().status, StepStatus::Failed { .. }));
+        hand.end("a", StepEnd::Failed { kind: Kind::ToolDeadline, failure: digest(4) });
+        assert_eq!(hand.next(), [Command::Suspend { why: Suspension::Reconcile }]);
+    }
+
+    #[test]
+    fn a_question_stays_open_until_it_is_answered_and_waiting_is_not_the_runs_time() {
+        let mut hand = Hand::new(false, vec![]);
+        hand.take(Fact::PlanRequested { turn: 1, pack: digest(0) });
+        hand.take(Fact::Asked { turn: 1, reply: digest(0), question: digest(1) });
+        hand.take(Fact::RunClaimed { owner: "another".into(), policy: digest(0) });
+        assert_eq!(hand.0.status, RunStatus::Suspended(Suspension::Question));
+        let mut late = event(&hand.0, Fact::QuestionAnswered { turn: 1, text: digest(2), by: "ann".into() });
+        late.at = Timestamp(9_000);
+        hand.0.apply(&late).unwrap();
+        assert_eq!(hand.0.next(Timestamp(9_500)), [Command::Plan { turn: 2 }]);
+        let out = Ending::Budget { what: "wall_ms_max" };
+        assert_eq!(hand.0.next(Timestamp(10_000)), [Command::End { ending: out, caveats: vec![] }]);
+    }
+
+    #[test]
+    fn calls_within_the_budget_go_on_when_it_is_used_up() {
+        let steps = ["a", "b", "c"].map(|name| planned(name, &[], Effect::Pure)).to_vec();
+        let mut hand = Hand::new(true, steps);
+        hand.0.budget.calls_max = 1;
+        ["a", "b", "c"].map(|name| hand.ready(name));
+        assert_eq!(hand.next(), [Command::Start { step: id("a") }]);
+        hand.start("a");
+        assert_eq!(hand.next(), [], "a may end");
+        hand.end("a", succeeded());
+        let out = Ending::Budget { what: "calls_max" };
+        assert_eq!(hand.next(), [Command::End { ending: out, caveats: vec![id("b"), id("c")] }]);
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_can_start_is_never_called_a_success() {
+        // A plan that `check` would have ordered: the first write needs the second.
+        let mut hand = Hand::new(true, vec![planned("a", &["b"], Effect::Once), planned("b", &[], Effect::Once)]);
+        hand.ready("b");
+        assert_eq!(hand.next(), [Command::End { ending: Ending::Stalled, caveats: vec![id("a"), id("b")] }]);
     }
 
     #[test]

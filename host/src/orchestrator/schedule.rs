@@ -54,8 +54,7 @@ fn execute(run: &Run) -> Vec<Command> {
     if let Some(answer) = run.answer {
         return vec![end(run, Ending::Succeeded { answer: Some(answer) })];
     }
-    let failed = run.in_order().find(|step| is_failed(step) && fails_run(run, step));
-    if let Some(step) = failed {
+    if let Some(step) = lost(run) {
         // What runs may end; nothing new starts.
         return if is_running(run) { Vec::new() } else { fail(run, step) };
     }
@@ -67,6 +66,11 @@ fn execute(run: &Run) -> Vec<Command> {
         return vec![Command::Suspend { why }];
     }
     done(run)
+}
+
+/// The first step whose failure is the run's.
+pub(super) fn lost(run: &Run) -> Option<&Step> {
+    run.in_order().find(|step| is_failed(step) && fails_run(run, step))
 }
 
 fn is_failed(step: &Step) -> bool {
@@ -86,20 +90,28 @@ fn is_running(run: &Run) -> bool {
     run.steps.values().any(|step| matches!(step.status, StepStatus::Running { .. }))
 }
 
+/// Starts what can start. Calls within the budget go on when it is used up; the run ends once they have.
 fn steps(run: &Run) -> Vec<Command> {
     let running = run.steps.values().filter(|step| matches!(step.status, StepStatus::Running { .. })).count();
-    let mut places = usize::try_from(run.budget.parallel_max).unwrap_or(usize::MAX).saturating_sub(running);
+    // None at a time would be none at all: 0 counts as 1.
+    let parallel_max = usize::try_from(run.budget.parallel_max.max(1)).unwrap_or(usize::MAX);
+    let mut places = parallel_max.saturating_sub(running);
+    let mut calls_left = run.budget.calls_max.saturating_sub(run.calls);
+    let mut is_over_budget = false;
     let mut commands = Vec::new();
-    for step in run.in_order() {
-        match step_command(run, step) {
-            Some(Command::Start { .. }) if places == 0 => {}
-            Some(Command::Start { .. }) if run.calls >= run.budget.calls_max => return out_of(run, "calls_max"),
-            Some(command) => {
-                places -= usize::from(matches!(command, Command::Start { .. }));
-                commands.push(command);
+    for command in run.in_order().filter_map(|step| step_command(run, step)) {
+        if let Command::Start { .. } = command {
+            is_over_budget |= calls_left == 0;
+            if places == 0 || calls_left == 0 {
+                continue;
             }
-            None => {}
+            places -= 1;
+            calls_left -= 1;
         }
+        commands.push(command);
+    }
+    if is_over_budget && commands.is_empty() && running == 0 {
+        return vec![end(run, Ending::Budget { what: "calls_max" })];
     }
     commands
 }
@@ -162,6 +174,9 @@ fn waits_for(run: &Run) -> Option<Suspension> {
 
 /// All steps are done: the run is, or the planner sees what they brought.
 fn done(run: &Run) -> Vec<Command> {
+    if !run.steps.values().all(|step| step.status.is_terminal()) {
+        return vec![end(run, Ending::Stalled)];
+    }
     if !run.is_single_plan {
         return plan(run);
     }

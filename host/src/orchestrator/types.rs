@@ -57,17 +57,20 @@ fn into(ty: WitType, part: &str) -> Result<WitType, String> {
     }
 }
 
-/// Looks up the type that a reference stands for.
-pub(super) type TypeOf<'a> = &'a dyn Fn(&crate::domain::Reference<'_>) -> Result<WitType, String>;
+/// Looks up the type that a reference stands for; `None` where values are plain data, and nothing is a reference.
+pub(super) type TypeOf<'a> = Option<&'a dyn Fn(&crate::domain::Reference<'_>) -> Result<WitType, String>>;
 
 /// Adds to `flaws` each place (JSON pointer) where `value` cannot be of type `ty`.
 pub(super) fn fit(ty: &WitType, value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
-    let value = literal(value).unwrap_or(value);
-    match reference(value).map(|found| found.map(|reference| type_of(&reference))) {
+    let Some(look_up) = type_of else { return fit_value(ty, value, at, None, flaws) };
+    if let Some(data) = literal(value) {
+        return fit_value(ty, data, at, None, flaws);
+    }
+    match reference(value).map(|found| found.map(|reference| look_up(&reference))) {
         Err(flaw) | Ok(Some(Err(flaw))) => flaws.push(format!("{at}: {flaw}")),
         Ok(Some(Ok(found))) if is_assignable(ty, &found) => {}
         Ok(Some(Ok(found))) => {
-            flaws.push(format!("{at}: expects {}, and the reference brings {}", name(ty), name(&found)))
+            flaws.push(format!("{at}: expects {}, and the reference brings {}", name(ty), name(&found)));
         }
         Ok(None) => fit_value(ty, value, at, type_of, flaws),
     }
@@ -265,7 +268,7 @@ mod tests {
 
     fn flaws(ty: &WitType, value: &Json, referred: &WitType) -> Vec<String> {
         let mut flaws = Vec::new();
-        fit(ty, value, "", &|_| Ok(referred.clone()), &mut flaws);
+        fit(ty, value, "", Some(&|_| Ok(referred.clone())), &mut flaws);
         flaws
     }
 
@@ -302,5 +305,7 @@ mod tests {
             [": expects text, and the reference brings a record `row`"]
         );
         assert_eq!(flaws(&row(), &json!({"$literal": {"total_sum": "x"}}), &WitType::Bool), Vec::<String>::new());
+        // What stands under `$literal` is data, also where it looks like a reference.
+        assert_eq!(flaws(&WitType::String, &json!({"$literal": reference}), &WitType::String), [": expects text"]);
     }
 }

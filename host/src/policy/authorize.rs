@@ -84,8 +84,17 @@ fn granted(policy: &Policy, run: &RunGrant, tool: &VerifiedTool, timeout_ms: Opt
         return Err(no_rule(name));
     }
     let grant = intersect(&tool.tool().asks, &rules, run, timeout_ms)?;
-    let asking = rules.iter().filter_map(|rule| rule.approval).min_by_key(|approval| *approval == ApprovalRule::None);
+    let asking = strictest(&rules);
     Ok((grant, asking))
+}
+
+/// One rule that asks is enough. To go without a person, every rule that gives something must say so: a broad `none` does
+/// not speak for a rule that left the question open.
+fn strictest(rules: &[&Rule]) -> Option<ApprovalRule> {
+    if rules.iter().any(|rule| rule.approval == Some(ApprovalRule::Ask)) {
+        return Some(ApprovalRule::Ask);
+    }
+    rules.iter().all(|rule| rule.approval == Some(ApprovalRule::None)).then_some(ApprovalRule::None)
 }
 
 fn no_rule(name: &ToolName) -> Failure {

@@ -104,14 +104,19 @@ mod tests {
     }
 
     fn records(count: u64) -> Vec<Record> {
-        let fact = |n| (Timestamp(n), Fact::RunClaimed { owner: format!("owner {n}") });
+        let fact = |n| (Timestamp(n), Fact::RunClaimed { owner: format!("owner {n}"), policy: GENESIS });
         extend(&run(), 1, (0, GENESIS), (0..count).map(fact).collect()).unwrap().1
     }
 
     #[test]
     fn the_hash_of_a_record_is_that_of_its_event() {
-        let (events, records) =
-            extend(&run(), 1, (0, GENESIS), vec![(Timestamp(5), Fact::RunClaimed { owner: "é".into() })]).unwrap();
+        let (events, records) = extend(
+            &run(),
+            1,
+            (0, GENESIS),
+            vec![(Timestamp(5), Fact::RunClaimed { owner: "é".into(), policy: GENESIS })],
+        )
+        .unwrap();
         assert_eq!(records[0].hash, events[0].hash().unwrap());
         assert_eq!(records[0].kind, "run_claimed");
         assert_eq!(check(&run(), 1, GENESIS, &records[0]), Ok(events[0].clone()));

@@ -192,7 +192,7 @@ pub(super) fn run(n: u64) -> RunId {
 
 /// Returns a batch of `count` facts after `after`, without payloads. Event `n` was at time 100 + `n`.
 pub(super) fn batch(after: (Seq, Digest), count: u64) -> Batch {
-    let fact = |n| (Timestamp(100 + n), Fact::RunClaimed { owner: format!("owner {n}") });
+    let fact = |n| (Timestamp(100 + n), Fact::RunClaimed { owner: format!("owner {n}"), policy: GENESIS });
     Batch { after, facts: (after.0 + 1..=after.0 + count).map(fact).collect(), payloads: vec![] }
 }
 

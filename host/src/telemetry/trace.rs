@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Digest, Effect, Event, Fact, RunEnd, StepEnd, StepId, Suspension, Timestamp, ToolName, Usage};
+use crate::domain::{
+    Digest, Effect, Event, Fact, Kind, RunEnd, StepEnd, StepId, Suspension, Timestamp, ToolName, Usage,
+};
 
 /// The story of a run, by digests; payloads are looked up by whoever tells it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,15 +93,17 @@ impl Trace {
                 self.caveats.clone_from(caveats);
                 self.end(end);
             }
-            Fact::Called { call, tool, effect, args, end, usage, .. } => {
-                self.called(event.at, *call, tool, *effect, *args, end, usage)
+            Fact::CallStarted { call, tool, args, effect, .. } => {
+                self.call_started(event.at, *call, tool, *effect, *args)
             }
+            Fact::Called { .. } => self.called(event.at, &event.fact),
             fact => self.step(event.at, fact),
         }
     }
 
     fn moved(&mut self) {
-        if let RunState::Suspended(_) = self.state {
+        // A question stays open until it is answered.
+        if let RunState::Suspended(Suspension::Approval | Suspension::Reconcile) = self.state {
             self.state = if self.steps.is_empty() { RunState::Planning } else { RunState::Executing };
         }
     }
@@ -119,22 +123,24 @@ impl Trace {
         };
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one event's fields, taken apart once")]
-    fn called(
-        &mut self,
-        at: Timestamp,
-        call: u64,
-        tool: &ToolName,
-        effect: Effect,
-        args: Digest,
-        end: &StepEnd,
-        usage: &Usage,
-    ) {
+    /// A lone call that may change something has begun: until its end is told, it is unknown.
+    fn call_started(&mut self, at: Timestamp, call: u64, tool: &ToolName, effect: Effect, args: Digest) {
         let Ok(step) = StepId::new(0, &format!("call{call}")) else { return };
         let mut told = StepTrace::new(&step, tool, effect);
-        (told.args, told.attempts, told.ended, told.usage) = (Some(args), 1, Some(at), Some(usage.clone()));
-        told.end(end);
+        (told.status, told.args, told.attempts, told.started) = ("unknown", Some(args), 1, Some(at));
         self.steps.push(told);
+    }
+
+    fn called(&mut self, at: Timestamp, fact: &Fact) {
+        let Fact::Called { call, tool, effect, args, end, usage, log, denials, has_written, .. } = fact else { return };
+        let Ok(step) = StepId::new(0, &format!("call{call}")) else { return };
+        if !self.steps.iter().any(|told| told.step == step) {
+            self.call_started(at, *call, tool, *effect, *args);
+        }
+        if let Some(told) = self.steps.iter_mut().find(|told| told.step == step) {
+            (told.ended, told.usage, told.log, told.denials) = (Some(at), Some(usage.clone()), *log, *denials);
+            told.end(end, *has_written);
+        }
     }
 
     fn step(&mut self, at: Timestamp, fact: &Fact) {
@@ -194,9 +200,9 @@ impl StepTrace {
             Fact::StepStarted { attempt, effect, .. } => {
                 (self.status, self.attempts, self.started, self.effect) = ("running", *attempt, Some(at), *effect);
             }
-            Fact::StepEnded { end, usage, log, denials, .. } => {
+            Fact::StepEnded { end, usage, log, denials, has_written, .. } => {
                 (self.ended, self.usage, self.log, self.denials) = (Some(at), Some(usage.clone()), *log, *denials);
-                self.end(end);
+                self.end(end, *has_written);
             }
             Fact::StepInterrupted { .. } => self.status = "ready",
             Fact::StepUnknown { .. } => self.status = "unknown",
@@ -209,10 +215,14 @@ impl StepTrace {
         }
     }
 
-    fn end(&mut self, end: &StepEnd) {
+    /// As the state machine has it: a call that was stopped after it had begun to write did not tell what it changed.
+    fn end(&mut self, end: &StepEnd, has_written: bool) {
         match end {
             StepEnd::Succeeded { output } => (self.status, self.output) = ("succeeded", Some(*output)),
-            StepEnd::Failed { failure, .. } => (self.status, self.failure) = ("failed", Some(*failure)),
+            StepEnd::Failed { kind, failure } => {
+                let is_unknown = has_written && *kind != Kind::ToolDeclared;
+                (self.status, self.failure) = (if is_unknown { "unknown" } else { "failed" }, Some(*failure));
+            }
         }
     }
 }

@@ -49,6 +49,11 @@ impl Files<'_> {
         }
     }
 
+    /// Announces a change through a descriptor: it may have been opened for reading only.
+    async fn before_change(&mut self) -> FsResult<()> {
+        if self.may_write() { self.before_write("").await } else { Ok(()) }
+    }
+
     /// Notes a refusal in the receipt.
     fn noted<T>(&mut self, what: &str, path: &str, result: FsResult<T>) -> FsResult<T> {
         let Err(error) = result else { return result };
@@ -202,15 +207,21 @@ impl HostDescriptor for Files<'_> {
     }
 
     async fn set_size(&mut self, fd: Resource<Descriptor>, size: Filesize) -> FsResult<()> {
-        self.wasi().set_size(fd, size).await
+        self.before_change().await?;
+        let result = self.wasi().set_size(fd, size).await;
+        self.noted("set size", "an open file", result)
     }
 
     async fn set_times(&mut self, fd: Resource<Descriptor>, atim: NewTimestamp, mtim: NewTimestamp) -> FsResult<()> {
-        self.wasi().set_times(fd, atim, mtim).await
+        self.before_change().await?;
+        let result = self.wasi().set_times(fd, atim, mtim).await;
+        self.noted("set times", "an open file", result)
     }
 
     async fn write(&mut self, fd: Resource<Descriptor>, buffer: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
-        self.wasi().write(fd, buffer, offset).await
+        self.before_change().await?;
+        let result = self.wasi().write(fd, buffer, offset).await;
+        self.noted("write", "an open file", result)
     }
 
     async fn read(&mut self, fd: Resource<Descriptor>, len: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)> {

@@ -69,7 +69,7 @@ mod probe {
     }
 
     /// Returns run, step, attempt and key of this call, and the milliseconds left.
-    #[tool(effect = "pure")]
+    #[tool(asks("files.read"))]
     pub fn context() -> Vec<String> {
         let call = super::context::get();
         let left = super::context::remaining_ms().to_string();
