@@ -29,6 +29,7 @@ use crate::policy::effect;
 use crate::registry;
 
 mod builder;
+mod end;
 mod goal;
 mod handle;
 mod report;
@@ -145,6 +146,16 @@ impl Host {
         let id = run.clone();
         let task = tokio::spawn(async move { driver.resume(&id).await });
         Ok(RunHandle::new(self.clone(), run.clone(), signals, task))
+    }
+
+    /// Ends a run that no living process owns, as cancelled by `by`. It needs the log only: neither planner nor tools.
+    ///
+    /// # Errors
+    /// `data.not_found`; `host.owned`, naming the owner, who can be told with [`Host::send`]; `data.conflict` where the run has
+    /// ended; `host.storage`.
+    pub async fn end(&self, run: &RunId, by: &str) -> Result<RunReport, Failure> {
+        end::end(&self.0.parts, run, by).await?;
+        self.show(run).await
     }
 
     fn driver(&self, planner: Arc<dyn Planner>, options: StartOptions) -> (Driver, broadcast::Receiver<Signal>) {

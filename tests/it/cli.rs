@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use cofferdam::cli::exit::TABLE;
+use cofferdam_kit::fake_llm::FakeLlm;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -294,6 +295,132 @@ fn a_run_that_waits_goes_on_when_another_process_approves() {
     assert_eq!(shop.run(&["resume", "last"]).code, 8);
     shop.run(&["approve", "last", "write"]).ends(0);
     assert_eq!(Brought::of(waiting.wait_with_output().expect("it ends")).ends(0).out, "2\n");
+}
+
+#[test]
+fn an_approval_is_about_the_call_that_was_shown() {
+    let shop = Shop::new();
+    let left = shop.run(&["run", "flow.toml"]).ends(5);
+    let words: Vec<_> = left.err.split_whitespace().collect();
+    let digits = words.iter().skip_while(|word| **word != "--binding").nth(1).expect("the hint names the call");
+    let other = shop.run(&["approve", "last", "write", "--binding", "0123456789ab"]).ends(2);
+    assert!(other.err.contains("another call waits"), "{}", other.err);
+    shop.run(&["approve", "last", "write", "--binding", "0123"]).ends(2);
+    shop.run(&["resume", "last"]).ends(5);
+
+    let approved = shop.run(&["approve", "last", "write", "--binding", digits]).ends(0);
+    assert!(!approved.err.contains("can write"), "{}", approved.err);
+    shop.run(&["resume", "last"]).ends(0);
+
+    shop.run(&["run", "flow.toml"]).ends(5);
+    let shown = shop.run(&["approve", "last", "write"]).ends(0).err;
+    for fact in ["notes.append", "can write  ", "a sum", "binding    sha256:"] {
+        assert!(shown.contains(fact), "{fact}: {shown}");
+    }
+}
+
+#[test]
+fn a_run_that_nobody_drives_is_ended_without_its_tools() {
+    let shop = Shop::new();
+    shop.run(&["run", "flow.toml"]).ends(5);
+    shop.write("cofferdam.toml", "version = 0\n[tools]\nmath = { crate = \"gone\" }\ntext = \"gone.wasm\"\n");
+    let cancelled = shop.run(&["cancel", "last"]).ends(0);
+    assert!(cancelled.err.contains("cancelled"), "{}", cancelled.err);
+    shop.run(&["cancel", "last"]).ends(2);
+
+    shop.write("cofferdam.toml", "version = 0\n");
+    let told = shop.run(&["show", "last", "--json"]).ends(0).json();
+    assert_eq!((&told["state"], &told["owner"]), (&json!("cancelled"), &Value::Null));
+    assert!(told["caveats"].as_array().is_some_and(|caveats| caveats.contains(&json!("t1.write"))), "{told}");
+    shop.run(&["verify", "last"]).ends(0);
+}
+
+#[test]
+fn a_run_that_is_driven_is_cancelled_by_its_owner() {
+    let shop = Shop::new();
+    let driven =
+        shop.command(&["run", "flow.toml", "--wait", "60"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let driven = driven.expect("it starts");
+    let is_waiting = || shop.run(&["show", "last", "--json"]).out.contains("\"binding\"");
+    // Each look is a process of its own, so this is a bound of minutes.
+    assert!((0..500).any(|_| is_waiting()), "the run asks for approval");
+    let told = shop.run(&["cancel", "last"]).ends(0);
+    assert!(told.err.contains("its owner was asked"), "{}", told.err);
+    Brought::of(driven.wait_with_output().expect("it ends")).ends(6);
+}
+
+/// A server whose model plans one call, under the id `write`, that needs approval.
+fn writing_model() -> FakeLlm {
+    let append = json!({ "path": "/notes/sums.md", "line": "mine" });
+    let steps = json!([{ "id": "write", "tool": "notes.append", "args": append }]);
+    let step = json!({ "reply": { "json": { "steps": steps } } });
+    FakeLlm::start(&step.to_string()).expect("the script reads")
+}
+
+#[test]
+fn a_model_cannot_choose_what_is_approved_by_name() {
+    let shop = Shop::new();
+    let model = writing_model();
+    let goal = ["run", "--goal", "write it", "--model", "small", "--base-url", &model.base_url()];
+    let refused = shop.run(&[&goal[..], &["--approve", "write"]].concat()).ends(2);
+    assert!(refused.err.contains("hint: approve the exact call with `cofferdam approve"), "{}", refused.err);
+    assert!(model.requests().is_empty());
+
+    let left = shop.run(&goal).ends(5);
+    let resume = format!(" --model small --base-url {}", model.base_url());
+    assert!(left.err.contains(&resume), "{}", left.err);
+    let refused =
+        shop.run(&["resume", "last", "--model", "small", "--base-url", &model.base_url(), "--approve", "write"]);
+    assert!(refused.ends(2).err.contains("a model plans this run"));
+    assert_eq!(shop.notes(), "");
+    model.finish().expect("the model was asked once");
+}
+
+/// A server whose model asks for the year, wants to see it in the prompt then, and answers what a call brought.
+fn asking_model() -> FakeLlm {
+    let steps = json!([{ "id": "sum", "tool": "math.eval", "args": { "expression": "2024 + 1" } }]);
+    let script = [
+        json!({ "reply": { "json": { "question": "Which year?\nthen, to go on:" } } }),
+        json!({
+            "expect": { "/messages/1/content": { "contains": "in 2024" } },
+            "reply": { "json": { "steps": steps } },
+        }),
+        json!({ "reply": { "json": { "answer": { "$from": "t2.sum", "path": "" } } } }),
+    ];
+    FakeLlm::start(&script.map(|step| step.to_string()).join("\n")).expect("the script reads")
+}
+
+#[test]
+fn a_planners_question_leaves_a_script_with_the_command_that_answers() {
+    let shop = Shop::new();
+    let model = asking_model();
+    let base_url = model.base_url();
+    let flags = ["--model", "small", "--base-url", &base_url];
+    let asked = shop.run(&[&["run", "--goal", "sum it"], &flags[..]].concat()).ends(5);
+    let answer = format!(" --model small --base-url {base_url} --answer TEXT");
+    for part in ["the planner asks:\n  │ Which year?\n  │ then, to go on:\n", &answer] {
+        assert!(asked.err.contains(part), "{part}: {}", asked.err);
+    }
+    let done = shop.run(&[&["resume", "last", "--answer", "in 2024"], &flags[..]].concat()).ends(0);
+    assert_eq!(done.out, "2025\n");
+    model.finish().expect("the model saw the answer");
+}
+
+#[test]
+fn an_answer_reaches_the_process_that_drives_the_run() {
+    let shop = Shop::new();
+    let model = asking_model();
+    let base_url = model.base_url();
+    let flags = ["--model", "small", "--base-url", &base_url];
+    let mut driven = shop.command(&[&["run", "--goal", "sum it", "--wait", "60"], &flags[..]].concat());
+    let driven = driven.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let is_waiting = || shop.run(&["show", "last", "--json"]).out.contains("Which year?");
+    // Each look is a process of its own, so this is a bound of minutes.
+    assert!((0..500).any(|_| is_waiting()), "the planner asks");
+    let told = shop.run(&[&["resume", "last", "--answer", "in 2024"], &flags[..]].concat()).ends(0);
+    assert!(told.err.contains("told its owner (process "), "{}", told.err);
+    assert_eq!(Brought::of(driven.wait_with_output().expect("it ends")).ends(0).out, "2025\n");
+    model.finish().expect("the model saw the answer");
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::host::Settle;
 
 use super::exit;
 
+/// Digits of a binding that a person must give: fewer could be those of another call.
+const BINDING_DIGITS_MIN: usize = 8;
+
 /// Runs tools that nobody has to trust, and lets a planner choose them.
 #[derive(Debug, Parser)]
 #[command(name = "cofferdam", version, after_help = exit::table(), max_term_width = 110)]
@@ -115,7 +118,7 @@ pub(super) struct ApprovalArgs {
     /// Approve every call that needs it.
     #[arg(long, conflicts_with = "approve")]
     pub yes: bool,
-    /// Approve this step when it needs it. May be repeated.
+    /// Approve this step of a workflow when it needs it. May be repeated.
     #[arg(long, value_name = "STEP")]
     pub approve: Vec<String>,
     /// Wait this long for `cofferdam approve` from elsewhere, before the run is left suspended.
@@ -200,6 +203,9 @@ pub(super) struct ApproveArgs {
     pub run: String,
     /// The step, by the plan's name (`write`) or in full (`t1.write`).
     pub step: String,
+    /// Only if the call that waits is the one with this binding, of which PREFIX is the beginning.
+    #[arg(long, value_name = "PREFIX", value_parser = binding)]
+    pub binding: Option<String>,
     /// Who decides. Default: the user at this machine.
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
@@ -227,6 +233,15 @@ pub(super) struct CancelArgs {
 pub(super) struct VerifyArgs {
     /// A run's id, the beginning of one, or `last`.
     pub run: String,
+}
+
+/// Reads the beginning of a binding, with or without `sha256:`, and returns its digits.
+fn binding(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    if digits.len() < BINDING_DIGITS_MIN || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(format!("write at least {BINDING_DIGITS_MIN} hex digits of it"));
+    }
+    Ok(digits.to_ascii_lowercase())
 }
 
 /// Reads `name=value`.
@@ -284,6 +299,15 @@ mod tests {
         assert_eq!(done, Ok(("pay".into(), Settle::Done { output: r#"{"id":"a=b:c"}"#.into() })));
         for wrong in ["pay", "pay=", "pay=done", "pay=done:{", "pay=undone", "pay=retry:1"] {
             assert!(settle(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_binding_goes_by_enough_of_its_digits() {
+        assert_eq!(binding("0123ABCD"), Ok("0123abcd".into()));
+        assert_eq!(binding("sha256:0123abcd9"), Ok("0123abcd9".into()));
+        for wrong in ["", "sha256:", "0123abc", "0123abcg", "0123ab…"] {
+            assert!(binding(wrong).is_err(), "{wrong}");
         }
     }
 

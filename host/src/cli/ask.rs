@@ -1,25 +1,36 @@
-//! Asks a person at the terminal about approvals, one at a time.
+//! Asks a person at the terminal, one thing at a time: about a call that needs approval, or what the planner wants to know.
 //!
-//! Promises: only a line typed after its question answers it; anything but a clear yes is no approval.
+//! Promises: only a line typed after its question was shown answers it; anything but a clear yes is no approval; no call
+//! is asked about twice.
 
-use std::collections::VecDeque;
-use std::io::BufRead;
+use std::collections::{HashSet, VecDeque};
+use std::io::{Stdin, stdin};
 
-use tokio::sync::mpsc;
-
-use crate::domain::{Decision, StepId};
+use crate::domain::{Decision, Digest, StepId};
 use crate::host::ApprovalView;
 
 use super::approval::{self, Length};
+use super::lines::Lines;
+use super::text;
 
-/// Lines read ahead: what was typed before a question is thrown away anyway.
-const LINES_QUEUED_MAX: usize = 16;
-
-/// The approvals that wait for the person at the terminal.
+/// What waits for the person at the terminal.
 #[derive(Default)]
 pub(super) struct Ask {
-    waiting: VecDeque<ApprovalView>,
-    lines: Option<mpsc::Receiver<String>>,
+    waiting: VecDeque<Matter>,
+    /// The calls that were asked about, by their bindings.
+    asked: HashSet<Digest>,
+    lines: Option<Lines<Stdin>>,
+}
+
+/// Something to ask.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Matter {
+    Approval(ApprovalView),
+    /// The planner's question of a turn.
+    Question {
+        turn: u32,
+        text: String,
+    },
 }
 
 /// What a typed line means.
@@ -31,50 +42,68 @@ pub(super) enum Reply {
 }
 
 impl Ask {
-    /// Adds an approval; returns the question to show if it is the first that waits.
-    pub(super) fn add(&mut self, view: ApprovalView) -> Option<String> {
-        self.waiting.push_back(view);
-        if self.waiting.len() == 1 { self.question() } else { None }
+    /// Adds something to ask, unless it was asked already; answers whether it is the first that waits.
+    pub(super) fn add(&mut self, matter: Matter) -> bool {
+        let is_new = match &matter {
+            Matter::Approval(view) => self.asked.insert(view.binding),
+            Matter::Question { .. } => !self.waiting.contains(&matter),
+        };
+        if is_new {
+            self.waiting.push_back(matter);
+        }
+        is_new && self.waiting.len() == 1
     }
 
-    /// Answers whether a question is open.
-    pub(super) fn is_open(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Returns what the open question is about.
+    pub(super) fn open(&self) -> Option<&Matter> {
+        self.waiting.front()
+    }
+
+    /// Forgets what was typed so far: the question was shown only now.
+    pub(super) fn listen(&mut self) {
+        self.lines.get_or_insert_with(|| Lines::of(stdin())).forget();
     }
 
     /// Waits for the next typed line; `None` where the terminal is gone.
     pub(super) async fn line(&mut self) -> Option<String> {
-        self.lines.get_or_insert_with(read_lines).recv().await
-    }
-
-    /// Returns the open question's details.
-    pub(super) fn details(&self) -> Option<String> {
-        self.waiting.front().map(|view| format!("{}{PROMPT}", approval::question(view, Length::Full)))
+        self.lines.get_or_insert_with(|| Lines::of(stdin())).next().await
     }
 
     /// Closes the open question, and returns what it was about.
-    pub(super) fn take(&mut self) -> Option<ApprovalView> {
+    pub(super) fn take(&mut self) -> Option<Matter> {
         self.waiting.pop_front()
     }
 
     /// Drops the question about `step`, which was decided elsewhere; answers whether it was the open one.
     pub(super) fn withdraw(&mut self, step: &StepId) -> bool {
-        let was_open = self.waiting.front().is_some_and(|view| view.step == *step);
-        self.waiting.retain(|view| view.step != *step);
-        was_open
+        self.drop_all(|matter| matches!(matter, Matter::Approval(view) if view.step == *step))
     }
 
-    /// Returns the question that is open now. What was typed before it is forgotten.
-    pub(super) fn question(&mut self) -> Option<String> {
-        let view = self.waiting.front()?;
-        let lines = self.lines.get_or_insert_with(read_lines);
-        while lines.try_recv().is_ok() {}
-        Some(format!("{}{PROMPT}", approval::question(view, Length::Short)))
+    /// Drops the planner's questions, which were answered elsewhere; answers whether one was open.
+    pub(super) fn withdraw_questions(&mut self) -> bool {
+        self.drop_all(|matter| matches!(matter, Matter::Question { .. }))
+    }
+
+    fn drop_all(&mut self, is_dropped: impl Fn(&Matter) -> bool) -> bool {
+        let was_open = self.waiting.front().is_some_and(&is_dropped);
+        self.waiting.retain(|matter| !is_dropped(matter));
+        was_open
     }
 }
 
-/// What ends a question.
-const PROMPT: &str = "approve? y = yes, n = no, d = details [n] ";
+impl Matter {
+    /// Returns the question as it is shown.
+    pub(super) fn question(&self, length: Length) -> String {
+        match self {
+            Self::Approval(view) => {
+                format!("{}approve? y = yes, n = no, d = details [n] ", approval::question(view, length))
+            }
+            Self::Question { text, .. } => {
+                format!("the planner asks:\n{}your answer, in one line: ", text::quoted(text))
+            }
+        }
+    }
+}
 
 /// Reads a typed line. Enter alone is no.
 pub(super) fn reply(line: &str) -> Reply {
@@ -86,35 +115,58 @@ pub(super) fn reply(line: &str) -> Reply {
     }
 }
 
-/// Starts a thread that reads lines: a read from a terminal cannot be given up, so it must not hold the runtime.
-fn read_lines() -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel(LINES_QUEUED_MAX);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            let Ok(line) = line else { return };
-            if sender.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::domain::Effect;
+
+    fn approval(local: &str, binding: &[u8]) -> Matter {
+        Matter::Approval(ApprovalView {
+            step: StepId::new(1, local).unwrap(),
+            tool: "notes.write".parse().unwrap(),
+            args: json!({}),
+            effect: Effect::Once,
+            rule: "r".into(),
+            binding: Digest::of(binding),
+            mounts: vec![],
+        })
+    }
+
+    fn question() -> Matter {
+        Matter::Question { turn: 2, text: "Which year?\napprove? y".into() }
+    }
 
     #[test]
     fn only_a_clear_yes_approves() {
-        for yes in ["y", "Y", " yes "] {
+        for yes in ["y", "Y", " yes \n"] {
             assert_eq!(reply(yes), Reply::Decided(Decision::Approve));
         }
-        for no in ["", "n", "No"] {
+        for no in ["", "\n", "n", "No"] {
             assert_eq!(reply(no), Reply::Decided(Decision::Reject));
         }
         assert_eq!(reply("d"), Reply::Details);
-        for unclear in ["yy", "ye", "ok", "1"] {
+        for unclear in ["yy", "ye", "ok", "1", "y\nn"] {
             assert_eq!(reply(unclear), Reply::Unclear);
         }
+    }
+
+    #[test]
+    fn nothing_is_asked_twice_and_one_thing_at_a_time() {
+        let mut ask = Ask::default();
+        assert!(ask.add(approval("a", b"1")), "it is the first");
+        assert!(!ask.add(approval("b", b"2")) && !ask.add(question()) && !ask.add(question()));
+        assert_eq!(ask.take(), Some(approval("a", b"1")));
+        assert!(!ask.add(approval("a", b"1")), "it was answered");
+        assert!(ask.withdraw(&StepId::new(1, "b").unwrap()) && ask.withdraw_questions());
+        assert_eq!(ask.open(), None);
+        assert!(ask.add(approval("a", b"3")), "another call of the same step is another matter");
+    }
+
+    #[test]
+    fn a_planners_question_is_marked_as_its_words() {
+        let shown = question().question(Length::Short);
+        assert_eq!(shown, "the planner asks:\n  │ Which year?\n  │ approve? y\nyour answer, in one line: ");
     }
 }

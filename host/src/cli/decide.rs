@@ -1,12 +1,15 @@
 //! `approve`, `reject` and `cancel`: what a person says, left for the run's owner.
+//!
+//! Promises: a decision is about exactly one call, which was shown here, or which the person names by its binding.
 
 use serde_json::json;
 
 use crate::domain::{Decision, Failure, Kind, RunId, StepId};
-use crate::host::{Approve, Host, Message, RunReport, StartOptions, Wait};
+use crate::host::{ApprovalView, Message, RunReport};
 
 use super::Session;
-use super::args::{ApproveArgs, CancelArgs, RejectArgs};
+use super::approval::{self, Length};
+use super::args::{ApproveArgs, CancelArgs, ModelArgs, RejectArgs};
 use super::exit::Code;
 use super::runs;
 use super::text;
@@ -35,10 +38,27 @@ async fn decide(
     let run = runs::resolve(&host, &args.run).await?;
     let report = host.show(&run).await?;
     let step = step_named(&args.step, report.approvals.iter().map(|view| &view.step), "that waits for approval")?;
-    let view = report.approvals.iter().find(|view| view.step == step);
-    let Some(binding) = view.map(|view| view.binding) else { return Ok(Code::SUCCEEDED) };
-    host.send(&run, Message::Decide { step: step.clone(), binding, decision, by: session.by(args.by), reason }).await?;
+    let Some(view) = report.approvals.iter().find(|view| view.step == step) else { return Ok(Code::SUCCEEDED) };
+    match &args.binding {
+        Some(digits) => check_binding(&run, view, digits)?,
+        None => session.output.say(&approval::question(view, Length::Full)),
+    }
+    let (binding, by) = (view.binding, session.by(args.by));
+    host.send(&run, Message::Decide { step: step.clone(), binding, decision, by, reason }).await?;
     told(session, &report, &step, decision)
+}
+
+/// Refuses a decision about a call that was replaced since the person saw it.
+fn check_binding(run: &RunId, view: &ApprovalView, digits: &str) -> Result<(), Failure> {
+    if hex_of(view).starts_with(digits) {
+        return Ok(());
+    }
+    let message = format!("decide about `{}`: another call waits than the one with binding {digits}", view.step);
+    Err(Failure::new(Kind::DataConflict, message).hint(format!("look at it with `cofferdam show {run}`")))
+}
+
+fn hex_of(view: &ApprovalView) -> String {
+    view.binding.to_string().trim_start_matches("sha256:").to_owned()
 }
 
 fn told(session: &Session, report: &RunReport, step: &StepId, decision: Decision) -> Result<Code, Failure> {
@@ -53,33 +73,26 @@ fn told(session: &Session, report: &RunReport, step: &StepId, decision: Decision
     };
     session.output.say(&format!("{decided}: {step} of {run}"));
     if report.owner.is_none() {
-        session.output.say(&format!("nobody works on the run; to go on:\n  {} resume {run}", session.program()));
+        let resume = session.commands(&ModelArgs::default()).resume(report);
+        session.output.say(&format!("nobody works on the run; to go on:\n  {resume}"));
     }
     Ok(Code::SUCCEEDED)
 }
 
-/// Stops a run: its owner is told, or, where it has none, it is taken and ended here.
+/// Stops a run: its owner is told, or, where it has none, it is taken and ended here, for which nothing but its log is
+/// needed.
 pub(super) async fn cancel(session: &Session, args: CancelArgs) -> Result<Code, Failure> {
-    let host = session.host_of_runs()?;
+    let host = session.host_of_log()?;
     let run = runs::resolve(&host, &args.run).await?;
-    host.send(&run, Message::Cancel { by: session.by(args.by) }).await?;
-    match end_here(&host, &run).await {
+    let by = session.by(args.by);
+    match host.end(&run, &by).await {
         Ok(report) => cancelled(session, &run, Some(&report)),
-        Err(failure) if failure.kind == Kind::HostOwned => cancelled(session, &run, None),
-        Err(failure) => {
-            session
-                .output
-                .say(&format!("the run is cancelled as soon as it goes on: {} resume {run}", session.program()));
-            Err(failure)
+        Err(failure) if failure.kind == Kind::HostOwned => {
+            host.send(&run, Message::Cancel { by }).await?;
+            cancelled(session, &run, None)
         }
+        Err(failure) => Err(failure),
     }
-}
-
-async fn end_here(host: &Host, run: &RunId) -> Result<RunReport, Failure> {
-    let handle = host.resume(run, StartOptions { wait: Wait::Never, approve: Approve::Ask }).await?;
-    let report = handle.finished().await?;
-    host.close().await?;
-    Ok(report)
 }
 
 /// `report` is absent where the run's owner was asked to stop it.

@@ -4,7 +4,8 @@ use crate::domain::{Decision, Event, Fact, Failure, Kind};
 use crate::host::{ApprovalView, Host, Message, RunHandle, RunReport, Signal, StepReport};
 
 use super::Session;
-use super::ask::{self, Ask, Reply};
+use super::approval::Length;
+use super::ask::{self, Ask, Matter, Reply};
 use super::exit::Code;
 use super::output::tell;
 use super::screen::Screen;
@@ -41,6 +42,14 @@ impl<'a> Follow<'a> {
         self
     }
 
+    /// Asks what the planner of the run asked before this process took it.
+    pub(super) fn asking(mut self, question: Option<(u32, String)>) -> Self {
+        if let Some((turn, text)) = question {
+            self.wanted(Matter::Question { turn, text });
+        }
+        self
+    }
+
     /// Follows the run until it ends or is left suspended.
     ///
     /// # Errors
@@ -50,7 +59,8 @@ impl<'a> Follow<'a> {
         loop {
             match self.next(&mut stop).await {
                 Next::Signal(None) => break,
-                Next::Signal(Some(signal)) => self.signal(*signal)?,
+                Next::Signal(Some(signal)) => self.signal(*signal).await?,
+                Next::Line(None) if self.is_questioned() => return self.leave().await,
                 Next::Line(line) => self.line(line).await?,
                 Next::Stop => self.stop().await?,
             }
@@ -60,7 +70,7 @@ impl<'a> Follow<'a> {
     }
 
     async fn next(&mut self, stop: &mut Stop) -> Next {
-        let ask = self.ask.as_mut().filter(|ask| ask.is_open());
+        let ask = self.ask.as_mut().filter(|ask| ask.open().is_some());
         let line = async {
             match ask {
                 Some(ask) => ask.line().await,
@@ -74,61 +84,100 @@ impl<'a> Follow<'a> {
         }
     }
 
-    fn signal(&mut self, signal: Signal) -> Result<(), Failure> {
+    /// Nobody is left to answer: the run waits in its log, where `resume` finds it.
+    async fn leave(mut self) -> Result<RunReport, Failure> {
+        self.screen.close();
+        self.host.show(self.handle.run()).await
+    }
+
+    async fn signal(&mut self, signal: Signal) -> Result<(), Failure> {
         self.screen.show(&signal)?;
         match signal {
-            Signal::ApprovalWanted(view) => self.wanted(view),
-            Signal::Event(event) => self.decided(&event),
+            Signal::ApprovalWanted(view) => self.wanted(Matter::Approval(view)),
+            Signal::Event(event) => self.event(&event).await?,
             Signal::Progress { .. } => {}
         }
         Ok(())
     }
 
-    fn wanted(&mut self, view: ApprovalView) {
-        if let Some(question) = self.ask.as_mut().and_then(|ask| ask.add(view)) {
-            self.screen.ask(&question);
+    /// Asks what the planner asked. A decision or an answer may come from elsewhere while its question is open here.
+    async fn event(&mut self, event: &Event) -> Result<(), Failure> {
+        let Some(ask) = &mut self.ask else { return Ok(()) };
+        let was_open = match &event.fact {
+            Fact::ApprovalDecided { step, .. } => ask.withdraw(step),
+            Fact::QuestionAnswered { .. } => ask.withdraw_questions(),
+            Fact::Asked { turn, .. } => {
+                if let Some(text) = self.host.show(&event.run).await?.question {
+                    self.wanted(Matter::Question { turn: *turn, text });
+                }
+                false
+            }
+            _ => false,
+        };
+        if was_open {
+            self.ask_next();
         }
+        Ok(())
     }
 
-    /// A decision may come from elsewhere while the question is open here.
-    fn decided(&mut self, event: &Event) {
-        let Fact::ApprovalDecided { step, .. } = &event.fact else { return };
-        if self.ask.as_mut().is_some_and(|ask| ask.withdraw(step)) {
+    fn wanted(&mut self, matter: Matter) {
+        if self.ask.as_mut().is_some_and(|ask| ask.add(matter)) {
             self.ask_next();
         }
     }
 
+    /// Shows the question that is open now, if one is.
     fn ask_next(&mut self) {
-        match self.ask.as_mut().and_then(Ask::question) {
-            Some(question) => self.screen.ask(&question),
-            None => self.screen.go_on(),
+        self.show_question(Length::Short);
+        if !self.ask.as_ref().is_some_and(|ask| ask.open().is_some()) {
+            self.screen.go_on();
         }
     }
 
+    /// Shows the open question. What was typed before it stood there does not answer it.
+    fn show_question(&mut self, length: Length) {
+        let Some(ask) = &mut self.ask else { return };
+        if let Some(matter) = ask.open() {
+            self.screen.ask(&matter.question(length));
+            ask.listen();
+        }
+    }
+
+    fn is_questioned(&self) -> bool {
+        matches!(self.ask.as_ref().and_then(Ask::open), Some(Matter::Question { .. }))
+    }
+
     async fn line(&mut self, line: Option<String>) -> Result<(), Failure> {
+        if self.is_questioned() {
+            return self.answer(line.unwrap_or_default().trim()).await;
+        }
         // A terminal that is gone cannot say yes.
         let reply = line.as_deref().map_or(Reply::Decided(Decision::Reject), ask::reply);
         match reply {
             Reply::Decided(decision) => self.decide(decision).await?,
-            Reply::Details => {
-                if let Some(details) = self.ask.as_ref().and_then(Ask::details) {
-                    self.screen.ask(&details);
-                }
-            }
+            Reply::Details => self.show_question(Length::Full),
             Reply::Unclear => self.screen.ask("y, n or d? "),
         }
         Ok(())
     }
 
     async fn decide(&mut self, decision: Decision) -> Result<(), Failure> {
-        let Some(view) = self.ask.as_mut().and_then(Ask::take) else { return Ok(()) };
-        let message = Message::Decide {
-            step: view.step,
-            binding: view.binding,
-            decision,
-            by: self.session.by(None),
-            reason: None,
-        };
+        let Some(Matter::Approval(view)) = self.ask.as_mut().and_then(Ask::take) else { return Ok(()) };
+        let ApprovalView { step, binding, .. } = view;
+        self.send(Message::Decide { step, binding, decision, by: self.session.by(None), reason: None }).await
+    }
+
+    async fn answer(&mut self, text: &str) -> Result<(), Failure> {
+        if text.is_empty() {
+            self.screen.ask("an answer, please (Ctrl-C stops the run): ");
+            return Ok(());
+        }
+        let Some(Matter::Question { turn, .. }) = self.ask.as_mut().and_then(Ask::take) else { return Ok(()) };
+        self.send(Message::Answer { turn, text: text.to_owned(), by: self.session.by(None) }).await
+    }
+
+    /// Passes on what the person said, and asks the next thing.
+    async fn send(&mut self, message: Message) -> Result<(), Failure> {
         let sent = self.host.send(self.handle.run(), message).await;
         self.too_late(sent)?;
         self.ask_next();
@@ -137,11 +186,12 @@ impl<'a> Follow<'a> {
 
     async fn stop(&mut self) -> Result<(), Failure> {
         if self.is_stopping {
-            tell("stopped at once; what was under way is settled by `resume`");
+            tell("left at once; what was under way is settled by `resume`");
             std::process::exit(i32::from(Code::CANCELLED.number()));
         }
         self.is_stopping = true;
-        self.screen.say("stopping: what runs is ended first (again: at once)");
+        self.screen
+            .say("stopping the calls that run; one that was writing may have written a part (again: leave at once)");
         let sent = self.handle.cancel(&self.session.by(None)).await;
         self.too_late(sent)
     }

@@ -10,9 +10,11 @@ mod args;
 mod ask;
 mod build;
 mod call;
+mod commands;
 mod decide;
 pub mod exit;
 mod follow;
+mod lines;
 mod output;
 mod run;
 mod runs;
@@ -31,6 +33,7 @@ use crate::host::Host;
 
 use args::{Command, ModelArgs};
 use build::Crates;
+use commands::Commands;
 use exit::Code;
 use output::Output;
 
@@ -91,10 +94,23 @@ impl Session {
         Host::from_settings(build::with_components(self.settings(model)?, crates, &self.output)?)
     }
 
-    /// Makes a host for commands that only look at runs: a crate that is not built yet does not stand in their way.
+    /// Makes a host for commands that only look at runs: neither a crate that is not built yet nor a key that is not there
+    /// stands in their way.
     fn host_of_runs(&self) -> Result<Host, Failure> {
-        let settings = self.settings(ModelArgs::default())?;
+        let settings = Settings { model: None, ..self.settings(ModelArgs::default())? };
         Host::from_settings(build::with_components(settings, Crates::BuiltOrAbsent, &self.output)?)
+    }
+
+    /// Makes a host that has the log and nothing else: it works where the tools and the model's key are gone.
+    fn host_of_log(&self) -> Result<Host, Failure> {
+        let settings = self.settings(ModelArgs::default())?;
+        Host::from_settings(Settings { model: None, tools: Default::default(), ..settings })
+    }
+
+    /// Returns the commands that go on, with the server of `model` or of the environment.
+    fn commands(&self, model: &ModelArgs) -> Commands {
+        let base_url = model.base_url.clone().or_else(|| self.environment.get("COFFERDAM_BASE_URL"));
+        Commands { program: self.program(), base_url }
     }
 
     /// Returns how this program was called, so that a command that is printed works where it is typed.

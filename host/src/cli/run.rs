@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use crate::domain::{Fact, Failure, Json, Kind, RunId};
-use crate::host::{Approve, Goal, Host, Message, RunReport, Settle, StartOptions, Wait};
+use crate::domain::{Fact, Failure, Json, Kind, RunId, Suspension};
+use crate::host::{Approve, Goal, Host, Message, RunReport, RunState, Settle, StartOptions, Wait};
 
 use super::Session;
 use super::args::{ApprovalArgs, ResumeArgs, RunArgs};
+use super::commands::{Commands, model_of};
 use super::decide;
 use super::exit::{self, Code};
 use super::follow::Follow;
@@ -15,34 +16,58 @@ use super::runs;
 use super::text;
 use super::timeline;
 
+/// Characters of an owner's name in a message.
+const OWNER_CHARS_MAX: usize = 60;
+
 /// Starts a run and follows it.
 pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failure> {
+    if args.goal.is_some() {
+        refuse_names(&args.approval)?;
+    }
     let goal = match (args.flow, args.goal) {
         (Some(flow), _) => Goal::workflow(&flow, args.set.into_iter().collect())?,
         (None, goal) => Goal::text(goal.unwrap_or_default()),
     };
+    let commands = session.commands(&args.model);
     let host = session.host(args.model)?;
     let plan = Attendance::new(session, &args.approval);
     let handle = host.start(goal, plan.options).await?;
     let follower = Follow::new(session, &host, handle, plan.is_asking);
-    follow(session, &host, follower).await
+    finish(session, &follow(&host, follower).await?, &commands)
 }
 
 /// Takes a run that was left, and follows it.
 pub(super) async fn resume(session: &Session, args: ResumeArgs) -> Result<Code, Failure> {
+    let commands = session.commands(&args.model);
     let host = session.host(args.model)?;
     let run = runs::resolve(&host, &args.run).await?;
-    if !args.settle.is_empty() {
-        settle(session, &host, &run, args.settle).await?;
+    let before = host.show(&run).await?;
+    if model_of(&before).is_some() {
+        refuse_names(&args.approval)?;
     }
+    let is_told = !args.settle.is_empty() || args.answer.is_some();
+    let question = if is_told { None } else { open_question(&host, &before).await? };
+    settle(session, &host, &before, args.settle).await?;
     if let Some(text) = args.answer {
         answer(session, &host, &run, text).await?;
     }
     let plan = Attendance::new(session, &args.approval);
-    let before = host.show(&run).await?;
     let handle = host.resume(&run, plan.options).await?;
-    let follower = Follow::new(session, &host, handle, plan.is_asking).knowing(&before.steps);
-    follow(session, &host, follower).await
+    let follower = Follow::new(session, &host, handle, plan.is_asking).knowing(&before.steps).asking(question);
+    match follow(&host, follower).await {
+        // What was said has an effect there.
+        Err(failure) if failure.kind == Kind::HostOwned && is_told => told_owner(session, &host, &run).await,
+        followed => finish(session, &followed?, &commands),
+    }
+}
+
+/// A model names the steps of its plan, so that to approve a name would let it choose what is approved.
+fn refuse_names(args: &ApprovalArgs) -> Result<(), Failure> {
+    if args.approve.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::DataInput, "approve steps by name: a model plans this run, and names its steps")
+        .hint("approve the exact call with `cofferdam approve RUN STEP`, or every call with `--yes`"))
 }
 
 /// Who attends to approvals, and how long for.
@@ -70,20 +95,20 @@ impl Attendance {
     }
 }
 
-async fn follow(session: &Session, host: &Host, follower: Follow<'_>) -> Result<Code, Failure> {
+async fn follow(host: &Host, follower: Follow<'_>) -> Result<RunReport, Failure> {
     let report = follower.until_it_stops().await?;
     host.close().await?;
-    finish(session, &report)
+    Ok(report)
 }
 
 /// Tells how a run ended: the answer on standard output, all else on standard error.
-fn finish(session: &Session, report: &RunReport) -> Result<Code, Failure> {
+fn finish(session: &Session, report: &RunReport, commands: &Commands) -> Result<Code, Failure> {
     if session.output.is_json {
         session.output.json_line(&json!({ "signal": "report", "report": report }))?;
         return Ok(exit::of_report(report));
     }
     session.output.say(&format!("\n{}", timeline::steps(report)));
-    session.output.say_if_any(&timeline::end(report, &session.program()));
+    session.output.say_if_any(&timeline::end(report, commands));
     if let Some(failure) = report.failure.as_ref().filter(|_| session.output.is_quiet) {
         tell(&session.output.failure_text(failure));
     }
@@ -95,22 +120,49 @@ fn finish(session: &Session, report: &RunReport) -> Result<Code, Failure> {
     Ok(exit::of_report(report))
 }
 
-async fn settle(session: &Session, host: &Host, run: &RunId, settled: Vec<(String, Settle)>) -> Result<(), Failure> {
-    let report = host.show(run).await?;
+async fn settle(
+    session: &Session,
+    host: &Host,
+    report: &RunReport,
+    settled: Vec<(String, Settle)>,
+) -> Result<(), Failure> {
     for (named, settle) in settled {
         let step = decide::step_named(&named, report.unknown.iter(), "whose end nobody saw")?;
-        host.send(run, Message::Settle { step, settle, by: session.by(None) }).await?;
+        host.send(&report.run, Message::Settle { step, settle, by: session.by(None) }).await?;
     }
     Ok(())
 }
 
 async fn answer(session: &Session, host: &Host, run: &RunId, text: String) -> Result<(), Failure> {
+    let turn = asked(host, run)
+        .await?
+        .ok_or_else(|| Failure::new(Kind::DataConflict, format!("answer a question of {run}: none was asked")))?;
+    host.send(run, Message::Answer { turn, text, by: session.by(None) }).await
+}
+
+/// Returns the turn of the planner's last question.
+async fn asked(host: &Host, run: &RunId) -> Result<Option<u32>, Failure> {
     let events = host.events(run).await?;
-    let asked = events.iter().rev().find_map(|event| match event.fact {
+    Ok(events.iter().rev().find_map(|event| match event.fact {
         Fact::Asked { turn, .. } => Some(turn),
         _ => None,
-    });
-    let turn =
-        asked.ok_or_else(|| Failure::new(Kind::DataConflict, format!("answer a question of {run}: none was asked")))?;
-    host.send(run, Message::Answer { turn, text, by: session.by(None) }).await
+    }))
+}
+
+/// Returns the planner's question that the run waits with, and its turn.
+async fn open_question(host: &Host, report: &RunReport) -> Result<Option<(u32, String)>, Failure> {
+    if report.state != RunState::Suspended(Suspension::Question) {
+        return Ok(None);
+    }
+    Ok(asked(host, &report.run).await?.zip(report.question.clone()))
+}
+
+async fn told_owner(session: &Session, host: &Host, run: &RunId) -> Result<Code, Failure> {
+    let owner = host.show(run).await?.owner;
+    if session.output.is_json {
+        session.output.json_line(&json!({ "signal": "told", "run": run, "owner": owner }))?;
+    }
+    let owner = owner.map_or(String::new(), |owner| format!(" ({})", text::line(&owner, OWNER_CHARS_MAX)));
+    session.output.say(&format!("told its owner{owner}, which goes on with the run"));
+    Ok(Code::SUCCEEDED)
 }

@@ -6,7 +6,7 @@ use crate::domain::{Failure, Kind, RunId};
 use crate::host::{Host, RunReport, RunState};
 
 use super::Session;
-use super::args::{RunsArgs, ShowArgs, VerifyArgs};
+use super::args::{ModelArgs, RunsArgs, ShowArgs, VerifyArgs};
 use super::decide;
 use super::exit::Code;
 use super::text;
@@ -56,7 +56,7 @@ pub(super) async fn show(session: &Session, args: &ShowArgs) -> Result<Code, Fai
         if session.output.is_json {
             session.output.document(&json!(report))?;
         } else {
-            session.output.result(&timeline::run(&report, &session.program()))?;
+            session.output.result(&timeline::run(&report, &session.commands(&ModelArgs::default())))?;
         }
         return Ok(Code::SUCCEEDED);
     };

@@ -174,6 +174,10 @@ fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
         Fact::PlanFailed { turn, kind, .. } => Some(format!("turn {turn}: the planner failed: {kind}")),
         Fact::PlanRejected { turn, .. } => Some(format!("turn {turn}: the reply is no plan that can run")),
         Fact::PlanAccepted { turn, steps, .. } => Some(format!("turn {turn}: {}", plan_size(steps.len()))),
+        Fact::Asked { turn, .. } => Some(format!("turn {turn}: the planner asks a person")),
+        Fact::QuestionAnswered { turn, by, .. } => {
+            Some(format!("turn {turn}: answered by {}", text::line(by, MESSAGE_CHARS_MAX)))
+        }
         Fact::CancelRequested { by } => Some(format!("cancelled by {}", text::line(by, MESSAGE_CHARS_MAX))),
         Fact::RunSuspended { why } => Some(format!("suspended: {}", waits_for(*why))),
         Fact::RunEnded { end, .. } => Some(ended(end).to_owned()),
@@ -191,8 +195,6 @@ fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
         }
         Fact::SessionStarted { .. }
         | Fact::Answered { .. }
-        | Fact::Asked { .. }
-        | Fact::QuestionAnswered { .. }
         | Fact::StepReady { .. }
         | Fact::WriteBegun { .. }
         | Fact::CallStarted { .. }

@@ -4,6 +4,7 @@ use crate::domain::{Denial, Failure, Json, LogLine, Suspension, Usage};
 use crate::host::{RunReport, RunState, StepReport};
 
 use super::approval;
+use super::commands::Commands;
 use super::text;
 
 /// Characters of a goal in a line.
@@ -49,8 +50,8 @@ pub(super) fn state(state: &RunState) -> &'static str {
     }
 }
 
-/// Returns all of a run: what it is, its steps, and its end. `program` is how this program was called.
-pub(super) fn run(report: &RunReport, program: &str) -> String {
+/// Returns all of a run: what it is, its steps, and its end.
+pub(super) fn run(report: &RunReport, commands: &Commands) -> String {
     let ended = report.ended.map_or(String::new(), |ended| format!(", ended {ended}"));
     let owner = report
         .owner
@@ -68,12 +69,12 @@ pub(super) fn run(report: &RunReport, program: &str) -> String {
         text::line(&report.goal, GOAL_CHARS_MAX),
         report.created,
         steps(report),
-        end(report, program),
+        end(report, commands),
     )
 }
 
 /// Returns how a run ended or what it waits for, with the commands that go on from there.
-pub(super) fn end(report: &RunReport, program: &str) -> String {
+pub(super) fn end(report: &RunReport, commands: &Commands) -> String {
     let mut words = String::new();
     // A run that failed tells its steps in the table; one that succeeded must not hide what is missing.
     if report.state == RunState::Succeeded && !report.caveats.is_empty() {
@@ -83,7 +84,7 @@ pub(super) fn end(report: &RunReport, program: &str) -> String {
     if let Some(failure) = &report.failure {
         words.push_str(&failed(failure));
     }
-    words.push_str(&next(report, program));
+    words.push_str(&next(report, commands));
     words
 }
 
@@ -92,51 +93,44 @@ fn failed(failure: &Failure) -> String {
     format!("failed to {} ({})\n{hint}", text::hanging(&failure.message), failure.kind)
 }
 
-fn next(report: &RunReport, program: &str) -> String {
-    let run = report.run.as_str();
+fn next(report: &RunReport, commands: &Commands) -> String {
     match &report.state {
-        RunState::Suspended(Suspension::Approval) => next_approval(report, program),
+        RunState::Suspended(Suspension::Approval) => next_approval(report, commands),
         RunState::Suspended(Suspension::Question) => format!(
-            "the planner asks:\n{}to answer:\n  {program} resume {run} --answer TEXT\n",
-            text::quoted(report.question.as_deref().unwrap_or("(the question was erased)"))
+            "the planner asks:\n{}to answer:\n  {} --answer TEXT\n",
+            text::quoted(report.question.as_deref().unwrap_or("(the question was erased)")),
+            commands.resume(report)
         ),
-        RunState::Suspended(Suspension::Reconcile) => next_reconcile(report, program),
-        RunState::Failed | RunState::BudgetExhausted => format!("to look closer:\n  {program} show {run}\n"),
+        RunState::Suspended(Suspension::Reconcile) => next_reconcile(report, commands),
+        RunState::Failed | RunState::BudgetExhausted => format!("to look closer:\n  {}\n", commands.show(&report.run)),
         RunState::Planning | RunState::Executing if report.owner.is_none() => {
-            format!("nobody works on it; to go on:\n  {program} resume {run}\n")
+            format!("nobody works on it; to go on:\n  {}\n", commands.resume(report))
         }
         _ => String::new(),
     }
 }
 
-fn next_approval(report: &RunReport, program: &str) -> String {
-    let run = report.run.as_str();
+fn next_approval(report: &RunReport, commands: &Commands) -> String {
     let mut words = String::new();
     for view in &report.approvals {
-        let step = text::shell(view.step.as_str());
         words.push_str(&approval::question(view, approval::Length::Short));
-        words.push_str(&format!("to decide:\n  {program} approve {run} {step}\n"));
-        words.push_str(&format!("  {program} reject {run} {step} --reason TEXT\n"));
+        words.push_str(&format!("to decide:\n  {}\n", commands.approve(&report.run, view)));
+        words.push_str(&format!("  {}\n", commands.reject(&report.run, view)));
     }
-    words.push_str(&format!("then, to go on:\n  {program} resume {run}\n"));
+    words.push_str(&format!("then, to go on:\n  {}\n", commands.resume(report)));
     words
 }
 
-fn next_reconcile(report: &RunReport, program: &str) -> String {
-    let run = report.run.as_str();
+fn next_reconcile(report: &RunReport, commands: &Commands) -> String {
+    let resume = commands.resume(report);
     let mut words = String::from(
         "these calls began to change something, and nobody saw them end; look, then say what became of them:\n",
     );
     for step in &report.unknown {
         let step = text::shell(step.as_str());
-        words
-            .push_str(&format!("  {program} resume {run} --settle {step}=retry      it did not happen: do it again\n"));
-        words.push_str(&format!(
-            "  {program} resume {run} --settle {step}=failed     it did not happen, and shall not\n"
-        ));
-        words.push_str(&format!(
-            "  {program} resume {run} --settle {step}=done:JSON  it happened, and this is its output\n"
-        ));
+        words.push_str(&format!("  {resume} --settle {step}=retry      it did not happen: do it again\n"));
+        words.push_str(&format!("  {resume} --settle {step}=failed     it did not happen, and shall not\n"));
+        words.push_str(&format!("  {resume} --settle {step}=done:JSON  it happened, and this is its output\n"));
     }
     words
 }
@@ -230,6 +224,10 @@ mod tests {
         }
     }
 
+    fn commands(program: &str) -> Commands {
+        Commands { program: program.into(), base_url: Some("http://127.0.0.1:8080/v1".into()) }
+    }
+
     fn id(local: &str) -> StepId {
         StepId::new(1, local).unwrap()
     }
@@ -284,7 +282,7 @@ mod tests {
         let failure = write().failure;
         let report = RunReport { failure, ..report(RunState::Failed) };
         check(
-            &run(&report, "cofferdam"),
+            &run(&report, &commands("cofferdam")),
             expect![[r#"
             run      r-01arz3ndektsv4rrffq69g5fav
             state    failed
@@ -308,7 +306,7 @@ mod tests {
     fn a_run_that_succeeded_without_a_step_says_so() {
         let report = RunReport { caveats: vec![id("write")], ..report(RunState::Succeeded) };
         check(
-            &end(&report, "cofferdam"),
+            &end(&report, &commands("cofferdam")),
             expect![[r#"
             caveat: without these steps, which did not succeed: t1.write
         "#]],
@@ -355,7 +353,7 @@ mod tests {
         };
         let report = RunReport { approvals: vec![view], ..report(RunState::Suspended(Suspension::Approval)) };
         check(
-            &end(&report, "cofferdam -C shop"),
+            &end(&report, &commands("cofferdam -C shop")),
             expect![[r#"
             step t1.write waits for approval
               tool       notes.write
@@ -368,8 +366,8 @@ mod tests {
               │   "text": "ok\n  effect   pure"
               │ }
             to decide:
-              cofferdam -C shop approve r-01arz3ndektsv4rrffq69g5fav t1.write
-              cofferdam -C shop reject r-01arz3ndektsv4rrffq69g5fav t1.write --reason TEXT
+              cofferdam -C shop approve r-01arz3ndektsv4rrffq69g5fav t1.write --binding 80f70afeef3c
+              cofferdam -C shop reject r-01arz3ndektsv4rrffq69g5fav t1.write --binding 80f70afeef3c --reason TEXT
             then, to go on:
               cofferdam -C shop resume r-01arz3ndektsv4rrffq69g5fav
         "#]],
@@ -380,7 +378,7 @@ mod tests {
     fn a_run_with_an_unknown_step_or_a_question_says_how_to_settle_it() {
         let unknown = RunReport { unknown: vec![id("write")], ..report(RunState::Suspended(Suspension::Reconcile)) };
         check(
-            &end(&unknown, "cofferdam"),
+            &end(&unknown, &commands("cofferdam")),
             expect![[r#"
             these calls began to change something, and nobody saw them end; look, then say what became of them:
               cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.write=retry      it did not happen: do it again
@@ -389,16 +387,17 @@ mod tests {
         "#]],
         );
         let question = Some("Which year?\nto answer:\n  rm -rf".into());
-        let asked = RunReport { question, ..report(RunState::Suspended(Suspension::Question)) };
+        let planner = "model:small model".into();
+        let asked = RunReport { question, planner, ..report(RunState::Suspended(Suspension::Question)) };
         check(
-            &end(&asked, "cofferdam"),
+            &end(&asked, &commands("cofferdam")),
             expect![[r#"
             the planner asks:
               │ Which year?
               │ to answer:
               │   rm -rf
             to answer:
-              cofferdam resume r-01arz3ndektsv4rrffq69g5fav --answer TEXT
+              cofferdam resume r-01arz3ndektsv4rrffq69g5fav --model 'small model' --base-url http://127.0.0.1:8080/v1 --answer TEXT
         "#]],
         );
     }
@@ -406,13 +405,23 @@ mod tests {
     #[test]
     fn a_run_that_nobody_works_on_can_be_resumed() {
         check(
-            &end(&report(RunState::Executing), "cofferdam"),
+            &end(&report(RunState::Executing), &commands("cofferdam")),
             expect![[r#"
             nobody works on it; to go on:
               cofferdam resume r-01arz3ndektsv4rrffq69g5fav
         "#]],
         );
         let owned = RunReport { owner: Some("pid 7".into()), ..report(RunState::Executing) };
-        check(&end(&owned, "cofferdam"), expect![[""]]);
+        check(&end(&owned, &commands("cofferdam")), expect![[""]]);
+    }
+
+    #[test]
+    fn an_address_that_may_hold_a_key_is_not_printed() {
+        let asked = RunReport { planner: "model:m".into(), ..report(RunState::Executing) };
+        for base_url in ["https://me:secret@host/v1", "https://host/v1?key=secret"] {
+            let commands = Commands { base_url: Some(base_url.into()), ..commands("cofferdam") };
+            let told = end(&asked, &commands);
+            assert!(told.ends_with(" --model m\n") && !told.contains("secret"), "{told}");
+        }
     }
 }

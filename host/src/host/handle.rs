@@ -1,10 +1,14 @@
 //! A run that this process drives.
+//!
+//! Promises: a reader that is too slow misses events and progress, but never what a person is asked.
+
+use std::collections::VecDeque;
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinHandle;
 
-use crate::domain::{Failure, Kind, RunId};
-use crate::host::{Host, Message, RunReport, Signal};
+use crate::domain::{Fact, Failure, Kind, RunId, Suspension};
+use crate::host::{Host, Message, RunReport, RunState, Signal};
 use crate::orchestrator::Run;
 
 /// A run that this process drives. Dropping the handle leaves the run going.
@@ -12,6 +16,10 @@ pub struct RunHandle {
     host: Host,
     run: RunId,
     signals: Receiver<Signal>,
+    /// Signals were lost, and what they asked is not looked up yet.
+    has_missed: bool,
+    /// What a person is asked, looked up because its signals may have been lost.
+    asked: VecDeque<Signal>,
     task: JoinHandle<Result<Run, Failure>>,
 }
 
@@ -22,7 +30,7 @@ impl RunHandle {
         signals: Receiver<Signal>,
         task: JoinHandle<Result<Run, Failure>>,
     ) -> Self {
-        Self { host, run, signals, task }
+        Self { host, run, signals, has_missed: false, asked: VecDeque::new(), task }
     }
 
     /// Returns the run's id.
@@ -31,14 +39,32 @@ impl RunHandle {
     }
 
     /// Returns the next signal; `None` when the run has ended or waits for a person. A reader that is too slow misses the
-    /// oldest ones, which stand in the log. May be dropped while it waits.
+    /// oldest ones, which stand in the log; what a person is asked is then signalled again, maybe a second time. May be
+    /// dropped while it waits.
     pub async fn signal(&mut self) -> Option<Signal> {
         loop {
+            if self.has_missed {
+                self.look_up().await;
+            }
+            if let Some(signal) = self.asked.pop_front() {
+                return Some(signal);
+            }
             match self.signals.recv().await {
                 Ok(signal) => return Some(signal),
-                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Lagged(_)) => self.has_missed = true,
                 Err(RecvError::Closed) => return None,
             }
+        }
+    }
+
+    /// Looks up what a person is asked. Where the log cannot be read it is tried again with the next signal.
+    async fn look_up(&mut self) {
+        match asked(&self.host, &self.run).await {
+            Ok(asked) => {
+                self.asked.extend(asked);
+                self.has_missed = false;
+            }
+            Err(error) => tracing::warn!(run = %self.run, %error, "signals were lost, and the log cannot be read"),
         }
     }
 
@@ -57,5 +83,82 @@ impl RunHandle {
     pub async fn finished(self) -> Result<RunReport, Failure> {
         self.task.await.map_err(|e| Failure::new(Kind::HostBug, format!("drive run `{}`", self.run)).detail(e))??;
         self.host.show(&self.run).await
+    }
+}
+
+/// Returns the signals of what the run asks a person now.
+async fn asked(host: &Host, run: &RunId) -> Result<Vec<Signal>, Failure> {
+    let report = host.show(run).await?;
+    let mut signals: Vec<_> = report.approvals.into_iter().map(Signal::ApprovalWanted).collect();
+    if report.state == RunState::Suspended(Suspension::Question) {
+        let events = host.events(run).await?;
+        let question = events.into_iter().rev().find(|event| matches!(event.fact, Fact::Asked { .. }));
+        signals.extend(question.map(Signal::Event));
+    }
+    Ok(signals)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::domain::{Budget, Digest, Effect, GENESIS, OnFailure, PlannedStep, Principal, StepId, Timestamp};
+    use crate::host::payload;
+    use crate::store::memory::MemoryLog;
+    use crate::store::{Batch, Durability, EventLog};
+
+    const RUN: &str = "r-01arz3ndektsv4rrffq69g5fav";
+
+    /// A log with a run whose one call waits for approval.
+    async fn waiting(step: &StepId, binding: Digest) -> MemoryLog {
+        let (log, run) = (MemoryLog::default(), RUN.parse().unwrap());
+        let goal = payload(&json!({"text": "Write it down", "workflow": null}));
+        let none = Digest::of(b"");
+        let planned = PlannedStep {
+            id: step.clone(),
+            tool: "notes.write".parse().unwrap(),
+            needs: vec![],
+            effect: Effect::Once,
+            on_failure: OnFailure::Fail,
+        };
+        let facts = [
+            Fact::RunCreated {
+                principal: Principal::default(),
+                goal: goal.digest(),
+                planner: "workflow".into(),
+                policy: none,
+                toolset: none,
+                budget: Budget::default(),
+                is_single_plan: true,
+            },
+            Fact::PlanAccepted { turn: 1, reply: none, plan: none, steps: vec![planned], has_answer: false },
+            Fact::ApprovalRequested { step: step.clone(), binding, effect: Effect::Once, rule: "r".into() },
+        ];
+        let owner = log.create(&run, &Principal::default(), "test", Timestamp(0)).await.unwrap();
+        let facts = facts.into_iter().map(|fact| (Timestamp(0), fact)).collect();
+        let batch = Batch { after: (0, GENESIS), facts, payloads: vec![goal] };
+        log.append(&*owner, batch, Durability::Synced).await.unwrap();
+        log
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_again_what_waits_for_approval() {
+        let (step, binding) = (StepId::new(1, "write").unwrap(), Digest::of(b"the call"));
+        let host = Host::builder().event_log(Arc::new(waiting(&step, binding).await)).build().unwrap();
+        let (sender, signals) = broadcast::channel(1);
+        let task = tokio::spawn(async { Err(Failure::new(Kind::HostCancelled, "drive a run that is a test's")) });
+        let mut handle = RunHandle::new(host, RUN.parse().unwrap(), signals, task);
+        let progress = |n: f64| Signal::Progress { step: step.clone(), fraction: Some(n), message: String::new() };
+        sender.send(progress(0.1)).unwrap();
+        sender.send(progress(0.2)).unwrap();
+        drop(sender);
+        let Some(Signal::ApprovalWanted(view)) = handle.signal().await else { panic!("the approval is signalled") };
+        assert_eq!((view.step, view.binding), (step.clone(), binding));
+        assert_eq!(handle.signal().await, Some(progress(0.2)));
+        assert_eq!(handle.signal().await, None);
     }
 }

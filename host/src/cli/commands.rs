@@ -1,0 +1,62 @@
+//! The commands that go on from where a run stands, written so that they work where they are typed.
+
+use crate::domain::RunId;
+use crate::host::{ApprovalView, RunReport};
+
+use super::text;
+
+/// What the name of a planner that asks a model begins with.
+const MODEL_PREFIX: &str = "model:";
+
+/// Writes commands.
+pub(super) struct Commands {
+    /// How this program was called.
+    pub program: String,
+    /// The server of the model, where it is not the one of the settings.
+    pub base_url: Option<String>,
+}
+
+impl Commands {
+    pub(super) fn show(&self, run: &RunId) -> String {
+        format!("{} show {run}", self.program)
+    }
+
+    /// Returns the command that goes on with a run, with the model that plans it.
+    pub(super) fn resume(&self, report: &RunReport) -> String {
+        format!("{} resume {}{}", self.program, report.run, self.model(report))
+    }
+
+    /// Returns the command that approves exactly the call of `view`.
+    pub(super) fn approve(&self, run: &RunId, view: &ApprovalView) -> String {
+        self.decide("approve", run, view)
+    }
+
+    /// Returns the command that rejects exactly the call of `view`.
+    pub(super) fn reject(&self, run: &RunId, view: &ApprovalView) -> String {
+        format!("{} --reason TEXT", self.decide("reject", run, view))
+    }
+
+    fn decide(&self, verb: &str, run: &RunId, view: &ApprovalView) -> String {
+        let step = text::shell(view.step.as_str());
+        format!("{} {verb} {run} {step} --binding {}", self.program, view.binding.short())
+    }
+
+    fn model(&self, report: &RunReport) -> String {
+        let Some(name) = model_of(report) else { return String::new() };
+        let mut flags = format!(" --model {}", text::shell(&text::printable(name)));
+        if let Some(base_url) = self.base_url.as_ref().filter(|base_url| !may_hold_key(base_url)) {
+            flags.push_str(&format!(" --base-url {}", text::shell(&text::printable(base_url))));
+        }
+        flags
+    }
+}
+
+/// Returns the model that plans the run; `None` where a workflow does.
+pub(super) fn model_of(report: &RunReport) -> Option<&str> {
+    report.planner.strip_prefix(MODEL_PREFIX)
+}
+
+/// A key may stand before the host's name or in the query: such an address is not printed.
+fn may_hold_key(base_url: &str) -> bool {
+    base_url.contains(['@', '?'])
+}
