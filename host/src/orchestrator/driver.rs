@@ -105,7 +105,7 @@ impl Approve {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Signal {
     /// It is in the log already.
-    Event(Event),
+    Event(Box<Event>),
     Progress {
         step: StepId,
         fraction: Option<f64>,
@@ -158,7 +158,7 @@ impl Driver {
         let events = parts.log.append(&*owner, batch, Durability::Synced).await?;
         let run = Run::of(&events).map_err(parted)?;
         for event in events {
-            let _ = self.signals.send(Signal::Event(event));
+            let _ = self.signals.send(Signal::Event(Box::new(event)));
         }
         Drive::new(self, owner, run).go().await
     }
@@ -305,7 +305,7 @@ impl Drive {
         for event in events {
             self.run.apply(&event).map_err(parted)?;
             // Nobody listens: nobody minds.
-            let _ = self.driver.signals.send(Signal::Event(event));
+            let _ = self.driver.signals.send(Signal::Event(Box::new(event)));
         }
         Ok(())
     }

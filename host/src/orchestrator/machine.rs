@@ -635,7 +635,7 @@ mod tests {
         let mut hand = Hand::new(true, steps);
         let prepare = |name: &str| Command::Prepare { step: id(name) };
         assert_eq!(hand.next(), [prepare("a"), prepare("b"), prepare("c")]);
-        ["a", "b", "c"].map(|name| hand.ready(name));
+        ["a", "b", "c"].into_iter().for_each(|name| hand.ready(name));
         assert_eq!(hand.next(), [Command::Start { step: id("a") }, Command::Start { step: id("b") }], "two fit");
         hand.start("a");
         hand.start("b");
@@ -647,7 +647,7 @@ mod tests {
     #[test]
     fn steps_that_change_something_keep_the_order_of_the_plan() {
         let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Once), planned("b", &[], Effect::Once)]);
-        ["a", "b"].map(|name| hand.ready(name));
+        ["a", "b"].into_iter().for_each(|name| hand.ready(name));
         assert_eq!(hand.next(), [Command::Start { step: id("a") }]);
         hand.start("a");
         assert_eq!(hand.next(), []);
@@ -658,8 +658,8 @@ mod tests {
     #[test]
     fn a_failure_ends_a_single_plan_once_what_runs_has_ended() {
         let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Pure), planned("b", &[], Effect::Pure)]);
-        ["a", "b"].map(|name| hand.ready(name));
-        ["a", "b"].map(|name| hand.start(name));
+        ["a", "b"].into_iter().for_each(|name| hand.ready(name));
+        ["a", "b"].into_iter().for_each(|name| hand.start(name));
         hand.end("a", failed());
         assert_eq!(hand.next(), [], "b still runs");
         hand.end("b", succeeded());
@@ -778,7 +778,7 @@ mod tests {
         let steps = ["a", "b", "c"].map(|name| planned(name, &[], Effect::Pure)).to_vec();
         let mut hand = Hand::new(true, steps);
         hand.0.budget.calls_max = 1;
-        ["a", "b", "c"].map(|name| hand.ready(name));
+        ["a", "b", "c"].into_iter().for_each(|name| hand.ready(name));
         assert_eq!(hand.next(), [Command::Start { step: id("a") }]);
         hand.start("a");
         assert_eq!(hand.next(), [], "a may end");
