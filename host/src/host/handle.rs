@@ -93,7 +93,7 @@ async fn asked(host: &Host, run: &RunId) -> Result<Vec<Signal>, Failure> {
     if report.state == RunState::Suspended(Suspension::Question) {
         let events = host.events(run).await?;
         let question = events.into_iter().rev().find(|event| matches!(event.fact, Fact::Asked { .. }));
-        signals.extend(question.map(Signal::Event));
+        signals.extend(question.map(|event| Signal::Event(Box::new(event))));
     }
     Ok(signals)
 }
