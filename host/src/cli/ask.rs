@@ -25,7 +25,7 @@ pub(super) struct Ask {
 /// Something to ask.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Matter {
-    Approval(ApprovalView),
+    Approval(Box<ApprovalView>),
     /// The planner's question of a turn.
     Question {
         turn: u32,
@@ -123,7 +123,7 @@ mod tests {
     use crate::domain::Effect;
 
     fn approval(local: &str, binding: &[u8]) -> Matter {
-        Matter::Approval(ApprovalView {
+        Matter::Approval(Box::new(ApprovalView {
             step: StepId::new(1, local).unwrap(),
             tool: "notes.write".parse().unwrap(),
             args: json!({}),
@@ -131,7 +131,7 @@ mod tests {
             rule: "r".into(),
             binding: Digest::of(binding),
             mounts: vec![],
-        })
+        }))
     }
 
     fn question() -> Matter {

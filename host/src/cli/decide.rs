@@ -40,7 +40,7 @@ async fn decide(
     let step = step_named(&args.step, report.approvals.iter().map(|view| &view.step), "that waits for approval")?;
     let Some(view) = report.approvals.iter().find(|view| view.step == step) else { return Ok(Code::SUCCEEDED) };
     match &args.binding {
-        Some(digits) => check_binding(&run, view, digits)?,
+        Some(digits) => check_binding(session, &run, view, digits)?,
         None => session.output.say(&approval::question(view, Length::Full)),
     }
     let (binding, by) = (view.binding, session.by(args.by));
@@ -49,16 +49,13 @@ async fn decide(
 }
 
 /// Refuses a decision about a call that was replaced since the person saw it.
-fn check_binding(run: &RunId, view: &ApprovalView, digits: &str) -> Result<(), Failure> {
-    if hex_of(view).starts_with(digits) {
+fn check_binding(session: &Session, run: &RunId, view: &ApprovalView, digits: &str) -> Result<(), Failure> {
+    if view.binding.to_string().trim_start_matches("sha256:").starts_with(digits) {
         return Ok(());
     }
+    let show = session.commands(&ModelArgs::default()).show(run);
     let message = format!("decide about `{}`: another call waits than the one with binding {digits}", view.step);
-    Err(Failure::new(Kind::DataConflict, message).hint(format!("look at it with `cofferdam show {run}`")))
-}
-
-fn hex_of(view: &ApprovalView) -> String {
-    view.binding.to_string().trim_start_matches("sha256:").to_owned()
+    Err(Failure::new(Kind::DataConflict, message).hint(format!("look at it with `{show}`")))
 }
 
 fn told(session: &Session, report: &RunReport, step: &StepId, decision: Decision) -> Result<Code, Failure> {

@@ -93,7 +93,7 @@ impl<'a> Follow<'a> {
     async fn signal(&mut self, signal: Signal) -> Result<(), Failure> {
         self.screen.show(&signal)?;
         match signal {
-            Signal::ApprovalWanted(view) => self.wanted(Matter::Approval(view)),
+            Signal::ApprovalWanted(view) => self.wanted(Matter::Approval(Box::new(view))),
             Signal::Event(event) => self.event(&event).await?,
             Signal::Progress { .. } => {}
         }
@@ -126,11 +126,11 @@ impl<'a> Follow<'a> {
         }
     }
 
-    /// Shows the question that is open now, if one is.
+    /// Shows the question that is open now; without one, bars are drawn again.
     fn ask_next(&mut self) {
-        self.show_question(Length::Short);
-        if !self.ask.as_ref().is_some_and(|ask| ask.open().is_some()) {
-            self.screen.go_on();
+        match self.ask.as_ref().and_then(Ask::open) {
+            Some(_) => self.show_question(Length::Short),
+            None => self.screen.go_on(),
         }
     }
 
@@ -163,7 +163,7 @@ impl<'a> Follow<'a> {
 
     async fn decide(&mut self, decision: Decision) -> Result<(), Failure> {
         let Some(Matter::Approval(view)) = self.ask.as_mut().and_then(Ask::take) else { return Ok(()) };
-        let ApprovalView { step, binding, .. } = view;
+        let ApprovalView { step, binding, .. } = *view;
         self.send(Message::Decide { step, binding, decision, by: self.session.by(None), reason: None }).await
     }
 

@@ -54,3 +54,64 @@ async fn append(parts: &Parts, owner: &dyn Ownership, run: &mut Run, facts: Vec<
 fn parted(error: crate::orchestrator::IllegalTransition) -> Failure {
     Failure::new(Kind::HostStorage, format!("fold the run's events: {error}")).hint("look for the place with `verify`")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{Budget, Digest, Effect, GENESIS, OnFailure, PlannedStep, Principal, StepId, Timestamp};
+    use crate::host::{Host, RunState, payload};
+    use crate::store::EventLog;
+    use crate::store::memory::MemoryLog;
+
+    const RUN: &str = "r-01arz3ndektsv4rrffq69g5fav";
+
+    /// The facts of a run whose process died in the middle of a write.
+    fn left(step: &StepId, stored: Digest) -> Vec<Fact> {
+        let planned = PlannedStep {
+            id: step.clone(),
+            tool: "notes.write".parse().unwrap(),
+            needs: vec![],
+            effect: Effect::Once,
+            on_failure: OnFailure::Fail,
+        };
+        let (step, none) = (step.clone(), Digest::of(b""));
+        vec![
+            Fact::RunCreated {
+                principal: Principal::default(),
+                goal: stored,
+                planner: "model:gone".into(),
+                policy: none,
+                toolset: none,
+                budget: Budget::default(),
+                is_single_plan: false,
+            },
+            Fact::PlanRequested { turn: 1, pack: none },
+            Fact::PlanAccepted { turn: 1, reply: none, plan: none, steps: vec![planned], has_answer: false },
+            Fact::StepReady { step: step.clone(), args: stored, key: none },
+            Fact::StepStarted { step: step.clone(), attempt: 1, component: none, effect: Effect::Once, rules: vec![] },
+            Fact::WriteBegun { step, attempt: 1 },
+        ]
+    }
+
+    #[tokio::test]
+    async fn a_write_that_nobody_saw_end_is_unknown_in_the_end_too() {
+        let (log, run, step) = (MemoryLog::default(), RUN.parse().unwrap(), StepId::new(1, "write").unwrap());
+        let stored = payload(&json!({"text": "Write it down", "workflow": null}));
+        let owner = log.create(&run, &Principal::default(), "another", Timestamp(0)).await.unwrap();
+        let facts = left(&step, stored.digest()).into_iter().map(|fact| (Timestamp(0), fact)).collect();
+        let batch = Batch { after: (0, GENESIS), facts, payloads: vec![stored] };
+        log.append(&*owner, batch, Durability::Synced).await.unwrap();
+
+        let host = Host::builder().event_log(Arc::new(log)).build().unwrap();
+        assert_eq!(host.end(&run, "ann").await.unwrap_err().kind, Kind::HostOwned);
+        drop(owner);
+        let report = host.end(&run, "ann").await.unwrap();
+        assert_eq!(report.state, RunState::Cancelled);
+        assert_eq!((report.unknown, report.caveats), (vec![step.clone()], vec![step]));
+        assert_eq!(host.end(&run, "ann").await.unwrap_err().kind, Kind::DataConflict);
+    }
+}
