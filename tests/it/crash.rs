@@ -290,7 +290,8 @@ async fn a_run_killed_at_any_point_goes_on_and_writes_each_line_once() {
         let run = host.runs(1).await.unwrap()[0].run.clone();
         host.verify(&run).await.unwrap_or_else(|e| panic!("point {point}: {e}"));
     }
-    // Four writing steps, each with two points between the begin of the write in the log and its end.
+    // Each of the four writing steps has four points between its write in the log and its end there; points of the pure
+    // step beside them fall into these stretches too, sometimes.
     println!("killed at {points} points; a person settled {settled} steps");
-    assert!((4..=16).contains(&settled), "{settled} settled");
+    assert!((4..=24).contains(&settled), "{settled} settled");
 }
