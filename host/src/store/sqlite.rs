@@ -21,7 +21,7 @@ mod writer;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -66,6 +66,8 @@ pub struct SqliteLog {
     locks: Locks,
     leases: Leases,
     master: Arc<Master>,
+    /// The first queued append that was lost: whoever flushes hears of it.
+    lost: Arc<OnceLock<Failure>>,
 }
 
 impl SqliteLog {
@@ -85,7 +87,7 @@ impl SqliteLog {
         let master = Arc::new(open_master(&db, &dir.join("key"), clock)?);
         let writer = Writer::start(db, options.queue_jobs_max)?;
         let readers = Arc::new(Readers::new(path, busy, options.readers_max));
-        Ok(Self { readers, writer, locks, leases: Leases::default(), master })
+        Ok(Self { readers, writer, locks, leases: Leases::default(), master, lost: Arc::default() })
     }
 
     /// Takes the lock of `run`, then begins the epoch that `begin` returns.
@@ -180,7 +182,13 @@ impl EventLog for SqliteLog {
         match durability {
             Durability::Synced => self.writer.call(bytes, move |db| entry.write(db, &master)).await?,
             Durability::Queued => {
-                let answer = move |result: Result<(), Failure>| result.unwrap_or_else(|e| lease.break_by(&e));
+                let lost = Arc::clone(&self.lost);
+                let answer = move |result: Result<(), Failure>| {
+                    if let Err(failure) = result {
+                        lease.break_by(&failure);
+                        lost.get_or_init(|| failure);
+                    }
+                };
                 self.writer.queue(bytes, move |db| entry.write_unseen(db, &master), answer).await?;
             }
         }
@@ -229,6 +237,7 @@ impl EventLog for SqliteLog {
     }
 
     async fn flush(&self) -> Result<(), Failure> {
-        self.writer.flush().await
+        self.writer.flush().await?;
+        self.lost.get().map_or(Ok(()), |failure| Err(failure.clone()))
     }
 }

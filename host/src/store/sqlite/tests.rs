@@ -312,6 +312,21 @@ async fn a_full_disk_is_told_and_takes_nothing_half() {
     assert!(failure.message.contains("the disk is full") && failure.hint.is_some(), "{failure}");
     assert_eq!(log.read(&run(1), 0).await.unwrap(), events);
     append(&log, &*owner, end(&events), 1, Durability::Synced).await;
+    assert_eq!(log.flush().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_flush_tells_of_a_queued_append_that_was_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    let owner = create(&log, 1).await;
+    let limit = |db: &Connection| {
+        db.query_row("PRAGMA max_page_count = 200", [], |row| row.get::<_, u32>(0)).map_err(schema::failed("limit"))
+    };
+    log.writer.call(0, limit).await.unwrap();
+    let large = Batch { payloads: vec![Payload::new(vec![7; 8 << 20])], ..batch(START, 1) };
+    log.append(&*owner, large, Durability::Queued).await.unwrap();
+    assert_eq!(kind_of(log.flush().await), Kind::HostStorage);
 }
 
 #[tokio::test]
