@@ -21,8 +21,7 @@ use wasmtime::component::{Component, ComponentType, InstancePre, Lift, Linker, R
 use wasmtime::{Engine, Store, StoreLimits, StoreLimitsBuilder};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-/// The most that a call may cost, as a multiple of the floor. Calls without a pause are held up by the log's one writer,
-/// not by the sandbox: that is where the next gain lies.
+/// The most that a call may cost, as a multiple of the floor: what was measured on two idle cores, and a little room.
 const RATIO_MAX: f64 = 6.0;
 
 const TEXT: &str = "The sea is calm to-night. The tide is full, the moon lies fair.";
