@@ -21,7 +21,7 @@ use tokio::sync::broadcast;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{
-    Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, ToolName, canonical,
+    Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, ToolName,
 };
 use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX};
 use crate::planner::Planner;
@@ -247,9 +247,4 @@ impl Host {
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.0.parts.clock
     }
-}
-
-/// Writes a value as the canonical JSON that payloads hold.
-fn payload(value: &Json) -> crate::store::Payload {
-    crate::store::Payload::new(canonical(value).into_bytes())
 }

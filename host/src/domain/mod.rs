@@ -36,6 +36,6 @@ pub use name::{ToolName, ToolPattern, json_name};
 pub use outcome::{Denial, LogLine, Outcome, Usage};
 pub use plan::{OnFailure, Plan, PlanLimits, PlanStep, Reference, literal, reference, references, resolved};
 pub use principal::Principal;
-pub use step::ReadyStep;
+pub use step::{ReadyStep, idempotency_key};
 pub use time::Timestamp;
 pub use wit_type::{Case, Field, WitType};

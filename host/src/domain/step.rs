@@ -1,6 +1,6 @@
 //! A step whose arguments are known and checked: what policy decides about.
 
-use crate::domain::{Digest, Json, RunId, StepId, ToolName};
+use crate::domain::{Digest, Json, RunId, StepId, ToolName, canonical};
 
 /// A step that is ready: all references resolved, arguments valid against the tool's schema.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,4 +19,10 @@ pub struct ReadyStep {
     pub timeout_ms: Option<u64>,
     /// Whether the plan asks for a person's approval; it can only add to what policy asks.
     pub approval: bool,
+}
+
+/// Returns the idempotency key of doing a step: the same for every attempt, another for other arguments.
+pub fn idempotency_key(run: &RunId, step: &StepId, tool: &ToolName, args: &Json) -> Digest {
+    let (run, tool, args) = (run.as_str(), tool.to_string(), canonical(args));
+    Digest::of_parts(&[run.as_bytes(), step.as_str().as_bytes(), b"do", tool.as_bytes(), args.as_bytes()])
 }

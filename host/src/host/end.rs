@@ -63,9 +63,9 @@ mod tests {
 
     use super::*;
     use crate::domain::{Budget, Digest, Effect, GENESIS, OnFailure, PlannedStep, Principal, StepId, Timestamp};
-    use crate::host::{Host, RunState, payload};
-    use crate::store::EventLog;
+    use crate::host::{Host, RunState};
     use crate::store::memory::MemoryLog;
+    use crate::store::{EventLog, Payload};
 
     const RUN: &str = "r-01arz3ndektsv4rrffq69g5fav";
 
@@ -100,7 +100,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_that_nobody_saw_end_is_unknown_in_the_end_too() {
         let (log, run, step) = (MemoryLog::default(), RUN.parse().unwrap(), StepId::new(1, "write").unwrap());
-        let stored = payload(&json!({"text": "Write it down", "workflow": null}));
+        let stored = Payload::of(&json!({"text": "Write it down", "workflow": null})).unwrap();
         let owner = log.create(&run, &Principal::default(), "another", Timestamp(0)).await.unwrap();
         let facts = left(&step, stored.digest()).into_iter().map(|fact| (Timestamp(0), fact)).collect();
         let batch = Batch { after: (0, GENESIS), facts, payloads: vec![stored] };

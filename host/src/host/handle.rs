@@ -107,16 +107,16 @@ mod tests {
 
     use super::*;
     use crate::domain::{Budget, Digest, Effect, GENESIS, OnFailure, PlannedStep, Principal, StepId, Timestamp};
-    use crate::host::payload;
+
     use crate::store::memory::MemoryLog;
-    use crate::store::{Batch, Durability, EventLog};
+    use crate::store::{Batch, Durability, EventLog, Payload};
 
     const RUN: &str = "r-01arz3ndektsv4rrffq69g5fav";
 
     /// A log with a run whose one call waits for approval.
     async fn waiting(step: &StepId, binding: Digest) -> MemoryLog {
         let (log, run) = (MemoryLog::default(), RUN.parse().unwrap());
-        let goal = payload(&json!({"text": "Write it down", "workflow": null}));
+        let goal = Payload::of(&json!({"text": "Write it down", "workflow": null})).unwrap();
         let none = Digest::of(b"");
         let planned = PlannedStep {
             id: step.clone(),

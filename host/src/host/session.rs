@@ -6,9 +6,9 @@ use tokio::sync::Mutex;
 
 use crate::domain::{
     Digest, Effect, Fact, Failure, GENESIS, Json, Kind, Outcome, Principal, ReadyStep, RunId, Seq, StepEnd, StepId,
-    ToolName, canonical,
+    ToolName, idempotency_key,
 };
-use crate::host::{Approve, CallReport, payload};
+use crate::host::{Approve, CallReport};
 use crate::orchestrator::Parts;
 use crate::policy::{Approval, Call, Decision, RunGrant, authorize};
 use crate::registry::VerifiedTool;
@@ -39,9 +39,8 @@ impl Session {
         let (run, number) = self.next(parts, principal).await?;
         let step = ready(&run, number, &tool, args)?;
         let call = allowed(parts, principal, &step, &tool, approve)?;
-        let effect =
-            tool.tool().effect_declared.map_or(call.grant().effect(), |declared| declared.max(call.grant().effect()));
-        let args = payload(&step.args);
+        let effect = call.effect();
+        let args = Payload::of(&step.args)?;
         if effect.is_write() {
             let fact = Fact::CallStarted {
                 call: number,
@@ -82,16 +81,16 @@ impl Session {
     ) -> Result<(), Failure> {
         let (end, stored) = match &outcome.result {
             Ok(output) => {
-                let stored = payload(output);
+                let stored = Payload::of(output)?;
                 (StepEnd::Succeeded { output: stored.digest() }, stored)
             }
             Err(failure) => {
-                let stored = as_payload(failure)?;
+                let stored = Payload::of(failure)?;
                 (StepEnd::Failed { kind: failure.kind, failure: stored.digest() }, stored)
             }
         };
-        let log = (!outcome.log.is_empty()).then(|| as_payload(&outcome.log)).transpose()?;
-        let denials = (!outcome.denials.is_empty()).then(|| as_payload(&outcome.denials)).transpose()?;
+        let log = (!outcome.log.is_empty()).then(|| Payload::of(&outcome.log)).transpose()?;
+        let denials = (!outcome.denials.is_empty()).then(|| Payload::of(&outcome.denials)).transpose()?;
         let fact = Fact::Called {
             call,
             principal: principal.clone(),
@@ -127,13 +126,6 @@ impl Session {
         self.0.lock().await.take();
         parts.log.flush().await
     }
-}
-
-/// Writes a value as a payload.
-fn as_payload<T: serde::Serialize>(value: &T) -> Result<Payload, Failure> {
-    let json =
-        serde_json::to_value(value).map_err(|e| Failure::new(Kind::HostBug, "write a payload as JSON").detail(e))?;
-    Ok(payload(&json))
 }
 
 impl Log {
@@ -176,20 +168,13 @@ fn find(parts: &Parts, name: &str) -> Result<VerifiedTool, Failure> {
 
 fn ready(run: &RunId, number: u64, tool: &VerifiedTool, args: Json) -> Result<ReadyStep, Failure> {
     let step = StepId::new(0, &format!("call{number}")).map_err(|e| Failure::new(Kind::HostBug, e))?;
-    let text = canonical(&args);
-    let key = Digest::of_parts(&[
-        run.as_str().as_bytes(),
-        step.as_str().as_bytes(),
-        b"do",
-        tool.name().to_string().as_bytes(),
-        text.as_bytes(),
-    ]);
+    let key = idempotency_key(run, &step, tool.name(), &args);
     Ok(ReadyStep {
         run: run.clone(),
         step,
         attempt: 1,
         tool: tool.name().clone(),
-        args_digest: Digest::of(text.as_bytes()),
+        args_digest: Digest::of_json(&args),
         args,
         key,
         timeout_ms: None,

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::domain::{
     Budget, Decision, Digest, Effect, Event, Fact, Failure, Json, Kind, Mount, Outcome, PlanLimits, Principal,
-    ReadyStep, RunEnd, RunId, Settlement, StepEnd, StepId, Suspension, ToolName, canonical, references, resolved,
+    ReadyStep, RunEnd, RunId, Settlement, StepEnd, StepId, Suspension, ToolName, idempotency_key, references, resolved,
 };
 use crate::orchestrator::check::{CheckedPlan, CheckedStep, Known, check, check_answer};
 use crate::orchestrator::link::{LiveLink, WriteRequest};
@@ -143,7 +143,7 @@ impl Driver {
     pub async fn start(self, run: RunId, goal: &Goal, principal: Principal, budget: Budget) -> Result<Run, Failure> {
         let parts = &self.parts;
         let owner = parts.log.create(&run, &principal, &parts.owner, parts.clock.now()).await?;
-        let goal = payload(goal)?;
+        let goal = Payload::of(goal)?;
         let fact = Fact::RunCreated {
             principal,
             goal: goal.digest(),
@@ -215,12 +215,6 @@ enum Done {
 
 fn parted(error: crate::orchestrator::machine::IllegalTransition) -> Failure {
     Failure::new(Kind::HostStorage, format!("fold the run's events: {error}")).hint("look for the place with `verify`")
-}
-
-fn payload<T: Serialize>(value: &T) -> Result<Payload, Failure> {
-    let json =
-        serde_json::to_value(value).map_err(|e| Failure::new(Kind::HostBug, "write a payload as JSON").detail(e))?;
-    Ok(Payload::new(canonical(&json).into_bytes()))
 }
 
 impl Drive {
@@ -375,7 +369,7 @@ impl Drive {
                 if !is_open {
                     return Ok(());
                 }
-                let text = payload(&text)?;
+                let text = Payload::of(&text)?;
                 let fact = Fact::QuestionAnswered { turn, text: text.digest(), by };
                 self.record(vec![fact], vec![text], Durability::Synced).await
             }
@@ -400,7 +394,7 @@ impl Drive {
             tracing::warn!(run = %self.run.id, %step, %by, "a decision about a call that does not wait for one was dropped");
             return Ok(());
         }
-        let reason_payload = reason.as_ref().map(payload).transpose()?;
+        let reason_payload = reason.as_ref().map(Payload::of).transpose()?;
         let mut payloads: Vec<Payload> = reason_payload.iter().cloned().collect();
         let mut facts = vec![Fact::ApprovalDecided {
             step: step.clone(),
@@ -414,7 +408,7 @@ impl Drive {
                 "call `{step}`: {by} rejected it{}",
                 reason.map_or_else(String::new, |reason| format!(": {reason}"))
             );
-            let failure = payload(&Failure::new(Kind::PolicyRejected, text))?;
+            let failure = Payload::of(&Failure::new(Kind::PolicyRejected, text))?;
             facts.push(Fact::StepRejected { step, kind: Kind::PolicyRejected, failure: failure.digest() });
             payloads.push(failure);
         }
@@ -429,7 +423,7 @@ impl Drive {
         let (settlement, payloads) = match settle {
             Settle::Retry => (Settlement::Retry, Vec::new()),
             Settle::Failed => {
-                let failure = payload(&Failure::new(
+                let failure = Payload::of(&Failure::new(
                     Kind::HostInterrupted,
                     format!("finish `{step}`: {by} says that it did not happen"),
                 ))?;
@@ -447,7 +441,7 @@ impl Drive {
 
     async fn ask_planner(&mut self, turn: u32) -> Result<(), Failure> {
         let pack = self.pack(turn).await?;
-        let stored = payload(&pack)?;
+        let stored = Payload::of(&pack)?;
         self.record(vec![Fact::PlanRequested { turn, pack: stored.digest() }], vec![stored], Durability::Synced)
             .await?;
         let allowance =
@@ -500,7 +494,7 @@ impl Drive {
             }
             Ok(Proposal::Answer(answer)) => self.answered(turn, reply, &answer).await,
             Ok(Proposal::Question(text)) => {
-                let question = payload(&text)?;
+                let question = Payload::of(&text)?;
                 let fact = Fact::Asked { turn, reply: reply.digest(), question: question.digest() };
                 self.record(vec![fact], vec![reply, question], Durability::Synced).await
             }
@@ -517,7 +511,7 @@ impl Drive {
     }
 
     async fn accept(&mut self, turn: u32, reply: Payload, plan: CheckedPlan) -> Result<(), Failure> {
-        let stored = payload(&plan)?;
+        let stored = Payload::of(&plan)?;
         let fact = Fact::PlanAccepted {
             turn,
             reply: reply.digest(),
@@ -540,13 +534,13 @@ impl Drive {
             let failure = joined(failures);
             return self.planner_failed(turn, failure).await;
         }
-        let failures = payload(&failures)?;
+        let failures = Payload::of(&failures)?;
         let fact = Fact::PlanRejected { turn, reply: reply.digest(), failures: failures.digest() };
         self.record(vec![fact], vec![reply, failures], Durability::Synced).await
     }
 
     async fn planner_failed(&mut self, turn: u32, failure: Failure) -> Result<(), Failure> {
-        let stored = payload(&failure)?;
+        let stored = Payload::of(&failure)?;
         let fact = Fact::PlanFailed { turn, kind: failure.kind, failure: stored.digest() };
         self.record(vec![fact], vec![stored], Durability::Synced).await
     }
@@ -563,7 +557,7 @@ impl Drive {
             Ok(answer) => match self.resolve(&answer).await? {
                 Err(failure) => self.refuse(turn, reply, vec![failure]).await,
                 Ok(value) => {
-                    let answer = payload(&value)?;
+                    let answer = Payload::of(&value)?;
                     let fact = Fact::Answered { turn, reply: reply.digest(), answer: answer.digest() };
                     self.record(vec![fact], vec![reply, answer], Durability::Synced).await
                 }
@@ -578,12 +572,12 @@ impl Drive {
         let answer = self.answers.get(&turn).cloned().flatten().unwrap_or(Json::Null);
         match self.resolve(&answer).await? {
             Ok(value) => {
-                let answer = payload(&value)?;
+                let answer = Payload::of(&value)?;
                 let fact = Fact::Answered { turn, reply: plan, answer: answer.digest() };
                 self.record(vec![fact], vec![answer], Durability::Synced).await
             }
             Err(failure) => {
-                let stored = payload(&failure)?;
+                let stored = Payload::of(&failure)?;
                 let end = RunEnd::Failed { kind: failure.kind, failure: stored.digest() };
                 self.record(vec![Fact::RunEnded { end, caveats: Vec::new() }], vec![stored], Durability::Synced).await
             }
@@ -602,21 +596,15 @@ impl Drive {
         if let Err(failure) = tool.check_input(&args) {
             return self.reject(step, failure).await;
         }
-        let key = self.key(&step, &checked.planned.tool, &args);
-        let stored = payload(&args)?;
+        let key = idempotency_key(&self.run.id, &step, &checked.planned.tool, &args);
+        let stored = Payload::of(&args)?;
         let digest = stored.digest();
         self.values.insert(digest, Arc::new(args));
         self.record(vec![Fact::StepReady { step, args: digest, key }], vec![stored], Durability::Queued).await
     }
 
-    /// The idempotency key: the same for every attempt, another for other arguments.
-    fn key(&self, step: &StepId, tool: &ToolName, args: &Json) -> Digest {
-        let (run, tool, args) = (self.run.id.as_str(), tool.to_string(), canonical(args));
-        Digest::of_parts(&[run.as_bytes(), step.as_str().as_bytes(), b"do", tool.as_bytes(), args.as_bytes()])
-    }
-
     async fn reject(&mut self, step: StepId, failure: Failure) -> Result<(), Failure> {
-        let stored = payload(&failure)?;
+        let stored = Payload::of(&failure)?;
         let fact = Fact::StepRejected { step, kind: failure.kind, failure: stored.digest() };
         self.record(vec![fact], vec![stored], Durability::Queued).await
     }
@@ -714,7 +702,7 @@ impl Drive {
     /// Starts a call whose start is in the log: durably, where it may change something.
     async fn launch(&mut self, call: Call, planned: Effect) -> Result<(), Failure> {
         let (step, attempt) = (call.step().clone(), call.attempt());
-        let effect = planned.max(call.grant().effect());
+        let effect = planned.max(call.effect());
         let fact = Fact::StepStarted {
             step: step.clone(),
             attempt,
@@ -768,17 +756,17 @@ impl Drive {
         };
         let (end, stored) = match checked {
             Ok(output) => {
-                let stored = payload(&output)?;
+                let stored = Payload::of(&output)?;
                 self.values.insert(stored.digest(), Arc::new(output));
                 (StepEnd::Succeeded { output: stored.digest() }, stored)
             }
             Err(failure) => {
-                let stored = payload(&failure)?;
+                let stored = Payload::of(&failure)?;
                 (StepEnd::Failed { kind: failure.kind, failure: stored.digest() }, stored)
             }
         };
-        let log = (!outcome.log.is_empty()).then(|| payload(&outcome.log)).transpose()?;
-        let denials = (!outcome.denials.is_empty()).then(|| payload(&outcome.denials)).transpose()?;
+        let log = (!outcome.log.is_empty()).then(|| Payload::of(&outcome.log)).transpose()?;
+        let denials = (!outcome.denials.is_empty()).then(|| Payload::of(&outcome.denials)).transpose()?;
         let fact = Fact::StepEnded {
             step,
             attempt,
@@ -808,17 +796,17 @@ impl Drive {
             Ending::PlansRefused { failures } => {
                 let failures: Vec<Failure> = self.stored(&failures).await?;
                 let failure = joined(failures);
-                let stored = payload(&failure)?;
+                let stored = Payload::of(&failure)?;
                 (RunEnd::Failed { kind: failure.kind, failure: stored.digest() }, Some(stored))
             }
             Ending::Budget { what } => {
-                let stored = payload(&budget(what))?;
+                let stored = Payload::of(&budget(what))?;
                 (RunEnd::BudgetExhausted { failure: stored.digest() }, Some(stored))
             }
             Ending::Cancelled { by } => (RunEnd::Cancelled { by }, None),
             Ending::Stalled => {
                 let failure = Failure::new(Kind::HostBug, "finish the run: steps are left that can never start");
-                let stored = payload(&failure)?;
+                let stored = Payload::of(&failure)?;
                 (RunEnd::Failed { kind: failure.kind, failure: stored.digest() }, Some(stored))
             }
         };

@@ -64,7 +64,7 @@ pub fn effect(policy: &Policy, tool: &VerifiedTool) -> Result<Effect, Failure> {
 }
 
 /// What the host computes from the grant; a manifest may only raise it.
-fn raised(grant: &Grant, tool: &VerifiedTool) -> Effect {
+pub(super) fn raised(grant: &Grant, tool: &VerifiedTool) -> Effect {
     tool.tool().effect_declared.map_or(grant.effect(), |declared| declared.max(grant.effect()))
 }
 

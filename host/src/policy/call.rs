@@ -1,6 +1,7 @@
 //! A step that policy allowed, with the grant it may use.
 
-use crate::domain::{Digest, Grant, Json, Principal, ReadyStep, RunId, StepId};
+use crate::domain::{Digest, Effect, Grant, Json, Principal, ReadyStep, RunId, StepId};
+use crate::policy::authorize::raised;
 use crate::registry::VerifiedTool;
 
 /// A step that policy allowed. Only [`authorize`](crate::policy::authorize) makes one, and it is never stored: after a
@@ -31,6 +32,11 @@ impl Call {
     /// Returns what the call may do and use.
     pub fn grant(&self) -> &Grant {
         &self.grant
+    }
+
+    /// Returns the worst that it can do: what its grant allows, or more where the manifest says so.
+    pub fn effect(&self) -> Effect {
+        raised(&self.grant, &self.tool)
     }
 
     /// Returns for whom it acts.

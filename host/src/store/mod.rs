@@ -9,7 +9,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::domain::{Decision, Digest, Epoch, Event, Fact, Failure, Principal, RunId, Seq, StepId, Timestamp};
+use crate::domain::{
+    Decision, Digest, Epoch, Event, Fact, Failure, Kind, Principal, RunId, Seq, StepId, Timestamp, canonical,
+};
 
 mod chain;
 #[cfg(test)]
@@ -38,6 +40,16 @@ impl Payload {
     /// Makes a payload of `bytes`.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self { digest: Digest::of(&bytes), bytes }
+    }
+
+    /// Makes a payload of the canonical JSON of `value`.
+    ///
+    /// # Errors
+    /// `host.bug` where `value` cannot be written as JSON.
+    pub fn of<T: serde::Serialize>(value: &T) -> Result<Self, Failure> {
+        let json = serde_json::to_value(value);
+        let json = json.map_err(|e| Failure::new(Kind::HostBug, "write a payload as JSON").detail(e))?;
+        Ok(Self::new(canonical(&json).into_bytes()))
     }
 
     /// Returns the digest of the bytes.
