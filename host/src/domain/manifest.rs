@@ -21,6 +21,12 @@ pub enum Ask {
     Clock,
     #[serde(rename = "random")]
     Random,
+    #[serde(rename = "http")]
+    Http,
+    #[serde(rename = "env")]
+    Env,
+    #[serde(rename = "secrets")]
+    Secrets,
 }
 
 /// What a component says of itself. Names are in kebab-case, as in WIT.

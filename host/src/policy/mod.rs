@@ -10,4 +10,4 @@ mod intersect;
 
 pub use authorize::{Approval, Decision, RunGrant, authorize, effect, mounts};
 pub use call::Call;
-pub use file::{ApprovalRule, Capability, FileRule, Policy, Rule};
+pub use file::{ApprovalRule, Capability, FileRule, HttpRule, Policy, Rule, SecretRule};
