@@ -18,28 +18,28 @@ use tokio::sync::Mutex;
 use crate::guest::{CANARY, Folders, Rule, assembled, call, kind, new_runner, pause, run, runner, tool, tool_of};
 
 /// The deadline of hostile guests.
-const DEADLINE_MS: u64 = 400;
+pub const DEADLINE_MS: u64 = 400;
 
 /// How late a call may end after its deadline: a tick of the epoch, and a loaded machine.
-const LATE_MS: u64 = 250;
+pub const LATE_MS: u64 = 250;
 
 /// The deadline of the well-behaved neighbour.
-const NEIGHBOUR_MS: u64 = 2_000;
+pub const NEIGHBOUR_MS: u64 = 2_000;
 
 /// One at a time: they measure time.
-static ALONE: Mutex<()> = Mutex::const_new(());
+pub static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// A guest and what should stop it.
-struct Case {
-    tool: VerifiedTool,
-    args: Json,
-    rule: Rule,
-    ends: Kind,
-    mutation: Mutation,
+pub struct Case {
+    pub tool: VerifiedTool,
+    pub args: Json,
+    pub rule: Rule,
+    pub ends: Kind,
+    pub mutation: Mutation,
 }
 
 /// What is taken away, so that the end must change.
-enum Mutation {
+pub enum Mutation {
     /// A limit that the policy sets.
     Limit(&'static str),
     /// The attack: nothing that an operator could set stops it, so the same guest without it must pass.
@@ -48,7 +48,7 @@ enum Mutation {
 
 impl Case {
     /// A component whose function `run` does it.
-    fn new(wat: &str, ends: Kind, mutation: Mutation) -> Self {
+    pub fn new(wat: &str, ends: Kind, mutation: Mutation) -> Self {
         Self {
             tool: tool_of(wat, "run"),
             args: json!({}),
@@ -58,17 +58,17 @@ impl Case {
         }
     }
 
-    fn limit(self, name: &'static str, value: u64) -> Self {
+    pub fn limit(self, name: &'static str, value: u64) -> Self {
         Self { rule: self.rule.limit(name, value), ..self }
     }
 
-    fn gives(self, capability: &'static str) -> Self {
+    pub fn gives(self, capability: &'static str) -> Self {
         Self { rule: self.rule.gives(capability), ..self }
     }
 }
 
 /// Runs a case, its neighbours and its mutation.
-async fn stopped(case: Case) -> Outcome {
+pub async fn stopped(case: Case) -> Outcome {
     let _alone = ALONE.lock().await;
     prepared(&[&case.tool]).await;
     let (outcome, ()) = tokio::join!(bounded(&case.tool, &case.args, &case.rule), neighbour(runner()));
@@ -91,14 +91,14 @@ async fn stopped(case: Case) -> Outcome {
     outcome
 }
 
-async fn prepared(tools: &[&VerifiedTool]) {
+pub async fn prepared(tools: &[&VerifiedTool]) {
     for tool in tools.iter().copied().chain([&tool("text.stats")]) {
         runner().prepare(tool).await.expect("it compiles");
     }
 }
 
 /// Runs a call, for five times the deadline at most. Where it has a deadline of its own, it must keep it.
-async fn bounded(tool: &VerifiedTool, args: &Json, rule: &Rule) -> Option<Outcome> {
+pub async fn bounded(tool: &VerifiedTool, args: &Json, rule: &Rule) -> Option<Outcome> {
     let clock = SystemClock::default();
     let call = call(tool, args, rule);
     let (wall_ms_max, memory_bytes_max) = (call.grant().limits.wall_ms_max, call.grant().limits.memory_bytes_max);
@@ -111,7 +111,7 @@ async fn bounded(tool: &VerifiedTool, args: &Json, rule: &Rule) -> Option<Outcom
 }
 
 /// A good call: it ends well, and in its own time.
-async fn neighbour(runner: &WasmRunner) {
+pub async fn neighbour(runner: &WasmRunner) {
     let rule = Rule::default().limit("wall_ms_max", NEIGHBOUR_MS);
     let outcome = runner.run(call(&tool("text.stats"), &json!({"text": "still here"}), &rule), Arc::new(NoLink)).await;
     assert_eq!(kind(&outcome), None, "{outcome:?}");
@@ -120,7 +120,7 @@ async fn neighbour(runner: &WasmRunner) {
 
 /// What a caller sees names nothing of this machine, and holds no secret.
 #[track_caller]
-fn tells_nothing(outcome: &Outcome) {
+pub fn tells_nothing(outcome: &Outcome) {
     let failure = outcome.result.as_ref().err().map(|f| format!("{} {:?}", f.message, f.hint));
     let seen = format!("{failure:?} {:?} {:?}", outcome.log, outcome.denials);
     let (home, temporary) = (env!("CARGO_MANIFEST_DIR"), std::env::temp_dir());
@@ -130,12 +130,12 @@ fn tells_nothing(outcome: &Outcome) {
 }
 
 /// A component with one core module, which exports the function `run`.
-fn guest(core: &str) -> String {
+pub fn guest(core: &str) -> String {
     returning("", core)
 }
 
 /// The same with a result. The module's memory is exported as `memory`.
-fn returning(result: &str, core: &str) -> String {
+pub fn returning(result: &str, core: &str) -> String {
     let memory = if result.is_empty() { "" } else { "(memory $i \"memory\")" };
     format!(
         "(component (core module $m {core}) (core instance $i (instantiate $m))
@@ -143,7 +143,7 @@ fn returning(result: &str, core: &str) -> String {
     )
 }
 
-const LOOP: &str = "(func (export \"run\") (loop br 0))";
+pub const LOOP: &str = "(func (export \"run\") (loop br 0))";
 
 #[tokio::test]
 async fn a1_loop_in_call() {
@@ -386,7 +386,7 @@ async fn b13_returns_text_outside_its_memory() {
 }
 
 /// Expects that a file is refused while a neighbour runs, and that its unbroken form loads.
-async fn refused(bytes: &[u8], kinds: &[Kind], unbroken: &[u8]) {
+pub async fn refused(bytes: &[u8], kinds: &[Kind], unbroken: &[u8]) {
     let reading = |bytes: &[u8]| read(bytes, Some("guest"), &Reading::default());
     let broken = bytes.to_vec();
     let (contract, ()) = tokio::join!(
@@ -452,7 +452,7 @@ async fn c8_imports_that_nobody_gives() {
 }
 
 /// Writes `lines` lines of `bytes` bytes to the log.
-fn logging(lines: u32, bytes: u32) -> String {
+pub fn logging(lines: u32, bytes: u32) -> String {
     let pages = bytes / 65_536 + 1;
     format!(
         r#"(component
