@@ -15,7 +15,7 @@ use cofferdam::policy::Policy;
 use cofferdam::sandbox::{NoLink, Options, Runner, Secrets, WasmRunner};
 use serde_json::json;
 
-use crate::guest::{Recorder, Rule, call, kind, run, tool};
+use crate::guest::{Folders, Recorder, Rule, call, kind, run, tool};
 
 const VALUE: &str = "ghp-9c1fA7/x+hunter2";
 
@@ -91,13 +91,24 @@ async fn a_revealed_value_reaches_the_guest_and_nobody_else() {
     assert_eq!(lines, ["it is [secret:github]", "[secret:github]"]);
     let failure = leak("error").await.0.result.expect_err("it says no");
     assert_eq!(failure.declared.as_deref(), Some("[secret:github]"));
-    // Another secret than the one of this call is nothing to look for.
-    let other = json!({"variable": "TOKEN", "way": "log"});
+}
+
+#[tokio::test]
+async fn a_path_that_was_refused_is_noted_without_the_value() {
+    let folders = Folders::new();
+    let rule = revealing().reads("/data", &folders.data());
+    let args = json!({"variable": "TOKEN", "way": "path"});
+    let outcome = keeper().run(call(&tool("probe.leak"), &args, &rule), Arc::new(NoLink)).await;
+    let denials: Vec<_> = outcome.denials.iter().map(|denial| format!("{} {}", denial.code, denial.what)).collect();
+    assert_eq!(denials, ["denied.fs open ../[secret:github]"]);
+}
+
+#[tokio::test]
+async fn only_the_secrets_of_a_call_are_looked_for() {
     let rule = revealing().more("env = { OTHER = 'another-value' }");
-    let outcome = keeper
-        .run(call(&tool("probe.leak"), &json!({"variable": "OTHER", "way": "log"}), &rule), Arc::new(NoLink))
-        .await;
-    assert_eq!(outcome.log[0].text, "it is another-value", "{other}");
+    let args = json!({"variable": "OTHER", "way": "log"});
+    let outcome = keeper().run(call(&tool("probe.leak"), &args, &rule), Arc::new(NoLink)).await;
+    assert_eq!(outcome.log[0].text, "it is another-value");
 }
 
 #[tokio::test]

@@ -233,7 +233,7 @@ mod tests {
         for byte in format!("it is {VALUE}!\nnext\n").bytes() {
             sink.print(Printed::Stdout, &[byte]);
         }
-        sink.print(Printed::Stderr, VALUE[..9].as_bytes());
+        sink.print(Printed::Stderr, &VALUE.as_bytes()[..9]);
         sink.print(Printed::Stderr, format!("\n{}", &VALUE[9..]).as_bytes());
         assert_eq!(texts(&sink), ["it is [secret:a]!", "it is [secret:a]!", "next", "[secret:a]"]);
         // A line that is cut within a secret holds nothing of it, whatever was taken out before.

@@ -54,7 +54,7 @@ mod probe {
     }
 
     /// Tells the value of a variable in the way that is asked for.
-    #[tool(asks("env", "secrets", "log", "progress"))]
+    #[tool(asks("env", "secrets", "log", "progress", "files.read"))]
     pub fn leak(variable: String, way: String) -> Result<Vec<String>, ToolError> {
         let value = std::env::var(&variable).unwrap_or_default();
         let (first, second) = value.split_at(value.len() / 2);
@@ -63,6 +63,7 @@ mod probe {
             "error" => return Err(ToolError::new(&value, format!("{}{value}", "x".repeat(4_000)))),
             "panic" => panic!("it is {value}"),
             "log" => log::warn(&format!("it is {value}")),
+            "path" => drop(std::fs::read(format!("/data/../{value}"))),
             "progress" => progress::report(0.5, &format!("{}{value}", "x".repeat(190))),
             "print" => {
                 print!("it is {first}");
