@@ -1,5 +1,8 @@
 //! The specification as tests: one module per feature, against real components and the real binary.
 
+mod agent;
+mod alone;
+mod catalogue;
 mod cli;
 mod crash;
 mod demo;
@@ -11,3 +14,5 @@ mod numbers;
 mod policy;
 mod runs;
 mod sandbox;
+mod soak;
+mod supply;
