@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::alone::{Case, Running, seconds_of_soak, test};
+use crate::alone::{Case, Held, Running, seconds_of_soak, soak_begins, test};
 use crate::hostile::neighbour;
 
 /// Every case of every module.
@@ -21,11 +21,12 @@ fn soak() {
 }
 
 async fn soaked() {
+    soak_begins();
     let (is_over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let working = tokio::spawn(work(is_over.clone(), served.clone()));
     let mut random = seed();
     println!("COFFERDAM_SOAK_SEED={random}");
-    let (start, mut cases, mut rounds) = (Instant::now(), all(), 0);
+    let (start, mut cases, mut rounds, mut after_first) = (Instant::now(), all(), 0, None);
     while start.elapsed() < Duration::from_secs(seconds_of_soak()) {
         shuffle(&mut cases, &mut random);
         for case in &cases {
@@ -33,6 +34,8 @@ async fn soaked() {
             (case.body)().await;
         }
         rounds += 1;
+        // What the first round left (compiled code, the allocator's store) is all that there may ever be.
+        after_first.get_or_insert_with(Held::now).comes_back().await;
     }
     is_over.store(true, Ordering::SeqCst);
     working.await.expect("the neighbour was always served");
