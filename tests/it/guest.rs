@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam::clock::{Clock, SystemClock};
-use cofferdam::domain::{Digest, Failure, Json, Kind, Outcome, ReadyStep, canonical};
+use cofferdam::domain::{Digest, Failure, Json, Kind, Limits, Outcome, ReadyStep, canonical};
 use cofferdam::policy::{Call, Decision, Policy, RunGrant, authorize};
 use cofferdam::registry::{Candidate, Options as Reading, Trust, VerifiedComponent, VerifiedTool, verify};
 use cofferdam::sandbox::{Begin, CallLink, HostCall, NoLink, Options, Runner, WasmRunner};
@@ -99,6 +99,12 @@ impl Rule {
     pub fn unlimited(self, name: &'static str) -> Self {
         // TOML's integers are signed.
         self.limit(name, i64::MAX.unsigned_abs())
+    }
+
+    /// The memory that a call under this rule may have.
+    pub fn memory_bytes_max(&self) -> u64 {
+        let set = self.limits.iter().find(|(name, _)| *name == "memory_bytes_max");
+        set.map_or(Limits::default().memory_bytes_max, |(_, value)| *value)
     }
 
     pub fn policy(&self) -> Policy {

@@ -1,33 +1,65 @@
 //! Hostile guests: nothing gets out, nothing hangs, and each is stopped by the limit that is there for it.
 //!
-//! Tests bear the identifiers of the catalogue in the threat model. One harness runs them all. While the guest runs, a
-//! well-behaved call runs beside it; after it another one does. Then the mutation: the one setting that stopped the
-//! guest is taken away, and the end must change, or the guest must go on for five times its deadline. A limit that
-//! nothing depends on is not a limit.
+//! Tests bear the identifiers of the catalogue in `docs/numbers.md`. One harness runs them all, each in a process of its
+//! own (`alone`). While the guest runs, a well-behaved call runs beside it and the host's memory is watched; after it
+//! another one does. Then the mutation: the one setting that stopped the guest is taken away, and the end must change, or
+//! the guest must go on for five times its deadline. A limit that nothing depends on is not a limit.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam::clock::{Clock, SystemClock};
 use cofferdam::domain::{Json, Kind, Outcome};
+use cofferdam::policy::{Decision, RunGrant, authorize};
 use cofferdam::registry::{Options as Reading, VerifiedTool, read};
 use cofferdam::sandbox::{NoLink, Runner, WasmRunner};
 use serde_json::json;
-use tokio::sync::Mutex;
 
-use crate::guest::{CANARY, Folders, Rule, assembled, call, kind, new_runner, pause, run, runner, tool, tool_of};
+use crate::alone::{Held, Watch, cases};
+use crate::guest::{CANARY, Folders, Rule, assembled, call, kind, new_runner, pause, run, runner, step, tool, tool_of};
 
 /// The deadline of hostile guests.
 pub const DEADLINE_MS: u64 = 400;
 
 /// How late a call may end after its deadline: a tick of the epoch, and a loaded machine.
-pub const LATE_MS: u64 = 250;
+const LATE_MS: u64 = 250;
 
 /// The deadline of the well-behaved neighbour.
 pub const NEIGHBOUR_MS: u64 = 2_000;
 
-/// One at a time: they measure time.
-pub static ALONE: Mutex<()> = Mutex::const_new(());
+/// What reading a file may take, whatever stands in it: the file itself, decoded.
+const READING_BYTES: u64 = 64 << 20;
+
+cases![
+    a1_loop_in_call,
+    a2_loop_in_start,
+    a4_sleep_for_an_hour,
+    a5_as_many_sleepers_as_there_are_places,
+    a6_polls_nothing,
+    a7_host_calls_in_a_loop,
+    a8_fills_memory_in_a_loop,
+    a17_traps,
+    b1_memory_grows_to_its_end,
+    b2_memory_starts_too_large,
+    b3_many_memories,
+    b4_tables_grow_to_their_end,
+    b5_instances_without_end,
+    b6_recursion_without_end,
+    b9_holds_handles_without_end,
+    b10_passes_too_much_to_the_host,
+    b12_returns_too_much,
+    b13_returns_text_outside_its_memory,
+    c1_damaged_files,
+    c2_other_kinds_of_webassembly,
+    c8_imports_that_nobody_gives,
+    c15_cannot_tell_one_call_from_the_next,
+    d1_a_million_log_lines,
+    d1_one_giant_log_line,
+    e1_paths_that_lead_out,
+    e2_links_that_lead_out,
+    e2_links_that_the_guest_makes,
+    e6_files_that_hang,
+];
 
 /// A guest and what should stop it.
 pub struct Case {
@@ -69,14 +101,17 @@ impl Case {
 
 /// Runs a case, its neighbours and its mutation.
 pub async fn stopped(case: Case) -> Outcome {
-    let _alone = ALONE.lock().await;
     prepared(&[&case.tool]).await;
-    let (outcome, ()) = tokio::join!(bounded(&case.tool, &case.args, &case.rule), neighbour(runner()));
-    let outcome = outcome.expect("the call ends");
+    let before = Held::now();
+    let watch = Watch::start();
+    let (outcome, ()) = tokio::join!(kept(&case.tool, &case.args, &case.rule), neighbour());
+    watch.within(case.rule.memory_bytes_max());
+    before.comes_back().await;
+    assert!(outcome.usage.input_bytes > 0, "there is a receipt: {:?}", outcome.usage);
     let failure = outcome.result.as_ref().expect_err("the guest is stopped");
     assert_eq!((failure.kind, failure.kind.short()), (case.ends, case.ends.short()), "{failure:?}");
     tells_nothing(&outcome);
-    neighbour(runner()).await;
+    neighbour().await;
     let mutated = match &case.mutation {
         Mutation::Limit(name) => bounded(&case.tool, &case.args, &case.rule.clone().unlimited(name)).await,
         Mutation::Attack(harmless) => bounded(harmless, &case.args, &case.rule).await,
@@ -87,7 +122,7 @@ pub async fn stopped(case: Case) -> Outcome {
         !matches!(case.mutation, Mutation::Attack(_)) || ends == Some(None),
         "without the attack it passes: {mutated:?}"
     );
-    neighbour(runner()).await;
+    neighbour().await;
     outcome
 }
 
@@ -97,21 +132,30 @@ pub async fn prepared(tools: &[&VerifiedTool]) {
     }
 }
 
-/// Runs a call, for five times the deadline at most. Where it has a deadline of its own, it must keep it.
-pub async fn bounded(tool: &VerifiedTool, args: &Json, rule: &Rule) -> Option<Outcome> {
+/// Runs a call that keeps its deadline and its memory.
+pub async fn kept(tool: &VerifiedTool, args: &Json, rule: &Rule) -> Outcome {
     let clock = SystemClock::default();
     let call = call(tool, args, rule);
-    let (wall_ms_max, memory_bytes_max) = (call.grant().limits.wall_ms_max, call.grant().limits.memory_bytes_max);
-    let running = runner().run(call, Arc::new(NoLink));
-    let outcome = tokio::time::timeout(Duration::from_millis(5 * DEADLINE_MS), running).await.ok()?;
+    let limits = call.grant().limits.clone();
+    let outcome = runner().run(call, Arc::new(NoLink)).await;
     let took = clock.monotonic_ms();
-    assert!(took <= wall_ms_max.saturating_add(LATE_MS), "it took {took} ms");
-    assert!(outcome.usage.memory_bytes_peak <= memory_bytes_max, "{:?}", outcome.usage);
-    Some(outcome)
+    assert!(took <= limits.wall_ms_max.saturating_add(LATE_MS), "it took {took} ms");
+    assert!(outcome.usage.memory_bytes_peak <= limits.memory_bytes_max, "{:?}", outcome.usage);
+    outcome
+}
+
+/// Runs a call for five times the deadline, and stops it then.
+pub async fn bounded(tool: &VerifiedTool, args: &Json, rule: &Rule) -> Option<Outcome> {
+    let running = runner().run(call(tool, args, rule), Arc::new(NoLink));
+    tokio::time::timeout(Duration::from_millis(5 * DEADLINE_MS), running).await.ok()
 }
 
 /// A good call: it ends well, and in its own time.
-pub async fn neighbour(runner: &WasmRunner) {
+pub async fn neighbour() {
+    neighbour_on(runner()).await;
+}
+
+pub async fn neighbour_on(runner: &WasmRunner) {
     let rule = Rule::default().limit("wall_ms_max", NEIGHBOUR_MS);
     let outcome = runner.run(call(&tool("text.stats"), &json!({"text": "still here"}), &rule), Arc::new(NoLink)).await;
     assert_eq!(kind(&outcome), None, "{outcome:?}");
@@ -145,7 +189,6 @@ pub fn returning(result: &str, core: &str) -> String {
 
 pub const LOOP: &str = "(func (export \"run\") (loop br 0))";
 
-#[tokio::test]
 async fn a1_loop_in_call() {
     stopped(Case::new(&guest(LOOP), Kind::ToolDeadline, Mutation::Limit("wall_ms_max"))).await;
     let outcome =
@@ -153,23 +196,19 @@ async fn a1_loop_in_call() {
     assert_eq!(outcome.usage.fuel, 1_000_000);
 }
 
-#[tokio::test]
 async fn a2_loop_in_start() {
     let core = "(func $spin (loop br 0)) (start $spin) (func (export \"run\"))";
     stopped(Case::new(&guest(core), Kind::ToolDeadline, Mutation::Limit("wall_ms_max"))).await;
     stopped(Case::new(&guest(core), Kind::ToolFuel, Mutation::Limit("fuel")).limit("fuel", 1_000_000)).await;
 }
 
-#[tokio::test]
 async fn a4_sleep_for_an_hour() {
     let case = Case::new(&guest(LOOP), Kind::ToolDeadline, Mutation::Limit("wall_ms_max"));
     let outcome = stopped(Case { tool: tool("probe.sleep"), args: json!({"ms": 3_600_000}), ..case }).await;
     assert!(outcome.usage.wall_ms >= DEADLINE_MS, "{:?}", outcome.usage);
 }
 
-#[tokio::test]
 async fn a5_as_many_sleepers_as_there_are_places() {
-    let _alone = ALONE.lock().await;
     let runner = Arc::new(new_runner());
     runner.prepare(&tool("text.stats")).await.expect("it compiles");
     let mut sleepers = tokio::task::JoinSet::new();
@@ -184,14 +223,13 @@ async fn a5_as_many_sleepers_as_there_are_places() {
     }
     pause(300).await;
     for _ in 0..10 {
-        neighbour(&runner).await;
+        neighbour_on(&runner).await;
     }
     while let Some(ended) = sleepers.join_next().await {
         assert_eq!(kind(&ended.expect("it ends")), Some(Kind::ToolDeadline));
     }
 }
 
-#[tokio::test]
 async fn a6_polls_nothing() {
     let poll = |count: u32| {
         format!(
@@ -218,20 +256,17 @@ async fn a6_polls_nothing() {
     stopped(Case::new(&poll(1), Kind::ToolTrap, harmless)).await;
 }
 
-#[tokio::test]
 async fn a7_host_calls_in_a_loop() {
     let case = Case::new(&logging(2_000, 1), Kind::ToolHostCalls, Mutation::Limit("host_calls_max"));
     let outcome = stopped(case.gives("log").limit("host_calls_max", 1_000)).await;
     assert_eq!(outcome.usage.host_calls, 1_001);
 }
 
-#[tokio::test]
 async fn a8_fills_memory_in_a_loop() {
     let core = "(memory 512) (func (export \"run\") (loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 33554432)) br 0))";
     stopped(Case::new(&guest(core), Kind::ToolFuel, Mutation::Limit("fuel")).limit("fuel", 100_000_000)).await;
 }
 
-#[tokio::test]
 async fn a17_traps() {
     let faults = [
         ("(func (export \"run\") (drop (i32.div_s (i32.const 1) (i32.const 0))))", "divide by zero"),
@@ -252,7 +287,6 @@ async fn a17_traps() {
     }
 }
 
-#[tokio::test]
 async fn b1_memory_grows_to_its_end() {
     let core = "(memory 1) (func (export \"run\") (loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable)";
     let case = Case::new(&guest(core), Kind::ToolMemory, Mutation::Limit("memory_bytes_max"))
@@ -265,7 +299,6 @@ async fn b1_memory_grows_to_its_end() {
     );
 }
 
-#[tokio::test]
 async fn b2_memory_starts_too_large() {
     let large = |pages: u32| guest(&format!("(memory {pages}) (func (export \"run\"))"));
     refused(&assembled(&large(65_536)), &[Kind::LoadLimit], &assembled(&large(16))).await;
@@ -273,7 +306,21 @@ async fn b2_memory_starts_too_large() {
     stopped(case.limit("memory_bytes_max", 16 << 20)).await;
 }
 
-#[tokio::test]
+async fn b3_many_memories() {
+    let memories = |count: usize| guest(&format!("{} (func (export \"run\"))", "(memory 1)".repeat(count)));
+    refused(&assembled(&memories(60)), &[Kind::LoadAbi], &assembled(&memories(1))).await;
+    // In modules of their own they are allowed, and draw on one budget.
+    let modules = |pages: u32| {
+        format!(
+            "(component (core module $n (memory {pages})) (core instance (instantiate $n))
+               (core module $m (memory {pages}) (func (export \"run\"))) (core instance $i (instantiate $m))
+               (func (export \"run\") (canon lift (core func $i \"run\"))))"
+        )
+    };
+    let case = Case::new(&modules(160), Kind::ToolMemory, Mutation::Limit("memory_bytes_max"));
+    stopped(case.limit("memory_bytes_max", 16 << 20)).await;
+}
+
 async fn b4_tables_grow_to_their_end() {
     let core = "(table 1 funcref) (func (export \"run\") (loop (br_if 0 (i32.ne (table.grow (ref.null func) (i32.const 1000)) (i32.const -1)))) unreachable)";
     stopped(Case::new(&guest(core), Kind::ToolTable, Mutation::Limit("table_elements_max"))).await;
@@ -282,7 +329,6 @@ async fn b4_tables_grow_to_their_end() {
     refused(&assembled(&large(30_000_000)), &[Kind::LoadLimit], &assembled(&large(1_000))).await;
 }
 
-#[tokio::test]
 async fn b5_instances_without_end() {
     let instances = |count: usize| {
         let more: String = (0..count).map(|_| "(core instance (instantiate $n))").collect();
@@ -298,7 +344,6 @@ async fn b5_instances_without_end() {
     runner().prepare(&tool_of(&instances(10), "run")).await.expect("it compiles");
 }
 
-#[tokio::test]
 async fn b6_recursion_without_end() {
     let recursion = |depth: u32| {
         guest(&format!(
@@ -310,7 +355,6 @@ async fn b6_recursion_without_end() {
     stopped(Case::new(&recursion(u32::MAX), Kind::ToolStack, shallow)).await;
 }
 
-#[tokio::test]
 async fn b9_holds_handles_without_end() {
     let wat = r#"(component
         (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type (sub resource)))))
@@ -335,13 +379,11 @@ async fn b9_holds_handles_without_end() {
     assert!((512..=1_024).contains(&outcome.usage.host_calls), "{:?}", outcome.usage);
 }
 
-#[tokio::test]
 async fn b10_passes_too_much_to_the_host() {
     let case = Case::new(&logging(1, 5 << 20), Kind::ToolHostCallBytes, Mutation::Limit("host_call_bytes_max"));
     stopped(case.gives("log")).await;
 }
 
-#[tokio::test]
 async fn b12_returns_too_much() {
     let text = |bytes: u32| {
         returning(
@@ -370,7 +412,6 @@ async fn b12_returns_too_much() {
     stopped(Case::new(&amplified, Kind::ToolOutput, Mutation::Limit("output_bytes_max"))).await;
 }
 
-#[tokio::test]
 async fn b13_returns_text_outside_its_memory() {
     let text = |length: u32| {
         returning(
@@ -389,17 +430,20 @@ async fn b13_returns_text_outside_its_memory() {
 pub async fn refused(bytes: &[u8], kinds: &[Kind], unbroken: &[u8]) {
     let reading = |bytes: &[u8]| read(bytes, Some("guest"), &Reading::default());
     let broken = bytes.to_vec();
+    let before = Held::now();
+    let watch = Watch::start();
     let (contract, ()) = tokio::join!(
         tokio::task::spawn_blocking(move || read(&broken, Some("guest"), &Reading::default())),
-        neighbour(runner())
+        neighbour()
     );
     let failure = contract.expect("reading does not panic").expect_err("the file is refused");
+    watch.within(READING_BYTES);
+    before.comes_back().await;
     assert!(kinds.contains(&failure.kind), "{failure:?}");
     assert!(!failure.message.contains(env!("CARGO_MANIFEST_DIR")), "{failure:?}");
     reading(unbroken).expect("the unbroken file loads");
 }
 
-#[tokio::test]
 async fn c1_damaged_files() {
     let whole = std::fs::read(cofferdam_guests::component("text")).expect("the component reads");
     for bytes in [&b""[..], b"\0asm", &[0x5a; 4_096]] {
@@ -431,7 +475,6 @@ fn importing(interface: &str) -> Vec<u8> {
     ))
 }
 
-#[tokio::test]
 async fn c2_other_kinds_of_webassembly() {
     let unbroken = assembled(&guest("(func (export \"run\"))"));
     let command =
@@ -443,12 +486,27 @@ async fn c2_other_kinds_of_webassembly() {
     refused(&assembled("(component)"), &[Kind::LoadInvalid], &unbroken).await;
 }
 
-#[tokio::test]
 async fn c8_imports_that_nobody_gives() {
     let unbroken = assembled(&guest("(func (export \"run\"))"));
     for interface in ["wasi:sockets/tcp@0.2.0", "evil:host/exec@1.0.0"] {
         refused(&importing(interface), &[Kind::LoadDenied], &unbroken).await;
     }
+}
+
+async fn c15_cannot_tell_one_call_from_the_next() {
+    let probe = tool("probe.surroundings");
+    let attempt = async |run_id: &str, attempt: u32| {
+        let mut step = step(&probe, &json!({}));
+        (step.run, step.attempt) = (run_id.parse().expect("it is a run's id"), attempt);
+        let allowed = authorize(&Rule::default().policy(), &RunGrant::default(), &step, &probe, None);
+        let Decision::Allow(call) = allowed else { panic!("the rule allows it") };
+        runner().run(*call, Arc::new(NoLink)).await
+    };
+    let first = attempt("r-01arz3ndektsv4rrffq69g5fav", 1).await;
+    let other = attempt("r-01bx5zzkbkactav9wevgemmvrz", 7).await;
+    assert!(first.result.is_ok(), "{first:?}");
+    assert_eq!(first.result, other.result);
+    assert_eq!(first.usage.fuel, other.usage.fuel, "it did the same, instruction for instruction");
 }
 
 /// Writes `lines` lines of `bytes` bytes to the log.
@@ -478,12 +536,10 @@ pub fn logging(lines: u32, bytes: u32) -> String {
 
 /// A flood ends well, and most of it is dropped and counted; with the limit taken away more of it is kept.
 async fn flooded(lines: u32, bytes: u32, limit: &'static str) {
-    let _alone = ALONE.lock().await;
     let tool = tool_of(&logging(lines, bytes), "run");
     let rule = Rule::default().gives("log").limit("host_calls_max", u64::from(lines));
     prepared(&[&tool]).await;
-    let (outcome, ()) =
-        tokio::join!(runner().run(call(&tool, &json!({}), &rule), Arc::new(NoLink)), neighbour(runner()));
+    let (outcome, ()) = tokio::join!(runner().run(call(&tool, &json!({}), &rule), Arc::new(NoLink)), neighbour());
     assert_eq!(kind(&outcome), None, "{:?}", outcome.result);
     let kept = |outcome: &Outcome| outcome.log.iter().map(|line| line.text.len() as u64).sum::<u64>();
     // A NUL is one byte in, and more when it is escaped.
@@ -499,13 +555,11 @@ async fn flooded(lines: u32, bytes: u32, limit: &'static str) {
     assert!(kept(&mutated) > kept(&outcome), "without its limit as much is kept as with it");
 }
 
-#[tokio::test]
 async fn d1_a_million_log_lines() {
     flooded(1_000_000, 1, "log_lines_max").await;
     flooded(1_000, 4_000, "log_bytes_max").await;
 }
 
-#[tokio::test]
 async fn d1_one_giant_log_line() {
     let tool = tool_of(&logging(1, 3 << 20), "run");
     let outcome = runner().run(call(&tool, &json!({}), &Rule::default().gives("log")), Arc::new(NoLink)).await;
@@ -519,10 +573,9 @@ async fn d1_one_giant_log_line() {
 /// Reads `inner` below a granted folder: refused, noted, and nothing is seen. With the folder above it granted, the same
 /// path leads to the canary.
 async fn outside(folders: &Folders, inner: &str) {
-    let _alone = ALONE.lock().await;
     let rule = Rule::default().reads("/data", &folders.data()).limit("wall_ms_max", NEIGHBOUR_MS);
     let path = json!({"path": format!("/data/{inner}")});
-    let (outcome, ()) = tokio::join!(run("notes.read", path, &rule), neighbour(runner()));
+    let (outcome, ()) = tokio::join!(run("notes.read", path, &rule), neighbour());
     assert_eq!(kind(&outcome), Some(Kind::ToolDeclared), "{inner}: {outcome:?}");
     assert!(outcome.denials.iter().any(|denial| denial.code == "denied.fs"), "{inner}: {outcome:?}");
     tells_nothing(&outcome);
@@ -531,7 +584,6 @@ async fn outside(folders: &Folders, inner: &str) {
     assert_eq!(outcome.result.ok(), Some(json!(CANARY)), "{inner}");
 }
 
-#[tokio::test]
 async fn e1_paths_that_lead_out() {
     let folders = Folders::new();
     std::fs::create_dir(folders.data().join("a")).expect("a folder is made");
@@ -546,7 +598,6 @@ async fn e1_paths_that_lead_out() {
     assert_eq!(run("notes.read", json!({"path": absolute}), &granted).await.result.ok(), Some(json!(CANARY)));
 }
 
-#[tokio::test]
 async fn e2_links_that_lead_out() {
     use std::os::unix::fs::symlink;
     let folders = Folders::new();
@@ -572,7 +623,6 @@ async fn e2_links_that_lead_out() {
     }
 }
 
-#[tokio::test]
 async fn e2_links_that_the_guest_makes() {
     let folders = Folders::new();
     let rule = Rule::default().writes("/data", &folders.data()).gives("log").gives("progress");
@@ -585,7 +635,6 @@ async fn e2_links_that_the_guest_makes() {
     tells_nothing(&outcome);
 }
 
-#[tokio::test]
 async fn e6_files_that_hang() {
     let folders = Folders::new();
     let made = std::process::Command::new("mkfifo").arg(folders.data().join("pipe")).status();

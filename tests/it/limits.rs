@@ -12,10 +12,32 @@ use cofferdam::registry::{Options as Reading, read};
 use cofferdam::sandbox::{Begin, CallLink, HostCall, NoLink, Options, Runner, WasmRunner};
 use serde_json::json;
 
+use crate::alone::cases;
 use crate::guest::{Recorder, Rule, assembled, call, kind, pause, run, runner, tool, tool_of};
 use crate::hostile::{
-    ALONE, Case, LOOP, Mutation, guest, logging, neighbour, prepared, refused, returning, stopped, tells_nothing,
+    Case, LOOP, Mutation, guest, logging, neighbour, neighbour_on, prepared, refused, returning, stopped, tells_nothing,
 };
+
+cases![
+    a3_loops_that_wait_to_be_asked_what_the_tool_is,
+    a9_arguments_that_swell,
+    a14_the_caller_leaves,
+    a18_leaves_the_program_in_place_of_returning,
+    b7_frames_too_large_for_any_stack,
+    b8_resources_without_end,
+    b18_handles_that_are_not_its_own,
+    b15_places_that_are_none,
+    b17_randomness_without_end,
+    d1_lines_are_as_long_as_the_rule_says,
+    d2_floods_what_it_prints,
+    d4_text_that_drives_a_terminal,
+    d5_results_that_are_not_what_was_promised,
+    d6_errors_without_end_and_in_the_hosts_voice,
+    g8_memory_that_was_written_before,
+    g11_a_clock_too_coarse_to_time_a_cache,
+    g11_each_call_counts_time_from_its_own_beginning,
+    h2_arguments_that_do_not_fit,
+];
 
 /// A case whose mutation is the same guest without its attack.
 fn attack(wat: &str, ends: Kind, harmless: &str) -> Case {
@@ -27,7 +49,6 @@ async fn outcome_of(wat: &str, rule: &Rule) -> Outcome {
     runner().run(call(&tool_of(wat, "run"), &json!({}), rule), Arc::new(NoLink)).await
 }
 
-#[tokio::test]
 async fn a3_loops_that_wait_to_be_asked_what_the_tool_is() {
     let core = "(func $spin (loop br 0)) (func (export \"spin\") (loop br 0)) (func (export \"run\"))";
     let exports: String = ["describe", "schema", "list", "name", "signature"]
@@ -55,7 +76,6 @@ async fn a3_loops_that_wait_to_be_asked_what_the_tool_is() {
     stopped(asked).await;
 }
 
-#[tokio::test]
 async fn a9_arguments_that_swell() {
     let case = Case::new(&guest(LOOP), Kind::DataInputSize, Mutation::Limit("input_bytes_max"));
     let args = json!({"text": "x".repeat(300_000)});
@@ -63,9 +83,7 @@ async fn a9_arguments_that_swell() {
     assert_eq!(outcome.usage.fuel, 0, "the guest never started");
 }
 
-#[tokio::test]
 async fn a14_the_caller_leaves() {
-    let _alone = ALONE.lock().await;
     let options = Options { calls_in_flight_max: 1, ..Options::default() };
     let runner = WasmRunner::new(&options, Arc::new(SystemClock::default())).expect("the machine can run guests");
     let spin = tool_of(&guest(LOOP), "run");
@@ -78,14 +96,13 @@ async fn a14_the_caller_leaves() {
     };
     assert!(running(50).await.is_err());
     // It would wait for the one place until its own deadline.
-    neighbour(&runner).await;
+    neighbour_on(&runner).await;
     let rule = Rule::default().limit("wall_ms_max", 200);
     let waits = runner.run(call(&tool("text.stats"), &json!({"text": ""}), &rule), Arc::new(NoLink));
     let (still_there, waited) = tokio::join!(running(1_000), waits);
     assert!(still_there.is_err() && kind(&waited) == Some(Kind::ToolDeadline), "a caller who stays keeps the place");
 }
 
-#[tokio::test]
 async fn a18_leaves_the_program_in_place_of_returning() {
     let leaving = |status: &str| {
         format!(
@@ -108,7 +125,6 @@ async fn a18_leaves_the_program_in_place_of_returning() {
     stopped(attack(&leaving("unreachable"), Kind::ToolTrap, &leaving(""))).await;
 }
 
-#[tokio::test]
 async fn b7_frames_too_large_for_any_stack() {
     let frames = |locals: usize, depth: u32| {
         let (named, types) = ("(param i32)", "i64 ".repeat(locals));
@@ -150,7 +166,6 @@ fn resources(body: &str) -> String {
     )
 }
 
-#[tokio::test]
 async fn b8_resources_without_end() {
     let body = "(loop
         (drop (call $new (i32.const 7)))
@@ -159,7 +174,6 @@ async fn b8_resources_without_end() {
     stopped(Case::new(&resources(body), Kind::ToolHandles, Mutation::Limit("handles_max"))).await;
 }
 
-#[tokio::test]
 async fn b18_handles_that_are_not_its_own() {
     let new = "(local.set $n (call $new (i32.const 7)))";
     let harmless = resources(&format!("{new} (drop (call $rep (local.get $n))) (call $drop (local.get $n))"));
@@ -177,7 +191,6 @@ async fn b18_handles_that_are_not_its_own() {
     }
 }
 
-#[tokio::test]
 async fn b15_places_that_are_none() {
     let placing = |place: &str| {
         format!(
@@ -205,7 +218,6 @@ async fn b15_places_that_are_none() {
     }
 }
 
-#[tokio::test]
 async fn b17_randomness_without_end() {
     let random = |function: &str, bytes: u64| {
         let interface = if function.contains("insecure") { "insecure" } else { "random" };
@@ -236,7 +248,6 @@ async fn b17_randomness_without_end() {
     }
 }
 
-#[tokio::test]
 async fn d1_lines_are_as_long_as_the_rule_says() {
     let long = tool_of(&logging(1, 50_000), "run");
     for (line_bytes_max, kept) in [(100, 100), (30_000, 30_000)] {
@@ -248,14 +259,12 @@ async fn d1_lines_are_as_long_as_the_rule_says() {
     }
 }
 
-#[tokio::test]
 async fn d2_floods_what_it_prints() {
-    let _alone = ALONE.lock().await;
     // A hundred megabytes, on each of two streams.
     let args = json!({"lines": 100_000});
     let (flood, rule) = (tool("probe.flood"), Rule::default().limit("wall_ms_max", 60_000));
     prepared(&[&flood]).await;
-    let (outcome, ()) = tokio::join!(runner().run(call(&flood, &args, &rule), Arc::new(NoLink)), neighbour(runner()));
+    let (outcome, ()) = tokio::join!(runner().run(call(&flood, &args, &rule), Arc::new(NoLink)), neighbour());
     assert_eq!(kind(&outcome), None, "{:?}", outcome.result);
     let kept: usize = outcome.log.iter().map(|line| line.text.len()).sum();
     assert!(kept <= 64 << 10, "{kept}");
@@ -274,7 +283,6 @@ fn is_plain(text: &str) {
     assert!(!text.contains(nasty) && text.contains("evil"), "{text:?}");
 }
 
-#[tokio::test]
 async fn d4_text_that_drives_a_terminal() {
     let link = Arc::new(Recorder::default());
     let rule = Rule::default().gives("log").gives("progress");
@@ -299,7 +307,6 @@ async fn d4_text_that_drives_a_terminal() {
     assert_eq!(render("plain\r\n\ttext").await.denials, []);
 }
 
-#[tokio::test]
 async fn d5_results_that_are_not_what_was_promised() {
     let float = |value: &str| {
         let core = format!("(memory (export \"memory\") 1) (func (export \"run\") (result f64) {value})");
@@ -337,7 +344,6 @@ async fn d5_results_that_are_not_what_was_promised() {
     stopped(case.limit("output_bytes_max", 100_000)).await;
 }
 
-#[tokio::test]
 async fn d6_errors_without_end_and_in_the_hosts_voice() {
     let error = |bytes: u32| {
         let core = format!(
@@ -361,7 +367,6 @@ async fn d6_errors_without_end_and_in_the_hosts_voice() {
     stopped(much.limit("output_bytes_max", 100_000)).await;
 }
 
-#[tokio::test]
 async fn g8_memory_that_was_written_before() {
     let core = "(memory (export \"memory\") 1) (global $seen (mut i32) (i32.const 0))
         (func (export \"run\") (result i32) (local $found i32) (local $last i32)
@@ -406,7 +411,6 @@ const TIMING: &str = r#"(component
     (core instance $i (instantiate $m (with "h" (instance $h))))
     (func (export "run") (result (tuple u64 u64 u64)) (canon lift (core func $i "run") (memory $i "memory"))))"#;
 
-#[tokio::test]
 async fn g11_a_clock_too_coarse_to_time_a_cache() {
     // Time that others have spent is not told: each call counts from its own beginning.
     pause(30).await;
@@ -418,7 +422,6 @@ async fn g11_a_clock_too_coarse_to_time_a_cache() {
     assert_eq!(outcome.result.ok(), Some(json!([0, 0, 1_000_000])), "without a grant time stands");
 }
 
-#[tokio::test]
 async fn g11_each_call_counts_time_from_its_own_beginning() {
     let clock = Arc::new(SimClock::at(Timestamp(7_000_000)));
     let runner = WasmRunner::new(&Options::default(), clock.clone()).expect("the machine can run guests");
@@ -430,7 +433,6 @@ async fn g11_each_call_counts_time_from_its_own_beginning() {
     }
 }
 
-#[tokio::test]
 async fn h2_arguments_that_do_not_fit() {
     let policy = Rule::default().policy();
     let text = cofferdam_guests::component("text");

@@ -1,5 +1,8 @@
 //! The specification as tests: one module per feature, against real components and the real binary.
 
+mod agent;
+mod alone;
+mod catalogue;
 mod cli;
 mod crash;
 mod demo;
@@ -13,3 +16,5 @@ mod policy;
 mod runs;
 mod sandbox;
 mod secrets;
+mod soak;
+mod supply;

@@ -26,8 +26,7 @@ fn every_name_is_one_of_the_code() {
 
 #[test]
 fn every_hostile_test_is_there() {
-    let files = ["hostile", "limits", "secrets"].map(|name| root().join(format!("tests/it/{name}.rs")));
-    let hostile: String = files.map(|file| fs::read_to_string(file).expect("the hostile tests read")).concat();
+    let hostile = texts(&root().join("tests/it"));
     let page = page();
     let named: Vec<&str> =
         rows(&page).filter_map(|row| row.rsplit('|').nth(1)).flat_map(|cell| cell.split('`')).collect();

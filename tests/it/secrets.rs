@@ -15,7 +15,14 @@ use cofferdam::policy::Policy;
 use cofferdam::sandbox::{NoLink, Options, Runner, Secrets, WasmRunner};
 use serde_json::json;
 
+use crate::alone::cases;
 use crate::guest::{Folders, Recorder, Rule, call, kind, run, tool};
+
+cases![
+    g1_a_guest_finds_nothing_of_the_machine,
+    g2_a_guest_finds_the_placeholder_of_what_was_granted_and_no_more,
+    g10_a_panic_with_a_secret_in_its_message,
+];
 
 const VALUE: &str = "ghp-9c1fA7/x+hunter2";
 
@@ -50,7 +57,6 @@ fn is_free_of_it(text: &str) {
     }
 }
 
-#[tokio::test]
 async fn g1_a_guest_finds_nothing_of_the_machine() {
     let bare = ["folder /", "program none", "input 0 "];
     let found = texts(&run("probe.inside", json!({}), &Rule::default().gives("log").gives("progress")).await);
@@ -63,7 +69,6 @@ async fn g1_a_guest_finds_nothing_of_the_machine() {
     assert_eq!(found, ["/"]);
 }
 
-#[tokio::test]
 async fn g2_a_guest_finds_the_placeholder_of_what_was_granted_and_no_more() {
     let rule = Rule::default().gives("log").gives("progress");
     let rule = rule.more("secrets = [{ name = 'github', to = ['https://api.github.com/*'], env = 'TOKEN' }]");
@@ -111,7 +116,6 @@ async fn only_the_secrets_of_a_call_are_looked_for() {
     assert_eq!(outcome.log[0].text, "it is another-value");
 }
 
-#[tokio::test]
 async fn g10_a_panic_with_a_secret_in_its_message() {
     let args = json!({"variable": "TOKEN", "way": "panic"});
     let outcome = keeper().run(call(&tool("probe.leak"), &args, &revealing()), Arc::new(NoLink)).await;

@@ -31,6 +31,9 @@ use crate::sandbox::trap;
 use crate::sandbox::values::{to_json, to_wit};
 use crate::sandbox::{CallLink, Runner};
 
+/// How long a thread that waited for a file is kept for the next one: a host at rest gives its threads back.
+const FILE_THREAD_KEPT: Duration = Duration::from_secs(1);
+
 /// Runs calls in wasmtime, on threads of its own: a busy guest never stops the host.
 pub struct WasmRunner {
     shared: Arc<Shared>,
@@ -80,7 +83,7 @@ impl WasmRunner {
         if options.guests_running_max > 0 {
             builder.worker_threads(options.guests_running_max);
         }
-        let runtime = builder.thread_name("cofferdam-guest").enable_time().build();
+        let runtime = builder.thread_name("cofferdam-guest").thread_keep_alive(FILE_THREAD_KEPT).enable_time().build();
         let runtime = runtime.map_err(|e| Failure::new(Kind::HostBug, "start the guests' threads").detail(e))?;
         let shared = Shared {
             engine: engine(options)?,
