@@ -6,7 +6,7 @@
 
 mod environment;
 mod file;
-mod key;
+mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +19,7 @@ use crate::sandbox;
 use crate::store::sqlite::SqliteOptions;
 
 pub use environment::Environment;
-pub use key::KeySource;
+pub use secret::SecretSource;
 
 /// The name of the settings file.
 pub const FILE_NAME: &str = "cofferdam.toml";
@@ -50,6 +50,8 @@ pub struct Settings {
     pub principal: Principal,
     /// The model that plans where a goal is given in words.
     pub model: Option<ModelSettings>,
+    /// Where the secrets are found that rules of the policy name. Each is fetched when a call first needs it.
+    pub secrets: BTreeMap<String, SecretSource>,
 }
 
 /// Where a component comes from.
@@ -69,7 +71,7 @@ pub struct ModelSettings {
     /// Up to and without `/chat/completions`.
     pub base_url: String,
     /// Where the key is to be found. It belongs to `base_url` and is sent nowhere else.
-    pub api_key: Option<KeySource>,
+    pub api_key: Option<SecretSource>,
 }
 
 /// What the command line says in place of the file.
@@ -96,6 +98,7 @@ impl Settings {
             plan: PlanLimits::default(),
             principal: Principal::default(),
             model: None,
+            secrets: BTreeMap::new(),
             root,
         }
     }
@@ -131,7 +134,7 @@ impl Settings {
         let (file_name, file_url, file_key) =
             self.model.take().map_or((None, None, None), |m| (Some(m.name), Some(m.base_url), m.api_key));
         let is_elsewhere = base_url.is_some() && base_url != file_url;
-        let variable = environment.get(key::VARIABLE).map(|_| KeySource::Env(key::VARIABLE.into()));
+        let variable = environment.get(secret::VARIABLE).map(|_| SecretSource::Env(secret::VARIABLE.into()));
         let api_key = variable.or(if is_elsewhere { None } else { file_key });
         self.model = Some(ModelSettings {
             name: name.or(file_name).ok_or_else(|| incomplete("name", "--model", "COFFERDAM_MODEL"))?,

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::guest::{CANARY, Folders, Rule, pause, run};
-use crate::hostile::neighbour;
+use crate::hostile::{neighbour, prepared};
 
 /// Told to the process that runs one case.
 const ALONE: &str = "COFFERDAM_TEST_ALONE";
@@ -144,6 +144,8 @@ fn checked(body: fn() -> Running) {
 
 /// Makes once what stays: the engine, its threads, the neighbour's code.
 async fn warm() {
+    // Compiling has no deadline of its own, and a loaded machine takes long.
+    prepared(&[]).await;
     for _ in 0..3 {
         neighbour().await;
     }

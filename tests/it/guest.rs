@@ -61,6 +61,7 @@ pub struct Rule {
     files: Vec<String>,
     capabilities: Vec<&'static str>,
     limits: Vec<(&'static str, u64)>,
+    more: Vec<String>,
 }
 
 impl Rule {
@@ -79,6 +80,12 @@ impl Rule {
 
     pub fn gives(mut self, capability: &'static str) -> Self {
         self.capabilities.push(capability);
+        self
+    }
+
+    /// Adds a line of TOML, such as `env = { A = 'x' }`.
+    pub fn more(mut self, line: impl Into<String>) -> Self {
+        self.more.push(line.into());
         self
     }
 
@@ -103,9 +110,10 @@ impl Rule {
     pub fn policy(&self) -> Policy {
         let limits: Vec<_> = self.limits.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         let text = format!(
-            "version = 0\n[[rule]]\nname = 'test'\nwhy = 'A test.'\nallow = ['*']\napproval = 'none'\nfiles = [{}]\ncapabilities = {:?}\n[rule.limits]\n{}",
+            "version = 0\n[[rule]]\nname = 'test'\nwhy = 'A test.'\nallow = ['*']\napproval = 'none'\nfiles = [{}]\ncapabilities = {:?}\n{}\n[rule.limits]\n{}",
             self.files.join(", "),
             self.capabilities,
+            self.more.join("\n"),
             limits.join("\n"),
         );
         Policy::parse(&text, Path::new("/")).expect("the rule reads")

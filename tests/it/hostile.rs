@@ -155,7 +155,7 @@ pub async fn neighbour() {
     neighbour_on(runner()).await;
 }
 
-async fn neighbour_on(runner: &WasmRunner) {
+pub async fn neighbour_on(runner: &WasmRunner) {
     let rule = Rule::default().limit("wall_ms_max", NEIGHBOUR_MS);
     let outcome = runner.run(call(&tool("text.stats"), &json!({"text": "still here"}), &rule), Arc::new(NoLink)).await;
     assert_eq!(kind(&outcome), None, "{outcome:?}");
@@ -187,7 +187,7 @@ pub fn returning(result: &str, core: &str) -> String {
     )
 }
 
-const LOOP: &str = "(func (export \"run\") (loop br 0))";
+pub const LOOP: &str = "(func (export \"run\") (loop br 0))";
 
 async fn a1_loop_in_call() {
     stopped(Case::new(&guest(LOOP), Kind::ToolDeadline, Mutation::Limit("wall_ms_max"))).await;

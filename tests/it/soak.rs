@@ -11,7 +11,8 @@ use crate::hostile::neighbour;
 
 /// Every case of every module.
 pub fn all() -> Vec<Case> {
-    [crate::agent::cases::ALL, crate::hostile::cases::ALL].concat()
+    [crate::agent::cases::ALL, crate::hostile::cases::ALL, crate::limits::cases::ALL, crate::secrets::cases::ALL]
+        .concat()
 }
 
 #[test]

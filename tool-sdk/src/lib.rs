@@ -45,7 +45,8 @@
 //! `#[tool(effect = "read", asks("files.read", "log"))]`. The effect (`pure`, `read`, `idempotent`, `reversible`,
 //! `once`) tells how far a call reaches; a host may take it as worse, never as better. A tool gets what it asks for
 //! *and* the operator grants: `files.read`, `files.write`, `http`, `env`, `secrets`, `state`, `clock`, `random`, `log`,
-//! `progress`. Doc comments on the module, functions, parameters, types and fields are the texts that planners read.
+//! `progress`. A secret is a placeholder in a variable that the operator names: written into a header of a request, the
+//! host replaces it, for the places that it is meant for. Doc comments on the module, functions, parameters, types and fields are the texts that planners read.
 //!
 //! # Manifest
 //!

@@ -180,14 +180,19 @@ pub(super) fn log(lines: &[LogLine]) -> String {
     format!("log, as the tool wrote it:\n{lines}")
 }
 
-/// Returns what the tool tried and was refused.
+/// Returns what the tool tried and was refused, and what its result is to be read with care for.
 pub(super) fn denials(denials: &[Denial]) -> String {
+    let (flags, refused): (Vec<_>, Vec<_>) = denials.iter().partition(|denial| denial.code.starts_with("flag."));
+    listed("refused to the tool, as it named them", &refused) + &listed("to be read with care", &flags)
+}
+
+fn listed(what: &str, denials: &[&Denial]) -> String {
     if denials.is_empty() {
         return String::new();
     }
     let lines: String =
         denials.iter().map(|denial| text::quoted(&format!("{}: {}", denial.code, denial.what))).collect();
-    format!("refused to the tool, as it named them:\n{lines}")
+    format!("{what}:\n{lines}")
 }
 
 fn value(value: &Json) -> String {

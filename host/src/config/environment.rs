@@ -17,6 +17,7 @@ impl Environment {
     ///
     /// # Errors
     /// `data.config` where the working directory is gone.
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn of_process() -> Result<Self, Failure> {
         let directory = std::env::current_dir()
             .map_err(|e| Failure::new(Kind::DataConfig, format!("find the working directory: {e}")))?;

@@ -9,10 +9,10 @@ use serde::de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use crate::domain::{Budget, Digest, Failure, Kind, Principal, ToolName};
+use crate::domain::{Budget, Digest, Failure, Kind, Principal, ToolName, is_secret_name};
 use crate::sandbox;
 
-use super::{KeySource, ModelSettings, Settings, ToolSource};
+use super::{ModelSettings, SecretSource, Settings, ToolSource};
 
 /// Bytes of a settings file: a thousand tools fit, a data file given by mistake does not.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -35,6 +35,9 @@ pub(super) struct File {
     model: Option<ModelPart>,
     #[serde(default)]
     principal: PrincipalPart,
+    /// Read by hand: what serde says of a mistake quotes it, and it may be the secret.
+    #[serde(default)]
+    secrets: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
 }
 
 /// The one version that there is.
@@ -111,9 +114,10 @@ impl File {
     /// Makes settings of it, with paths taken from `root`.
     ///
     /// # Errors
-    /// `data.config` for an `api_key` that is not the place of a key.
+    /// `data.config` for an `api_key` or a secret that is not the place of one.
     pub(super) fn settings(self, text: &str, root: &Path, place: &str) -> Result<Settings, Failure> {
         let model = self.model.map(|part| part.settings(text, root, place)).transpose()?;
+        let secrets = secrets(self.secrets, text, root, place)?;
         let default = Settings::new(root);
         Ok(Settings {
             // A policy that is named and absent is a mistake, which `host` reports; the default one may be absent.
@@ -124,9 +128,30 @@ impl File {
             budget: self.budget,
             principal: self.principal.principal(),
             model,
+            secrets,
             ..Settings::new(root)
         })
     }
+}
+
+fn secrets(
+    parts: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
+    text: &str,
+    root: &Path,
+    place: &str,
+) -> Result<BTreeMap<String, SecretSource>, Failure> {
+    let read = |(name, value): (Spanned<String>, Spanned<toml::Value>)| {
+        if !is_secret_name(name.get_ref()) {
+            let what = "a secret's name has lowercase letters, digits, `-` and `_`, first a letter, at most 64 bytes";
+            return Err(refuse(text, place, Some(name.span().start), what));
+        }
+        let source = SecretSource::of_toml(value.get_ref(), root).map_err(|what| {
+            refuse(text, place, Some(value.span().start), &format!("a secret {what}"))
+                .hint("set a variable to the value and write `\"env:NAME\"`")
+        })?;
+        Ok((name.into_inner(), source))
+    };
+    parts.into_iter().map(read).collect()
 }
 
 /// Tells what is wrong and where. The line itself is not quoted: a key may stand on it.
@@ -212,8 +237,8 @@ impl ModelPart {
     fn settings(self, text: &str, root: &Path, place: &str) -> Result<ModelSettings, Failure> {
         let source = |key: Spanned<String>| {
             let at = key.span().start;
-            KeySource::parse(key.get_ref(), root).map_err(|what| {
-                refuse(text, place, Some(at), &what)
+            SecretSource::parse(key.get_ref(), root).map_err(|what| {
+                refuse(text, place, Some(at), &format!("`api_key` {what}"))
                     .hint("set a variable to the key and write `api_key = \"env:NAME\"`")
             })
         };

@@ -6,7 +6,7 @@ use expect_test::{Expect, expect};
 
 use crate::domain::{Digest, Kind};
 
-use super::{Environment, KeySource, Overrides, Settings, ToolSource, find};
+use super::{Environment, Overrides, SecretSource, Settings, ToolSource, find};
 
 fn parse(text: &str) -> Result<Settings, crate::domain::Failure> {
     Settings::parse(text, Path::new("/srv/shop"), "cofferdam.toml")
@@ -60,7 +60,7 @@ fn a_whole_file_is_read() {
     );
     assert_eq!((settings.sandbox.guests_running_max, settings.sandbox.calls_in_flight_max), (2, 64));
     assert_eq!((settings.budget.calls_max, settings.budget.planner_turns_max), (7, 8));
-    assert_eq!(settings.model.unwrap().api_key, Some(KeySource::File("/srv/shop/key".into())));
+    assert_eq!(settings.model.unwrap().api_key, Some(SecretSource::File("/srv/shop/key".into())));
     assert_eq!((settings.principal.user.as_str(), settings.principal.tenant.as_str()), ("ann", "local"));
 }
 
@@ -112,6 +112,29 @@ fn a_key_in_the_file_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn secrets_have_places_and_no_text() {
+    let text = "version = 0\n[secrets]\ngithub = 'env:GITHUB_TOKEN'\nmail = { command = ['pass', 'show', 'mail'] }";
+    let secrets: Vec<_> = parse(text).unwrap().secrets.into_iter().collect();
+    let words = ["pass", "show", "mail"].map(str::to_owned).to_vec();
+    let command = ("mail".to_owned(), SecretSource::Command(words));
+    assert_eq!(secrets, [("github".to_owned(), SecretSource::Env("GITHUB_TOKEN".into())), command]);
+    for written in [
+        "github = 'sk-secret'",
+        "github = { comand = 'sk-secret' }",
+        "github = { command = ['pass'], text = 'sk-secret' }",
+        "github = ['sk-secret']",
+        "'sk-Secret' = 'env:X'",
+        "github = sk-secret",
+        "github = 7355608",
+    ] {
+        let failure = parse(&format!("version = 0\n[secrets]\n{written}")).expect_err(written);
+        assert!(failure.message.contains("cofferdam.toml:3:"), "{}", failure.message);
+        let told = format!("{failure:?}").to_lowercase();
+        assert!(!told.contains("sk-secret") && !told.contains("7355608"), "{told}");
+    }
+}
+
+#[test]
 fn the_flag_goes_before_the_environment_and_that_before_the_directory() {
     let folder = tempfile::tempdir().unwrap();
     let (here, home) = (folder.path().join("here"), folder.path().join("home"));
@@ -139,7 +162,7 @@ fn a_key_is_sent_only_to_the_server_it_was_written_for() {
         let overrides = Overrides { base_url: base_url.map(Into::into), model: Some("n".into()), config: None };
         parse(text).unwrap().with_model(&overrides, &environment(Path::new("/"), variables)).unwrap().model.unwrap()
     };
-    let key = |name: &str| Some(KeySource::Env(name.into()));
+    let key = |name: &str| Some(SecretSource::Env(name.into()));
     assert_eq!(chosen(None, &[]).api_key, key("A_KEY"));
     assert_eq!(chosen(Some("https://a/v1"), &[]).api_key, key("A_KEY"));
     assert_eq!(chosen(Some("https://b/v1"), &[]).api_key, None);

@@ -221,27 +221,32 @@ impl Failure {
 
 /// Cuts `text` and escapes what could drive a terminal: control characters, and marks that reorder text.
 fn bounded(text: String) -> String {
-    let is_clean = text.len() <= MESSAGE_CHARS_MAX && !text.chars().any(is_unsafe);
-    if is_clean {
-        return text;
+    match text.char_indices().nth(MESSAGE_CHARS_MAX) {
+        None if !text.chars().any(is_deceptive) => text,
+        None => escaped(&text),
+        Some((end, _)) => escaped(&text[..end]) + "…",
     }
-    let mut clean = String::new();
-    for (n, c) in text.chars().enumerate() {
-        if n == MESSAGE_CHARS_MAX {
-            clean.push('…');
-            break;
-        }
-        if is_unsafe(c) { clean.extend(c.escape_default()) } else { clean.push(c) }
+}
+
+/// Returns `text` in full, with everything escaped that could drive a terminal or reorder a line.
+pub fn escaped(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_deceptive(c) { clean.extend(c.escape_default()) } else { clean.push(c) }
     }
     clean
 }
 
-fn is_unsafe(c: char) -> bool {
+/// Returns whether `c` can drive a terminal, reorder a line or hide in it: control characters other than line end and
+/// tab, marks of direction, characters without width, and the tags that spell ASCII unseen.
+pub fn is_deceptive(c: char) -> bool {
     (c.is_control() && c != '\n' && c != '\t')
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}')
+        || matches!(c, '\u{2066}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Returns `text` with everything escaped that could drive a terminal or reorder a line. Newlines and tabs stay.
+/// Returns `text`, cut to [`MESSAGE_CHARS_MAX`], with everything escaped that could drive a terminal or reorder a line.
+/// Newlines and tabs stay.
 pub fn printable(text: &str) -> String {
     bounded(text.to_owned())
 }

@@ -16,6 +16,7 @@ mod name;
 mod outcome;
 mod plan;
 mod principal;
+mod secret;
 mod step;
 mod time;
 mod web;
@@ -28,7 +29,7 @@ pub use effect::Effect;
 pub use event::{
     Decision, Epoch, Event, Fact, GENESIS, PlannedStep, RunEnd, SCHEMA_VERSION, Seq, Settlement, StepEnd, Suspension,
 };
-pub use failure::{Failure, Fault, Kind, MESSAGE_CHARS_MAX, Retry, printable};
+pub use failure::{Failure, Fault, Kind, MESSAGE_CHARS_MAX, Retry, escaped, is_deceptive, printable};
 pub use grant::{Access, Grant, HttpGrant, Limits, LimitsPatch, Mount, SecretGrant};
 pub use id::{RunId, StepId};
 pub use json::{Json, canonical, excerpt};
@@ -37,6 +38,7 @@ pub use name::{ToolName, ToolPattern, json_name};
 pub use outcome::{Denial, LogLine, Outcome, Usage};
 pub use plan::{OnFailure, Plan, PlanLimits, PlanStep, Reference, literal, reference, references, resolved};
 pub use principal::Principal;
+pub use secret::{SECRET_BYTES_MAX, Secret, is_secret_name, is_secret_name_byte};
 pub use step::{ReadyStep, idempotency_key};
 pub use time::Timestamp;
 pub use web::{Method, WebHost, WebPattern, WebScheme, WebUrl};

@@ -11,7 +11,8 @@ pub struct Outcome {
     pub usage: Usage,
     /// What the guest logged and printed, capped.
     pub log: Vec<LogLine>,
-    /// What the guest tried and was refused. The call itself ended as the guest decided.
+    /// What the guest tried and was refused, and what a reader should be warned of. The call itself ended as the guest
+    /// decided.
     pub denials: Vec<Denial>,
     /// Whether a write was begun: a fact that the host saw, not a claim.
     pub has_written: bool,
@@ -41,10 +42,10 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// Something that the guest tried and was refused.
+/// Something that the guest tried and was refused, or, where the code begins with `flag.`, did and should be known of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
-    /// The short code: `denied.fs`.
+    /// The short code: `denied.fs`, `denied.secret`, `flag.text`.
     pub code: String,
     /// What was tried, as the guest named it, escaped and cut.
     pub what: String,

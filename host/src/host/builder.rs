@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{KeySource, ModelSettings, Settings, ToolSource};
-use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal};
+use crate::config::{ModelSettings, Settings, ToolSource};
+use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal, Secret};
 use crate::host::session::Session;
 use crate::host::{Host, Inner};
 use crate::orchestrator::Parts;
@@ -13,7 +13,7 @@ use crate::planner::Planner;
 use crate::planner::model::{ModelOptions, ModelPlanner};
 use crate::policy::Policy;
 use crate::registry::{self, Candidate, Catalog, Trust, verify};
-use crate::sandbox::{self, Runner, WasmRunner};
+use crate::sandbox::{self, Runner, Secrets, WasmRunner};
 use crate::store::EventLog;
 use crate::store::memory::MemoryLog;
 use crate::store::sqlite::{SqliteLog, SqliteOptions};
@@ -36,6 +36,7 @@ pub struct HostBuilder {
     runner: Option<Arc<dyn Runner>>,
     log: Option<Arc<dyn EventLog>>,
     owner: Option<String>,
+    secrets: Secrets,
 }
 
 impl HostBuilder {
@@ -71,6 +72,13 @@ impl HostBuilder {
     #[must_use]
     pub fn state(mut self, directory: impl Into<PathBuf>) -> Self {
         self.state = Some(directory.into());
+        self
+    }
+
+    /// Gives the secret that rules of the policy call `name`. What it goes into is for them to say.
+    #[must_use]
+    pub fn secret(mut self, name: impl Into<String>, secret: Secret) -> Self {
+        self.secrets = self.secrets.with(name, move || Ok(secret.clone()));
         self
     }
 
@@ -138,6 +146,10 @@ impl HostBuilder {
         if let Some(model) = &settings.model {
             builder.planner = Some(model_planner(model)?);
         }
+        for (name, source) in settings.secrets {
+            let what = format!("secret `{name}`");
+            builder.secrets = builder.secrets.with(name, move || source.read(&what));
+        }
         for (name, source) in settings.tools {
             builder = match source {
                 ToolSource::File { file, digest: None } => builder.tool(name, file),
@@ -151,10 +163,12 @@ impl HostBuilder {
     /// Makes the host: reads and verifies every component, opens the log. Compiles nothing yet.
     ///
     /// # Errors
-    /// `load.*`, naming the component; `data.config`, naming the file; `host.storage`.
+    /// `load.*`, naming the component; `data.config`, naming the file, or a secret that a rule names and nobody gives;
+    /// `host.storage`.
     pub fn build(self) -> Result<Host, Failure> {
         let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::default()));
         let policy = self.allowed()?;
+        check_secrets(&policy, &self.secrets)?;
         let components = self.tools.iter().map(|(candidate, trust)| verify(candidate.clone(), trust, &self.registry));
         let catalog = Catalog::new(components.collect::<Result<_, _>>()?)?;
         let log = match (self.log, &self.state) {
@@ -164,7 +178,7 @@ impl HostBuilder {
         };
         let runner = match self.runner {
             Some(runner) => runner,
-            None => Arc::new(WasmRunner::new(&self.sandbox, clock.clone())?),
+            None => Arc::new(WasmRunner::with_secrets(&self.sandbox, self.secrets, clock.clone())?),
         };
         let owner = self.owner.unwrap_or_else(|| format!("process {}", std::process::id()));
         let parts = Parts {
@@ -195,10 +209,19 @@ impl HostBuilder {
     }
 }
 
+/// Every secret that a rule names has a place where it is found.
+fn check_secrets(policy: &Policy, secrets: &Secrets) -> Result<(), Failure> {
+    let mut named = policy.rules.iter().flat_map(|rule| rule.secrets.iter().map(move |secret| (rule, secret)));
+    let Some((rule, secret)) = named.find(|(_, secret)| !secrets.has(&secret.name)) else { return Ok(()) };
+    let message = format!("find secret `{}`, which rule `{}` of the policy names", secret.name, rule.name);
+    Err(Failure::new(Kind::DataConfig, message)
+        .hint(format!("write `{} = \"env:NAME\"` under `[secrets]` of cofferdam.toml", secret.name)))
+}
+
 /// Makes the planner that asks a model; its key is fetched here, and goes nowhere else.
 fn model_planner(settings: &ModelSettings) -> Result<Arc<dyn Planner>, Failure> {
     let mut options = ModelOptions::new(&settings.name, &settings.base_url);
-    options.api_key = settings.api_key.as_ref().map(KeySource::read).transpose()?;
+    options.api_key = settings.api_key.as_ref().map(|key| key.read("the model's key")).transpose()?;
     Ok(Arc::new(ModelPlanner::new(options)?))
 }
 

@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use super::parse::{self, NativeCall, ReplyLimits};
 use super::{Allowance, ContextPack, Planned, Planner, PlannerUsage, Proposal, prompt};
-use crate::domain::{Failure, Json, Kind, printable};
+use crate::domain::{Failure, Json, Kind, Secret, printable};
 
 /// Longest wait for a connection, in milliseconds: a model server that is up answers a handshake at once.
 const CONNECT_MS_MAX: u64 = 10_000;
@@ -36,25 +36,6 @@ const KEY_SENT_BACK: &str = "[the api key]";
 /// The name of the reply's schema on the wire.
 const SCHEMA_NAME: &str = "proposal";
 
-/// A key of a model's API. It can be used and not shown.
-#[derive(Clone)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    /// Takes `key`.
-    ///
-    /// # Errors
-    /// When it is empty, or cannot stand in a header.
-    pub fn new(key: impl Into<String>) -> Result<Self, Failure> {
-        let key = key.into();
-        if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            let what = "take the model's api key: it is empty, or has characters that no key has";
-            return Err(Failure::new(Kind::DataConfig, what).hint("check it for a line end or a space"));
-        }
-        Ok(Self(key))
-    }
-}
-
 /// Which model to ask, and where.
 #[derive(Clone)]
 pub struct ModelOptions {
@@ -62,7 +43,7 @@ pub struct ModelOptions {
     pub model: String,
     /// Up to and without `/chat/completions`: `https://api.openai.com/v1`.
     pub base_url: String,
-    pub api_key: Option<ApiKey>,
+    pub api_key: Option<Secret>,
     /// 0 for the same reply to the same request as far as a model can; `None` for models that refuse to be told.
     pub temperature: Option<f64>,
 }
@@ -86,10 +67,11 @@ impl ModelPlanner {
     /// Makes a planner; sends nothing yet.
     ///
     /// # Errors
-    /// `data.config` for a base URL that is none, or that would send a key in the clear; `host.bug` where this machine
+    /// `data.config` for a base URL that is none, or that would send a key in the clear, or a key with a space; `host.bug` where this machine
     /// has no TLS to offer.
     pub fn new(options: ModelOptions) -> Result<Self, Failure> {
         let url = endpoint(&options)?;
+        check_key(&options)?;
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -129,7 +111,8 @@ impl ModelPlanner {
     }
 
     fn target(&self) -> ServiceTarget {
-        let key = self.options.api_key.as_ref().map(|key| ("Authorization".to_owned(), format!("Bearer {}", key.0)));
+        let key =
+            self.options.api_key.as_ref().map(|key| ("Authorization".to_owned(), format!("Bearer {}", key.expose())));
         let headers = key.map_or_else(Headers::default, Headers::from);
         ServiceTarget {
             endpoint: Endpoint::from_owned(self.url.as_str()),
@@ -145,7 +128,7 @@ impl ModelPlanner {
     /// Takes the key out of a text that a server sent.
     fn redacted(&self, text: &str) -> String {
         match &self.options.api_key {
-            Some(key) if text.contains(&key.0) => text.replace(&key.0, KEY_SENT_BACK),
+            Some(key) if text.contains(key.expose()) => text.replace(key.expose(), KEY_SENT_BACK),
             _ => text.to_owned(),
         }
     }
@@ -383,6 +366,15 @@ fn endpoint(options: &ModelOptions) -> Result<Url, Failure> {
     Ok(url)
 }
 
+/// A key is one word: with a space in it, it is something else that was taken for one.
+fn check_key(options: &ModelOptions) -> Result<(), Failure> {
+    if options.api_key.as_ref().is_some_and(|key| key.expose().contains(' ')) {
+        let what = "take the model's api key: it has characters that no key has";
+        return Err(Failure::new(Kind::DataConfig, what).hint("check it for a space"));
+    }
+    Ok(())
+}
+
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -441,7 +433,7 @@ mod tests {
 
     fn planner(base_url: String) -> ModelPlanner {
         let options = ModelOptions::new("org::tiny-high", base_url);
-        ModelPlanner::new(ModelOptions { api_key: Some(ApiKey::new(KEY).unwrap()), ..options }).unwrap()
+        ModelPlanner::new(ModelOptions { api_key: Some(Secret::new(KEY).unwrap()), ..options }).unwrap()
     }
 
     /// Asks once against a script of one step, which must be met.
@@ -491,7 +483,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_key_is_sent_where_there_is_one_and_only_there() {
-        for key in [Some(ApiKey::new(KEY).unwrap()), None] {
+        for key in [Some(Secret::new(KEY).unwrap()), None] {
             let server = FakeLlm::start(r#"{"reply": {"json": {"answer": 1}}}"#).unwrap();
             let has_key = key.is_some();
             let options = ModelOptions { api_key: key, ..ModelOptions::new("m", format!("{}/", server.base_url())) };
@@ -610,7 +602,7 @@ mod tests {
     #[test]
     fn a_base_url_must_be_one_that_keeps_the_key() {
         let try_url = |url: &str, key: Option<&str>| {
-            let api_key = key.map(|key| ApiKey::new(key).unwrap());
+            let api_key = key.map(|key| Secret::new(key).unwrap());
             ModelPlanner::new(ModelOptions { api_key, ..ModelOptions::new("m", url) })
                 .map(|planner| planner.url.to_string())
         };
@@ -622,6 +614,6 @@ mod tests {
         {
             assert_eq!(try_url(bad, Some(KEY)).unwrap_err().kind, Kind::DataConfig, "{bad}");
         }
-        assert!(ApiKey::new("sk-1\n").is_err() && ApiKey::new("").is_err());
+        assert_eq!(try_url("https://a.example/v1", Some("sk 1")).unwrap_err().kind, Kind::DataConfig);
     }
 }

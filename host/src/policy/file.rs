@@ -6,13 +6,23 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Access, Digest, Failure, Kind, LimitsPatch, Method, ToolPattern, WebPattern};
+use crate::domain::{Access, Digest, Failure, Kind, LimitsPatch, Method, ToolPattern, WebPattern, is_secret_name};
 
 /// Rules in one file: more cannot be read by a person.
 const RULES_MAX: usize = 1_000;
 
 /// Bytes of a policy file.
 const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Variables of one call: a program that is set up by its environment has dozens.
+pub(super) const VARIABLES_MAX: usize = 100;
+
+/// Bytes of one call's variables, names and values together: they stand in the guest's memory twice.
+pub(super) const VARIABLES_BYTES_MAX: usize = 32 << 10;
+
+/// Headers that say how a request is sent, or that a client sets by itself: a secret in one of them is a mistake.
+const FRAMING_HEADERS: [&str; 9] =
+    ["connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// What an operator allows. Nothing is allowed until a rule allows it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -221,8 +231,76 @@ impl Rule {
                 file.mount
             ));
         }
+        if let Some(flaw) = self.secrets.iter().find_map(SecretRule::flaw).or_else(|| variables_flaw(&self.env)) {
+            return wrong(&flaw);
+        }
         Ok(())
     }
+}
+
+impl SecretRule {
+    fn flaw(&self) -> Option<String> {
+        let name = &self.name;
+        if !is_secret_name(name) {
+            return Some(
+                "a secret's name has lowercase letters, digits, `-` and `_`, first a letter, at most 64 bytes".into(),
+            );
+        }
+        let flaw = |what: &str| Some(format!("secret `{name}`: {what}"));
+        if let Some(variable) = self.env.as_ref().filter(|variable| !is_variable(variable)) {
+            return flaw(&format!("`{}` cannot name a variable", variable.escape_debug()));
+        }
+        if self.reveal && self.env.is_none() {
+            return flaw("`reveal` gives it in a variable: name one with `env`");
+        }
+        if self.to.is_empty() && !self.reveal {
+            return flaw("it goes nowhere: name its audience with `to`");
+        }
+        match &self.header {
+            None if self.value != bare() => flaw("`value` is the text of a header: name it with `header`"),
+            Some(_) if self.to.is_empty() => flaw("`header` is for requests: name their audience with `to`"),
+            Some(header) if !is_header(header) => flaw("`header` names none that a request may carry a secret in"),
+            Some(_) if self.value.matches("{secret}").count() != 1 || !is_header_text(&self.value) => {
+                flaw("`value` is the text of a header, and holds `{secret}` once")
+            }
+            _ => None,
+        }
+    }
+}
+
+fn is_header(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let lower = name.to_ascii_lowercase();
+    (1..=64).contains(&name.len())
+        && name.bytes().all(is_token)
+        && !FRAMING_HEADERS.contains(&lower.as_str())
+        && !lower.starts_with("proxy-")
+}
+
+fn is_header_text(value: &str) -> bool {
+    value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && value.trim() == value
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0'])
+}
+
+/// Returns what is wrong with the variables of one call.
+pub(super) fn variables_flaw(env: &BTreeMap<String, String>) -> Option<String> {
+    if let Some((name, _)) = env.iter().find(|(name, value)| !is_variable(name) || value.contains('\0')) {
+        return Some(format!(
+            "variable `{}`: a name is not empty and has no `=`, and nothing has a NUL",
+            name.escape_debug()
+        ));
+    }
+    let bytes: usize = env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if env.len() > VARIABLES_MAX || bytes > VARIABLES_BYTES_MAX {
+        return Some(format!(
+            "{} variables of {bytes} bytes: at most {VARIABLES_MAX} of {VARIABLES_BYTES_MAX} bytes together",
+            env.len()
+        ));
+    }
+    None
 }
 
 fn is_mount(mount: &str) -> bool {
@@ -261,6 +339,47 @@ mod tests {
             refused(&mounted(mount), "mount");
         }
         assert!(Policy::parse(&mounted("/data"), Path::new("/")).is_ok());
+    }
+
+    #[test]
+    fn a_secret_has_an_audience_a_place_and_a_plain_name() {
+        let rule =
+            |secret: &str| format!("version = 0\n[[rule]]\nname='a'\nwhy='b'\nallow=['*']\nsecrets=[{{ {secret} }}]");
+        let to = "to = ['https://a.example/*']";
+        for (secret, expected) in [
+            (format!("name = 'A b', {to}"), "name"),
+            ("name = 'a'".into(), "audience"),
+            ("name = 'a', header = 'authorization', env = 'A', reveal = true".into(), "audience"),
+            (format!("name = 'a', {to}, header = 'Host'"), "`header`"),
+            (format!("name = 'a', {to}, header = 'Proxy-Authorization'"), "`header`"),
+            (format!("name = 'a', {to}, header = 'a b'"), "`header`"),
+            (format!("name = 'a', {to}, header = 'x-key', value = 'Bearer'"), "`{secret}` once"),
+            (format!("name = 'a', {to}, header = 'x-key', value = \"{{secret}}\\r\\nhost: b\""), "`{secret}` once"),
+            (format!("name = 'a', {to}, value = 'Bearer {{secret}}'"), "name it with `header`"),
+            (format!("name = 'a', {to}, env = 'A=B'"), "variable"),
+            (format!("name = 'a', {to}, reveal = true"), "`reveal`"),
+        ] {
+            refused(&rule(&secret), expected);
+        }
+        for right in [
+            format!("name = 'a', {to}"),
+            format!("name = 'a', {to}, header = 'Authorization', value = 'Bearer {{secret}}', env = 'TOKEN'"),
+            "name = 'a', env = 'TOKEN', reveal = true".into(),
+        ] {
+            assert!(Policy::parse(&rule(&right), Path::new("/")).is_ok(), "{right}");
+        }
+    }
+
+    #[test]
+    fn variables_have_sane_names_and_a_bound() {
+        let rule = |env: &str| format!("version = 0\n[[rule]]\nname='a'\nwhy='b'\nallow=['*']\n[rule.env]\n{env}");
+        for env in ["'' = 'x'", "'A=B' = 'x'", "\"A\\u0000\" = 'x'", "A = \"x\\u0000\""] {
+            refused(&rule(env), "variable");
+        }
+        let many: String = (0..=VARIABLES_MAX).map(|n| format!("V{n} = 'x'\n")).collect();
+        refused(&rule(&many), "101 variables");
+        refused(&rule(&format!("A = '{}'", "x".repeat(VARIABLES_BYTES_MAX))), "bytes together");
+        assert!(Policy::parse(&rule("PATH = '/bin'\nEMPTY = ''"), Path::new("/")).is_ok());
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{Access, Ask, Failure, Grant, HttpGrant, Kind, Limits, Mount, SecretGrant};
+use crate::policy::file::variables_flaw;
 use crate::policy::{Capability, Rule, RunGrant};
 
 /// Returns what the tool asks for *and* the rules give *and* the run has left.
 ///
 /// # Errors
-/// `policy.denied` where two rules show different directories under one path.
+/// `policy.denied` where two rules show different directories under one path, or give one variable different values, or
+/// together give too many.
 pub(super) fn intersect(
     asks: &BTreeSet<Ask>,
     rules: &[&Rule],
@@ -17,11 +19,12 @@ pub(super) fn intersect(
 ) -> Result<Grant, Failure> {
     let gives =
         |capability, ask| asks.contains(&ask) && rules.iter().any(|rule| rule.capabilities.contains(&capability));
+    let secrets = secrets(asks, rules);
     Ok(Grant {
         mounts: mounts(asks, rules)?,
         http: http(asks, rules),
-        secrets: secrets(asks, rules),
-        env: env(asks, rules)?,
+        env: env(asks, rules, &secrets)?,
+        secrets,
         log: gives(Capability::Log, Ask::Log),
         progress: gives(Capability::Progress, Ask::Progress),
         clock: gives(Capability::Clock, Ask::Clock),
@@ -68,7 +71,8 @@ fn http(asks: &BTreeSet<Ask>, rules: &[&Rule]) -> Vec<HttpGrant> {
         .collect()
 }
 
-/// A secret needs a way out or a variable: one that is only put into requests is asked for with `http`.
+/// A secret needs a way out or a variable: one that is only put into requests is asked for with `http`. The value itself
+/// is given only to a tool that asks for secrets; any other finds the placeholder.
 fn secrets(asks: &BTreeSet<Ask>, rules: &[&Rule]) -> Vec<SecretGrant> {
     let rules = rules.iter().filter(|_| asks.contains(&Ask::Http) || asks.contains(&Ask::Secrets));
     let granted = rules.flat_map(|rule| rule.secrets.iter().map(move |secret| (rule, secret)));
@@ -76,16 +80,17 @@ fn secrets(asks: &BTreeSet<Ask>, rules: &[&Rule]) -> Vec<SecretGrant> {
         .map(|(rule, secret)| SecretGrant {
             name: secret.name.clone(),
             to: secret.to.clone(),
-            header: secret.header.clone(),
+            header: secret.header.as_ref().map(|header| header.to_ascii_lowercase()),
             value: secret.value.clone(),
             env: secret.env.clone(),
-            reveal: secret.reveal,
+            reveal: secret.reveal && asks.contains(&Ask::Secrets),
             rule: rule.name.clone(),
         })
         .collect()
 }
 
-fn env(asks: &BTreeSet<Ask>, rules: &[&Rule]) -> Result<BTreeMap<String, String>, Failure> {
+fn env(asks: &BTreeSet<Ask>, rules: &[&Rule], secrets: &[SecretGrant]) -> Result<BTreeMap<String, String>, Failure> {
+    let denied = |message: String| Failure::new(Kind::PolicyDenied, message).hint("let the rules agree");
     let mut env = BTreeMap::new();
     for (rule, (name, value)) in rules
         .iter()
@@ -93,12 +98,34 @@ fn env(asks: &BTreeSet<Ask>, rules: &[&Rule]) -> Result<BTreeMap<String, String>
         .flat_map(|rule| rule.env.iter().map(move |variable| (rule, variable)))
     {
         if env.insert(name.clone(), value.clone()).is_some_and(|earlier| earlier != *value) {
-            let message =
-                format!("variable `{name}`: rule `{}` gives it another value than an earlier rule", rule.name);
-            return Err(Failure::new(Kind::PolicyDenied, message).hint("let the rules agree"));
+            return Err(denied(format!(
+                "variable `{name}`: rule `{}` gives it another value than an earlier rule",
+                rule.name
+            )));
         }
     }
+    if let Some(flaw) = variables_flaw(&env) {
+        return Err(denied(format!("give a call its variables: {flaw}")));
+    }
+    check_variables(&env, secrets).map_err(denied)?;
     Ok(env)
+}
+
+/// A variable is one thing: text of a rule, or one secret.
+fn check_variables(env: &BTreeMap<String, String>, secrets: &[SecretGrant]) -> Result<(), String> {
+    let mut of_secrets: BTreeMap<&str, &SecretGrant> = BTreeMap::new();
+    for secret in secrets {
+        let Some(variable) = &secret.env else { continue };
+        let earlier = of_secrets.insert(variable, secret);
+        let is_other = earlier.is_some_and(|other| (&other.name, other.reveal) != (&secret.name, secret.reveal));
+        if is_other || env.contains_key(variable) {
+            return Err(format!(
+                "variable `{variable}`: rule `{}` puts another thing there than an earlier rule",
+                secret.rule
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Later rules override earlier ones; the run and the step can only shorten the deadline.

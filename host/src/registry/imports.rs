@@ -121,7 +121,7 @@ fn asks(package: &PackageName, interface: &str) -> &'static [Ask] {
         ("clocks", _) => &[Ask::Clock],
         ("random", _) => &[Ask::Random],
         ("http", "outgoing-handler") => &[Ask::Http],
-        ("cli", "environment") => &[Ask::Env],
+        ("cli", "environment") => &[Ask::Env, Ask::Secrets],
         ("tool", "log") => &[Ask::Log],
         ("tool", "progress") => &[Ask::Progress],
         _ => &[],

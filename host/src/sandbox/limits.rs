@@ -13,6 +13,45 @@ const INSTANCES_MAX: usize = 20;
 /// Fuel that one host call costs: crossing the boundary is work of the host.
 pub(super) const HOST_CALL_FUEL: u64 = 1_000;
 
+/// Milliseconds in which `progress_per_second_max` counts.
+const SECOND_MS: u64 = 1_000;
+
+/// Holds a call to its progress reports, in all and in each second.
+#[derive(Debug)]
+pub(super) struct Pace {
+    reports_max: u64,
+    per_second_max: u64,
+    reports: u64,
+    /// Monotonic milliseconds at which the second began that is counted.
+    since_ms: u64,
+    in_second: u64,
+}
+
+impl Pace {
+    pub(super) fn new(limits: &Limits, now_ms: u64) -> Self {
+        Self {
+            reports_max: limits.progress_reports_max,
+            per_second_max: limits.progress_per_second_max,
+            reports: 0,
+            since_ms: now_ms,
+            in_second: 0,
+        }
+    }
+
+    /// Counts one report at `now_ms`; false where it is one too many.
+    pub(super) fn count(&mut self, now_ms: u64) -> bool {
+        if now_ms.saturating_sub(self.since_ms) >= SECOND_MS {
+            (self.since_ms, self.in_second) = (now_ms, 0);
+        }
+        let is_within = self.reports < self.reports_max && self.in_second < self.per_second_max;
+        if is_within {
+            self.reports += 1;
+            self.in_second += 1;
+        }
+        is_within
+    }
+}
+
 /// Counts what a call holds. All memories and tables draw on one budget.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -125,6 +164,14 @@ mod tests {
         assert!(!meter.memory_growing(0, 600, Some(500)).unwrap() && !meter.table_growing(0, 20, Some(10)).unwrap());
         assert_eq!((meter.memory_bytes_peak, meter.hit), (0, None));
         assert!(meter.memory_growing(0, 1_000, None).unwrap());
+    }
+
+    #[test]
+    fn progress_has_a_pace_and_an_end() {
+        let limits = Limits { progress_reports_max: 7, progress_per_second_max: 3, ..Limits::default() };
+        let mut pace = Pace::new(&limits, 500);
+        let mut passed = |now_ms| (0..5).filter(|_| pace.count(now_ms)).count();
+        assert_eq!([500, 1_499, 1_500, 2_499, 2_500, 9_000].map(&mut passed), [3, 0, 3, 0, 1, 0]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Runs a call in a fresh instance under its grant, and says how it ended.
 //!
 //! Promises: [`Runner::run`] always returns an [`Outcome`], within the call's deadline, whatever the guest does; what is
-//! not granted is not linked; nothing leaks from call to call; what a guest prints never reaches the host's own output.
+//! not granted is not linked; nothing leaks from call to call; what a guest prints never reaches the host's own output;
+//! no secret of a call is in what leaves it.
 //! Only this module knows wasmtime. Leaves to others: what is granted (`policy`), retries and the log (`orchestrator`).
 
 use std::sync::Arc;
@@ -14,15 +15,18 @@ use crate::registry::VerifiedTool;
 
 mod capabilities;
 mod engine;
+mod flags;
 mod limits;
 mod linker;
 mod run;
+mod secrets;
 mod state;
 mod trap;
 mod values;
 
 pub use engine::{Options, config as raw_config};
 pub use run::WasmRunner;
+pub use secrets::Secrets;
 
 /// Runs calls. Two things stand behind it: [`WasmRunner`], and the scripted one of the tests.
 #[async_trait]

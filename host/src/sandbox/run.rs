@@ -22,8 +22,10 @@ use crate::policy::Call;
 use crate::registry::VerifiedTool;
 use crate::sandbox::capabilities::{clock, print::Print};
 use crate::sandbox::engine::{Options, engine};
-use crate::sandbox::limits::{HOST_CALL_FUEL, Meter};
+use crate::sandbox::flags::deceptive;
+use crate::sandbox::limits::{HOST_CALL_FUEL, Meter, Pace};
 use crate::sandbox::linker::{Linked, linker};
+use crate::sandbox::secrets::{Granted, Secrets};
 use crate::sandbox::state::{GuestState, LogSink, Printed};
 use crate::sandbox::trap;
 use crate::sandbox::values::{to_json, to_wit};
@@ -42,6 +44,7 @@ pub struct WasmRunner {
 struct Shared {
     engine: Engine,
     clock: Arc<dyn Clock>,
+    secrets: Secrets,
     in_flight: Semaphore,
     calls_per_component_max: usize,
     /// Compiled components by digest; each compiled once, however many calls wait for it.
@@ -59,14 +62,23 @@ struct Compiled {
 struct Ready<'a> {
     _places: (OwnedSemaphorePermit, SemaphorePermit<'a>),
     pre: InstancePre<GuestState>,
+    secrets: Granted,
 }
 
 impl WasmRunner {
-    /// Makes a runner.
+    /// Makes a runner that has no secrets.
     ///
     /// # Errors
     /// `host.bug` where the machine cannot hold what `options` reserve.
     pub fn new(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        Self::with_secrets(options, Secrets::default(), clock)
+    }
+
+    /// Makes a runner that gives `secrets` to the calls whose grants name them.
+    ///
+    /// # Errors
+    /// As [`WasmRunner::new`].
+    pub fn with_secrets(options: &Options, secrets: Secrets, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let mut builder = Builder::new_multi_thread();
         if options.guests_running_max > 0 {
             builder.worker_threads(options.guests_running_max);
@@ -76,6 +88,7 @@ impl WasmRunner {
         let shared = Shared {
             engine: engine(options)?,
             clock,
+            secrets,
             in_flight: Semaphore::new(places(options.calls_in_flight_max)),
             calls_per_component_max: places(options.calls_per_component_max),
             compiled: Mutex::default(),
@@ -146,7 +159,7 @@ impl Shared {
         let mut outcome = match tokio::time::timeout(wall, self.ready(&call)).await {
             Err(_) => failed(trap::deadline(call.tool().name(), limits), usage),
             Ok(Err(failure)) => failed(failure, usage),
-            Ok(Ok(Ready { _places, pre })) => match self.store(&call, link, start_ms) {
+            Ok(Ok(Ready { _places, pre, secrets })) => match self.store(&call, link, secrets, start_ms) {
                 Err(failure) => failed(failure, usage),
                 Ok(store) => Instance { store, call: call.clone(), usage }.run(&pre, wall, start_ms, &self.clock).await,
             },
@@ -161,9 +174,11 @@ impl Shared {
         let bug = |e| Failure::new(Kind::HostBug, "wait for a place").detail(e);
         let compiled = self.compiled(call.tool()).await?;
         let pre = compiled.linked(&self.engine, call)?;
+        // Before there is a place: a person may have to unlock where they are kept.
+        let secrets = self.secrets.granted(&call.grant().secrets).await?;
         let of_component = compiled.in_flight.clone().acquire_owned().await.map_err(bug)?;
         let of_all = self.in_flight.acquire().await.map_err(bug)?;
-        Ok(Ready { _places: (of_component, of_all), pre })
+        Ok(Ready { _places: (of_component, of_all), pre, secrets })
     }
 
     async fn compiled(self: &Arc<Self>, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
@@ -189,10 +204,16 @@ impl Shared {
         Ok(Arc::new(Compiled { component, in_flight, linked: Mutex::default() }))
     }
 
-    fn store(&self, call: &Arc<Call>, link: Arc<dyn CallLink>, start_ms: u64) -> Result<Store<GuestState>, Failure> {
+    fn store(
+        &self,
+        call: &Arc<Call>,
+        link: Arc<dyn CallLink>,
+        secrets: Granted,
+        start_ms: u64,
+    ) -> Result<Store<GuestState>, Failure> {
         let limits = &call.grant().limits;
-        let log = LogSink::new(limits);
-        let wasi = self.wasi(call, &log)?;
+        let log = LogSink::new(limits, &secrets);
+        let wasi = self.wasi(call, &secrets, &log)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
         let state = GuestState {
@@ -202,10 +223,11 @@ impl Shared {
             call: call.clone(),
             link,
             log,
+            secrets,
             denials: Vec::new(),
             clock: self.clock.clone(),
             deadline_ms: start_ms.saturating_add(limits.wall_ms_max),
-            progress_reports: 0,
+            progress: Pace::new(limits, start_ms),
             announced: 0,
             has_written: false,
             is_host_call: false,
@@ -213,11 +235,17 @@ impl Shared {
         limited(Store::new(&self.engine, state), limits)
     }
 
-    fn wasi(&self, call: &Call, log: &LogSink) -> Result<WasiCtx, Failure> {
+    fn wasi(&self, call: &Call, secrets: &Granted, log: &LogSink) -> Result<WasiCtx, Failure> {
         let mut builder = WasiCtxBuilder::new();
         builder.stdout(Print { sink: log.clone(), stream: Printed::Stdout });
         builder.stderr(Print { sink: log.clone(), stream: Printed::Stderr });
         clock::set(&mut builder, call, &self.clock)?;
+        for (name, value) in &call.grant().env {
+            builder.env(name, value);
+        }
+        for (name, value) in secrets.variables() {
+            builder.env(name, value);
+        }
         for mount in &call.grant().mounts {
             let perms = if mount.access == Access::ReadWrite { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
             builder
@@ -378,10 +406,16 @@ impl Instance {
             (Returns::Value(ty), val) => json(Some(ty), val)?,
             (Returns::Fallible { ok, .. }, Some(Val::Result(Ok(val)))) => json(ok.as_ref(), val.as_deref())?,
             (Returns::Fallible { err, .. }, Some(Val::Result(Err(val)))) => {
-                return Err(declared(tool, &json(err.as_ref(), val.as_deref())?));
+                // Before it is cut: half a secret would be found no more.
+                let error = self.store.data().secrets.json(json(err.as_ref(), val.as_deref())?);
+                return Err(declared(tool, &error));
             }
             (Returns::Fallible { .. }, _) => return Err(contract("it is not a result".into())),
         };
+        let value = self.store.data().secrets.json(value);
+        if let Some(what) = deceptive(&value) {
+            self.store.data_mut().deny("flag.text", &what);
+        }
         self.bounded(tool, value)
     }
 
@@ -405,6 +439,7 @@ impl Instance {
         let (log, log_bytes_dropped): (Vec<LogLine>, u64) = self.store.data().log.take();
         let denials: Vec<Denial> = std::mem::take(&mut self.store.data_mut().denials);
         let state = self.store.data();
+        let result = result.map_err(|failure| state.secrets.failure(failure));
         let fuel_left = self.store.get_fuel().unwrap_or_default();
         let usage = Usage {
             fuel: self.call.grant().limits.fuel.saturating_sub(fuel_left),

@@ -6,9 +6,10 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::clock::Clock;
-use crate::domain::{Denial, Digest, Failure, Json, Kind, Limits, LogLine, printable};
+use crate::domain::{Denial, Digest, Failure, Json, Kind, Limits, LogLine, escaped, printable};
 use crate::policy::Call;
-use crate::sandbox::limits::Meter;
+use crate::sandbox::limits::{Meter, Pace};
+use crate::sandbox::secrets::{Granted, Scrubber};
 use crate::sandbox::trap::Ended;
 use crate::sandbox::{Begin, CallLink, HostCall};
 
@@ -26,11 +27,13 @@ pub(super) struct GuestState {
     pub(super) call: Arc<Call>,
     pub(super) link: Arc<dyn CallLink>,
     pub(super) log: LogSink,
+    /// The secrets of this call. What leaves it goes through here.
+    pub(super) secrets: Granted,
     pub(super) denials: Vec<Denial>,
     pub(super) clock: Arc<dyn Clock>,
     /// Monotonic milliseconds at which the call ends.
     pub(super) deadline_ms: u64,
-    pub(super) progress_reports: u64,
+    pub(super) progress: Pace,
     /// Host calls announced to the link so far.
     pub(super) announced: u32,
     pub(super) has_written: bool,
@@ -67,7 +70,7 @@ impl GuestState {
     /// Notes something that the guest tried and was refused.
     pub(super) fn deny(&mut self, code: &str, what: &str) {
         if self.denials.len() < DENIALS_MAX {
-            let what: String = what.chars().take(DENIAL_CHARS_MAX).collect();
+            let what: String = self.secrets.text(what).chars().take(DENIAL_CHARS_MAX).collect();
             self.denials.push(Denial { code: code.into(), what: printable(&what) });
         }
     }
@@ -91,16 +94,18 @@ pub(super) struct LogSink(Arc<Mutex<Lines>>);
 
 struct Lines {
     lines: Vec<LogLine>,
+    secrets: Granted,
+    /// Takes secrets out of what is printed, per stream: before it is lines, as one may be printed in parts.
+    scrubbers: [Scrubber; 2],
     /// Text of a line that has not ended yet, per printed stream.
     open: [Vec<u8>; 2],
     bytes: u64,
     dropped: u64,
     bytes_max: u64,
     lines_max: u64,
+    /// Bytes kept of one line.
+    line_bytes_max: usize,
 }
-
-/// Bytes kept of one line.
-const LINE_BYTES_MAX: usize = 2 << 10;
 
 /// The two streams that a guest prints to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,21 +115,26 @@ pub(super) enum Printed {
 }
 
 impl LogSink {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, secrets: &Granted) -> Self {
+        // What is kept of a line is held until it ends, so all lines together are its bound too.
+        let line_bytes_max = limits.log_line_bytes_max.min(limits.log_bytes_max);
         let lines = Lines {
             lines: Vec::new(),
+            secrets: secrets.clone(),
+            scrubbers: [secrets.scrubber(), secrets.scrubber()],
             open: [Vec::new(), Vec::new()],
             bytes: 0,
             dropped: 0,
             bytes_max: limits.log_bytes_max,
             lines_max: limits.log_lines_max,
+            line_bytes_max: usize::try_from(line_bytes_max).unwrap_or(usize::MAX),
         };
         Self(Arc::new(Mutex::new(lines)))
     }
 
     /// Adds one line from `source`.
     pub(super) fn line(&self, source: &str, text: &str) {
-        self.with(|lines| lines.add(source, text.as_bytes()));
+        self.with(|lines| lines.line(source, text.as_bytes()));
     }
 
     /// Adds printed bytes; lines end at newlines.
@@ -136,6 +146,8 @@ impl LogSink {
     pub(super) fn take(&self) -> (Vec<LogLine>, u64) {
         self.with(|lines| {
             for stream in [Printed::Stdout, Printed::Stderr] {
+                let rest = lines.scrubbers[stream as usize].finish();
+                lines.split(stream, &rest);
                 lines.end_line(stream);
             }
             (std::mem::take(&mut lines.lines), lines.dropped)
@@ -149,10 +161,16 @@ impl LogSink {
 
 impl Lines {
     fn print(&mut self, stream: Printed, bytes: &[u8]) {
+        let clean = self.scrubbers[stream as usize].push(bytes);
+        self.split(stream, &clean);
+    }
+
+    /// Splits printed text into lines.
+    fn split(&mut self, stream: Printed, bytes: &[u8]) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let open = &mut self.open[stream as usize];
             let text = part.strip_suffix(b"\n").unwrap_or(part);
-            let kept = text.len().min(LINE_BYTES_MAX.saturating_sub(open.len()));
+            let kept = text.len().min(self.line_bytes_max.saturating_sub(open.len()));
             open.extend_from_slice(&text[..kept]);
             self.dropped += u64::try_from(text.len() - kept).unwrap_or(u64::MAX);
             if part.ends_with(b"\n") {
@@ -164,31 +182,76 @@ impl Lines {
     fn end_line(&mut self, stream: Printed) {
         let open = std::mem::take(&mut self.open[stream as usize]);
         if !open.is_empty() {
-            self.add(if stream == Printed::Stdout { "stdout" } else { "stderr" }, &open);
+            self.add(if stream == Printed::Stdout { "stdout" } else { "stderr" }, &open, open.len());
         }
     }
 
-    fn add(&mut self, source: &str, text: &[u8]) {
-        let all = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        let kept = text.len().min(LINE_BYTES_MAX);
+    /// Adds a whole line. Only so much of it is looked at as decides about what is kept.
+    fn line(&mut self, source: &str, text: &[u8]) {
+        let mut scrubber = self.secrets.scrubber();
+        let head = &text[..text.len().min(self.line_bytes_max.saturating_add(scrubber.reach()))];
+        let mut clean = scrubber.push(head);
+        if head.len() == text.len() {
+            clean.extend(scrubber.finish());
+        }
+        self.add(source, &clean, text.len());
+    }
+
+    /// Adds what is left of a line of `all` bytes.
+    fn add(&mut self, source: &str, clean: &[u8], all: usize) {
+        let kept = clean.len().min(self.line_bytes_max);
         let is_full =
             self.lines.len() as u64 >= self.lines_max || self.bytes.saturating_add(kept as u64) > self.bytes_max;
         if is_full {
-            self.dropped = self.dropped.saturating_add(all);
+            self.dropped = self.dropped.saturating_add(all as u64);
             return;
         }
         self.bytes += kept as u64;
-        self.dropped += all - kept as u64;
-        self.lines.push(LogLine { source: source.into(), text: printable(&String::from_utf8_lossy(&text[..kept])) });
+        self.dropped += all.saturating_sub(kept) as u64;
+        self.lines.push(LogLine { source: source.into(), text: escaped(&String::from_utf8_lossy(&clean[..kept])) });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::secrets::tests::{VALUE, grant, granted};
 
     fn sink(log_bytes_max: u64, log_lines_max: u64) -> LogSink {
-        LogSink::new(&Limits { log_bytes_max, log_lines_max, ..Limits::default() })
+        LogSink::new(&Limits { log_bytes_max, log_lines_max, ..Limits::default() }, &Granted::default())
+    }
+
+    fn texts(sink: &LogSink) -> Vec<String> {
+        sink.take().0.into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn a_secret_is_in_no_line_however_it_is_printed() {
+        let granted = || granted(vec![grant("a", "https://a.example/")]);
+        let sink = LogSink::new(&Limits::default(), &granted());
+        sink.line("info", &format!("it is {VALUE}!"));
+        for byte in format!("it is {VALUE}!\nnext\n").bytes() {
+            sink.print(Printed::Stdout, &[byte]);
+        }
+        sink.print(Printed::Stderr, &VALUE.as_bytes()[..9]);
+        sink.print(Printed::Stderr, format!("\n{}", &VALUE[9..]).as_bytes());
+        assert_eq!(texts(&sink), ["it is [secret:a]!", "it is [secret:a]!", "next", "[secret:a]"]);
+        // A line that is cut within a secret holds nothing of it, whatever was taken out before.
+        for log_line_bytes_max in 1..60 {
+            let sink = LogSink::new(&Limits { log_line_bytes_max, ..Limits::default() }, &granted());
+            sink.line("info", &format!("{VALUE}{VALUE} and {VALUE}"));
+            sink.print(Printed::Stdout, format!("{VALUE}{VALUE} and {VALUE}").as_bytes());
+            assert!(texts(&sink).iter().all(|text| !text.contains("hun")), "{log_line_bytes_max}");
+        }
+    }
+
+    #[test]
+    fn a_line_has_a_bound_of_its_own() {
+        let sink = LogSink::new(&Limits { log_line_bytes_max: 10_000, ..Limits::default() }, &Granted::default());
+        sink.line("info", &"x".repeat(12_000));
+        sink.print(Printed::Stdout, &vec![b'x'; 12_000]);
+        let (lines, dropped) = sink.take();
+        assert_eq!((lines[0].text.len(), lines[1].text.len(), dropped), (10_000, 10_000, 4_000));
     }
 
     #[test]
@@ -212,6 +275,6 @@ mod tests {
         let one_line = self::sink(1 << 20, 10);
         one_line.print(Printed::Stdout, &vec![b'x'; 1 << 20]);
         let (lines, dropped) = one_line.take();
-        assert_eq!((lines[0].text.len(), dropped), (LINE_BYTES_MAX, (1 << 20) - LINE_BYTES_MAX as u64));
+        assert_eq!((lines[0].text.len(), dropped), (2_048, (1 << 20) - 2_048));
     }
 }

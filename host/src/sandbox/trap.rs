@@ -4,6 +4,7 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::domain::{Failure, Kind, Limits, ToolName};
+use crate::sandbox::capabilities::clock::RANDOM_BYTES_MAX;
 
 /// A failure of the host that travels through wasmtime as an error, to end the call with it.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,10 @@ pub(super) fn failure(error: &wasmtime::Error, hit: Option<Kind>, tool: &ToolNam
             Kind::ToolExit,
             format!("run `{tool}`: it ended the program with code {} instead of returning", exit.0),
         );
+    }
+    if is_random_size(error) {
+        let message = format!("run `{tool}`: it asked for more than {RANDOM_BYTES_MAX} random bytes in one host call");
+        return Failure::new(Kind::ToolHostCallBytes, message).hint("report this to the tool's author");
     }
     let kind = kind(error, hit);
     let failure = match limited(kind, limits) {
@@ -54,6 +59,12 @@ fn kind(error: &wasmtime::Error, hit: Option<Kind>) -> Kind {
         return Kind::ToolHandles;
     }
     Kind::ToolTrap
+}
+
+/// It has no public type in wasmtime 48; a test holds the text.
+fn is_random_size(error: &wasmtime::Error) -> bool {
+    let text = error.root_cause().to_string();
+    text.starts_with("requested len ") && text.ends_with(&format!(" exceeds limit {RANDOM_BYTES_MAX}"))
 }
 
 /// Says what was used up, and the limit that decides.

@@ -16,11 +16,16 @@ use crate::policy::Call;
 const GRAIN_NS: u64 = 1_000_000;
 
 /// Bytes of randomness that one host call may bring.
-const RANDOM_BYTES_MAX: u64 = 64 << 10;
+pub(in crate::sandbox) const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
-/// Time of day and time passed, as the guest sees them; `None` stands still.
+/// Time of day and time passed, as the guest sees them.
 #[derive(Clone)]
-struct Time(Option<Arc<dyn Clock>>);
+struct Time {
+    /// `None` stands still.
+    clock: Option<Arc<dyn Clock>>,
+    /// Monotonic milliseconds at which the guest's own count begins: calls share no counter.
+    start_ms: u64,
+}
 
 impl HostWallClock for Time {
     fn resolution(&self) -> Duration {
@@ -28,7 +33,7 @@ impl HostWallClock for Time {
     }
 
     fn now(&self) -> Duration {
-        Duration::from_millis(self.0.as_ref().map_or(0, |clock| clock.now().0))
+        Duration::from_millis(self.clock.as_ref().map_or(0, |clock| clock.now().0))
     }
 }
 
@@ -38,7 +43,8 @@ impl HostMonotonicClock for Time {
     }
 
     fn now(&self) -> u64 {
-        self.0.as_ref().map_or(0, |clock| clock.monotonic_ms()).saturating_mul(GRAIN_NS)
+        let now_ms = self.clock.as_ref().map_or(0, |clock| clock.monotonic_ms());
+        now_ms.saturating_sub(self.start_ms).saturating_mul(GRAIN_NS)
     }
 }
 
@@ -51,14 +57,18 @@ pub(in crate::sandbox) fn set(
     call: &Call,
     clock: &Arc<dyn Clock>,
 ) -> Result<(), Failure> {
-    let time = Time(call.grant().clock.then(|| clock.clone()));
+    let time = Time { clock: call.grant().clock.then(|| clock.clone()), start_ms: clock.monotonic_ms() };
     builder.wall_clock(time.clone()).monotonic_clock(time);
     let mut seed = *seed(call).as_bytes();
     if call.grant().random {
         clock.random(&mut seed).map_err(|e| Failure::new(Kind::HostBug, e))?;
     }
-    builder.secure_random(ChaCha20Rng::from_seed(seed)).insecure_random(ChaCha20Rng::from_seed(seed));
-    builder.insecure_random_seed(u128::from_le_bytes(first_half(&seed))).max_random_size(RANDOM_BYTES_MAX);
+    // Each source has a seed of its own: what a program shows of one tells nothing of another.
+    let seed_for = |source: &str| *Digest::of_parts(&[&seed, source.as_bytes()]).as_bytes();
+    builder.secure_random(ChaCha20Rng::from_seed(seed_for("secure")));
+    builder.insecure_random(ChaCha20Rng::from_seed(seed_for("insecure")));
+    builder.insecure_random_seed(u128::from_le_bytes(first_half(&seed_for("insecure seed"))));
+    builder.max_random_size(RANDOM_BYTES_MAX);
     Ok(())
 }
 

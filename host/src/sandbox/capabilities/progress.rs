@@ -12,10 +12,9 @@ impl Host for GuestState {
         if !self.call.grant().progress {
             return Err(self.not_asked("progress"));
         }
-        self.progress_reports += 1;
-        if self.progress_reports <= self.call.grant().limits.progress_reports_max {
+        if self.progress.count(self.clock.monotonic_ms()) {
             let fraction = fraction.filter(|f| f.is_finite()).map(|f| f.clamp(0.0, 1.0));
-            let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
+            let message: String = self.secrets.text(&message).chars().take(MESSAGE_CHARS_MAX).collect();
             self.link.progress(fraction, &printable(&message));
         }
         Ok(())

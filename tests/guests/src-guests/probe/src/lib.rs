@@ -8,6 +8,7 @@ use cofferdam_tool_sdk::prelude::*;
 mod probe {
     use std::ffi::{CString, c_char, c_int};
     use std::hash::{BuildHasher, RandomState};
+    use std::io::{Read, Write};
     use std::time::{Duration, SystemTime};
 
     unsafe extern "C" {
@@ -37,6 +38,59 @@ mod probe {
         let variables = std::env::vars().map(|(name, value)| format!("{name}={value}"));
         let folder = std::env::current_dir().map(|folder| folder.display().to_string());
         variables.chain(std::env::args()).chain(folder).collect()
+    }
+
+    /// Returns all that it finds of itself: variables, arguments, working directory, program, standard input.
+    #[tool(asks("env", "secrets"))]
+    pub fn inside() -> Vec<String> {
+        let mut input = String::new();
+        let read = std::io::stdin().read_to_string(&mut input).map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(-1));
+        let program = std::env::current_exe().map_or("none".to_owned(), |path| path.display().to_string());
+        let mut found: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+        found.extend(std::env::args().map(|argument| format!("argument {argument}")));
+        found.extend(std::env::current_dir().map(|folder| format!("folder {}", folder.display())));
+        found.extend([format!("program {program}"), format!("input {read} {input}")]);
+        found
+    }
+
+    /// Tells the value of a variable in the way that is asked for.
+    #[tool(asks("env", "secrets", "log", "progress", "files.read"))]
+    pub fn leak(variable: String, way: String) -> Result<Vec<String>, ToolError> {
+        let value = std::env::var(&variable).unwrap_or_default();
+        let (first, second) = value.split_at(value.len() / 2);
+        match way.as_str() {
+            "result" => return Ok(vec![format!("<{value}>"), "plain".to_owned()]),
+            "error" => return Err(ToolError::new(&value, format!("{}{value}", "x".repeat(4_000)))),
+            "panic" => panic!("it is {value}"),
+            "log" => log::warn(&format!("it is {value}")),
+            "path" => drop(std::fs::read(format!("/data/../{value}"))),
+            "progress" => progress::report(0.5, &format!("{}{value}", "x".repeat(190))),
+            "print" => {
+                print!("it is {first}");
+                drop(std::io::stdout().flush());
+                println!("{second}");
+                eprintln!("{first}");
+                eprintln!("{second}");
+            }
+            _ => return Err(ToolError::input("there is no such way")),
+        }
+        Ok(Vec::new())
+    }
+
+    /// Answers with an error of this text.
+    #[tool(effect = "pure")]
+    pub fn refuse(text: String) -> Result<(), ToolError> {
+        Err(ToolError::new("probe.refused", text))
+    }
+
+    /// Prints so many lines of a kilobyte to standard output and error.
+    #[tool(effect = "pure")]
+    pub fn flood(lines: u32) {
+        let line = "x".repeat(1_023);
+        for _ in 0..lines {
+            println!("{line}");
+            eprintln!("{line}");
+        }
     }
 
     /// Returns the time of day, in milliseconds since 1970.

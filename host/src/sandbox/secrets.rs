@@ -1,0 +1,281 @@
+//! Secrets: found when a call first needs them, put into its requests at the host's edge, and taken out of all that comes
+//! back.
+//!
+//! Promises: a secret is fetched once per process, and only for a call whose grant names it; it goes into no request that
+//! its audience does not hold; what leaves a call holds none of the call's secrets, in any encoding that `encodings.rs`
+//! lists. A guest holds a placeholder, unless a rule reveals the value. Leaves to others: where a secret is found
+//! (`config`), who may have it (`policy`), and which requests may be sent at all (`capabilities`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::domain::{Failure, Json, Kind, Secret, SecretGrant};
+
+mod encodings;
+mod inject;
+mod scrubber;
+
+use scrubber::Patterns;
+pub(super) use scrubber::Scrubber;
+
+/// Bytes of the shortest secret that a call may have: a shorter one stands in honest text by chance, and cannot be taken
+/// out of it.
+const SECRET_BYTES_MIN: usize = 8;
+
+/// What a guest writes for the value: this, and the secret's name.
+pub(super) const PLACEHOLDER: &str = "cofferdam-secret-";
+
+/// The secrets that rules may name. Cheap to clone; all clones share what was fetched.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    slots: BTreeMap<String, Arc<Slot>>,
+}
+
+struct Slot {
+    fetch: Box<dyn Fn() -> Result<Secret, Failure> + Send + Sync>,
+    value: Mutex<Option<Secret>>,
+}
+
+impl Secrets {
+    /// Adds the secret `name`. `fetch` is called when a call first needs it, on a thread that may block, and again only
+    /// where it failed.
+    #[must_use]
+    pub fn with(
+        mut self,
+        name: impl Into<String>,
+        fetch: impl Fn() -> Result<Secret, Failure> + Send + Sync + 'static,
+    ) -> Self {
+        self.slots.insert(name.into(), Arc::new(Slot { fetch: Box::new(fetch), value: Mutex::default() }));
+        self
+    }
+
+    /// Returns whether there is a secret `name`. Fetches nothing.
+    pub fn has(&self, name: &str) -> bool {
+        self.slots.contains_key(name)
+    }
+
+    /// Fetches what `grants` name.
+    ///
+    /// # Errors
+    /// `data.config`, naming the secret: nobody gives it, it is not found, or it is too short to be looked for.
+    pub(super) async fn granted(&self, grants: &[SecretGrant]) -> Result<Granted, Failure> {
+        let mut granted = Vec::new();
+        for grant in grants {
+            granted.push((grant.clone(), self.value(&grant.name).await?));
+        }
+        Ok(Granted::new(granted))
+    }
+
+    async fn value(&self, name: &str) -> Result<Secret, Failure> {
+        let bug = |e| Failure::new(Kind::HostBug, "wait for a secret").detail(e);
+        let slot = self.slots.get(name).cloned().ok_or_else(|| unknown(name))?;
+        // It goes on where the call does not wait: a person may be typing a passphrase.
+        let secret = tokio::task::spawn_blocking(move || slot.value()).await.map_err(|e| bug(e.to_string()))??;
+        if secret.expose().len() < SECRET_BYTES_MIN {
+            return Err(too_short(name));
+        }
+        Ok(secret)
+    }
+}
+
+impl Slot {
+    /// Returns the value. Whoever comes while it is fetched waits for it.
+    fn value(&self) -> Result<Secret, Failure> {
+        let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(secret) = &*value {
+            return Ok(secret.clone());
+        }
+        let secret = (self.fetch)()?;
+        *value = Some(secret.clone());
+        Ok(secret)
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::new(Kind::DataConfig, format!("find secret `{name}`: the host has none of this name"))
+        .hint(format!("write `{name} = \"env:NAME\"` under `[secrets]` of cofferdam.toml"))
+}
+
+fn too_short(name: &str) -> Failure {
+    Failure::new(Kind::DataConfig, format!("use secret `{name}`: it has less than {SECRET_BYTES_MIN} bytes"))
+        .hint("a text this short stands in honest text by chance, and cannot be taken out of it: use a longer one")
+}
+
+/// The secrets of one call.
+#[derive(Clone, Default)]
+pub(super) struct Granted {
+    grants: Vec<(SecretGrant, Secret)>,
+    /// `None` where there are no secrets.
+    patterns: Option<Arc<Patterns>>,
+}
+
+impl Granted {
+    fn new(grants: Vec<(SecretGrant, Secret)>) -> Self {
+        let named = || grants.iter().map(|(grant, secret)| (grant.name.as_str(), secret));
+        let patterns = (!grants.is_empty()).then(|| Arc::new(Patterns::new(named())));
+        Self { grants, patterns }
+    }
+
+    /// Returns the variables that hold placeholders, or values where a rule reveals them.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&str, String)> {
+        self.grants.iter().filter_map(|(grant, secret)| {
+            let text = if grant.reveal { secret.expose().to_owned() } else { placeholder(&grant.name) };
+            Some((grant.env.as_deref()?, text))
+        })
+    }
+
+    /// Returns what takes the secrets out of a stream.
+    pub(super) fn scrubber(&self) -> Scrubber {
+        Scrubber::new(self.patterns.clone())
+    }
+
+    /// Returns the name of a secret whose value stands in `bytes`, in any encoding.
+    #[cfg_attr(not(test), expect(dead_code, reason = "asked by what sends requests"))]
+    pub(super) fn contained(&self, bytes: &[u8]) -> Option<&str> {
+        self.patterns.as_ref()?.contained(bytes)
+    }
+
+    /// Returns `text` without secrets.
+    pub(super) fn text(&self, text: &str) -> String {
+        match &self.patterns {
+            None => text.to_owned(),
+            Some(_) => String::from_utf8_lossy(&self.scrubber().whole(text.as_bytes())).into_owned(),
+        }
+    }
+
+    /// Returns `value` without secrets: in its strings, its keys, and in numbers, whose digits may be one.
+    pub(super) fn json(&self, value: Json) -> Json {
+        if self.patterns.is_none() {
+            return value;
+        }
+        match value {
+            Json::String(text) => self.text(&text).into(),
+            Json::Number(number) => {
+                let (text, clean) = (number.to_string(), self.text(&number.to_string()));
+                if text == clean { Json::Number(number) } else { clean.into() }
+            }
+            Json::Array(items) => items.into_iter().map(|item| self.json(item)).collect(),
+            Json::Object(fields) => {
+                fields.into_iter().map(|(key, field)| (self.text(&key), self.json(field))).collect()
+            }
+            Json::Null | Json::Bool(_) => value,
+        }
+    }
+
+    /// Returns `failure` without secrets.
+    pub(super) fn failure(&self, failure: Failure) -> Failure {
+        if self.patterns.is_none() {
+            return failure;
+        }
+        let clean = |text: Option<String>| text.map(|text| self.text(&text));
+        Failure {
+            kind: failure.kind,
+            message: self.text(&failure.message),
+            hint: clean(failure.hint),
+            detail: clean(failure.detail),
+            declared: clean(failure.declared),
+        }
+    }
+}
+
+/// Returns what stands for the value of the secret `name`.
+fn placeholder(name: &str) -> String {
+    format!("{PLACEHOLDER}{name}")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+
+    pub(in crate::sandbox) const VALUE: &str = "hunter2+/\"swordfish\"";
+
+    pub(in crate::sandbox) fn grant(name: &str, to: &str) -> SecretGrant {
+        SecretGrant {
+            name: name.into(),
+            to: vec![to.parse().expect("it is a pattern")],
+            header: None,
+            value: "{secret}".into(),
+            env: None,
+            reveal: false,
+            rule: "web".into(),
+        }
+    }
+
+    pub(in crate::sandbox) fn granted(grants: Vec<SecretGrant>) -> Granted {
+        let secret = Secret::new(VALUE).expect("it is a secret");
+        Granted::new(grants.into_iter().map(|grant| (grant, secret.clone())).collect())
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_fetched_when_it_is_needed_and_once() {
+        let fetched = Arc::new(AtomicU32::new(0));
+        let count = fetched.clone();
+        let secrets = Secrets::default().with("a", move || {
+            // The first time the store is locked.
+            match count.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(Failure::new(Kind::DataConfig, "find secret `a`")),
+                _ => Secret::new(VALUE),
+            }
+        });
+        assert!(secrets.has("a") && !secrets.has("b"));
+        secrets.granted(&[]).await.expect("nothing is needed");
+        assert_eq!(fetched.load(Ordering::SeqCst), 0);
+        let grants = [grant("a", "https://a.example/*")];
+        secrets.granted(&grants).await.map(drop).expect_err("it is not found");
+        let clone = secrets.clone();
+        let (one, other) = tokio::join!(secrets.granted(&grants), clone.granted(&grants));
+        assert!(one.is_ok() && other.is_ok());
+        secrets.granted(&grants).await.expect("it is there");
+        assert_eq!(fetched.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_or_too_short_is_told_by_name() {
+        let secrets = Secrets::default().with("pin", || Secret::new("1234567"));
+        for (name, what) in [("pin", "less than 8 bytes"), ("none", "has none of this name")] {
+            let failure = secrets.granted(&[grant(name, "https://a.example/")]).await.map(drop).expect_err(name);
+            assert_eq!(failure.kind, Kind::DataConfig);
+            assert!(failure.message.contains(what) && failure.message.contains(name), "{failure}");
+            assert!(!format!("{failure:?}").contains("1234567"));
+        }
+    }
+
+    #[test]
+    fn a_variable_holds_the_placeholder_or_what_is_revealed() {
+        let named =
+            |name: &str, reveal| SecretGrant { env: Some(name.into()), reveal, ..grant("a", "https://a.example/") };
+        let granted = granted(vec![named("HIDDEN", false), named("SHOWN", true), grant("a", "https://a.example/")]);
+        let variables: Vec<_> = granted.variables().collect();
+        assert_eq!(variables, [("HIDDEN", "cofferdam-secret-a".to_owned()), ("SHOWN", VALUE.to_owned())]);
+    }
+
+    #[test]
+    fn g6_a_failure_and_a_result_lose_it_in_every_part() {
+        let granted = granted(vec![grant("a", "https://a.example/")]);
+        let url = "https://a.example/?key=hunter2%2B%2F%22swordfish%22&x=1";
+        let failure = Failure::new(Kind::NetworkTimeout, format!("reach {url}")).hint(url).detail(url);
+        let failure = granted.failure(Failure { declared: Some(url.into()), ..failure });
+        let clean = "https://a.example/?key=[secret:a]&x=1";
+        assert_eq!(failure.message, format!("reach {clean}"));
+        assert_eq!([failure.hint, failure.detail, failure.declared], [(); 3].map(|()| Some(clean.to_owned())));
+        let value = json!({VALUE: [VALUE, {"in": format!("<{VALUE}>")}], "n": 7, "none": null});
+        assert_eq!(
+            granted.json(value),
+            json!({"[secret:a]": ["[secret:a]", {"in": "<[secret:a]>"}], "n": 7, "none": null})
+        );
+        let pin = Granted::new(vec![(grant("pin", "https://a.example/"), Secret::new("73556082").unwrap())]);
+        assert_eq!(pin.json(json!([73_556_082, 1])), json!(["[secret:pin]", 1]));
+    }
+
+    #[test]
+    fn without_secrets_nothing_changes() {
+        let none = Granted::default();
+        assert_eq!((none.text(VALUE), none.json(json!(VALUE))), (VALUE.to_owned(), json!(VALUE)));
+        assert_eq!((none.contained(VALUE.as_bytes()), none.variables().count()), (None, 0));
+        assert_eq!(none.scrubber().push(VALUE.as_bytes()), VALUE.as_bytes());
+    }
+}

@@ -1,0 +1,346 @@
+//! Takes secrets out of a stream of bytes, wherever it is cut into pieces.
+//!
+//! Every byte that is part of any form of a secret goes, and `[secret:name]` stands in its place; every other byte stays
+//! as it is. What cannot be told yet is kept back: less than twice the longest form of a secret.
+
+use std::sync::Arc;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+
+use super::encodings::{self, ESCAPE_BYTES_MAX, Escapes};
+use crate::domain::Secret;
+
+/// What is looked for: all forms of all secrets of a call.
+pub(super) struct Patterns {
+    /// `None` where the forms cannot be held, so that nothing passes.
+    search: Option<AhoCorasick>,
+    /// For each form the place of its secret's name.
+    owners: Vec<usize>,
+    names: Vec<String>,
+    /// Bytes of the longest form, escaped all over.
+    reach: usize,
+}
+
+/// Bytes that are part of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    start: usize,
+    end: usize,
+    owner: usize,
+}
+
+impl Patterns {
+    pub(super) fn new<'a>(secrets: impl Iterator<Item = (&'a str, &'a Secret)>) -> Self {
+        let (mut names, mut owners, mut texts): (Vec<String>, _, Vec<_>) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, secret) in secrets {
+            if names.iter().any(|known| known == name) {
+                continue;
+            }
+            let before = texts.len();
+            texts.extend(encodings::texts(secret.expose()));
+            owners.resize(owners.len() + texts.len() - before, names.len());
+            names.push(name.to_owned());
+        }
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or_default();
+        // Long secrets make many states: they are held densely only where that is small.
+        let search = AhoCorasick::builder()
+            .match_kind(MatchKind::Standard)
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .build(texts.iter().map(|text| text.as_slice()));
+        Self { search: search.ok(), owners, names, reach: longest * ESCAPE_BYTES_MAX }
+    }
+
+    pub(super) fn contained(&self, bytes: &[u8]) -> Option<&str> {
+        self.spans(bytes).first().map(|span| self.names[span.owner].as_str())
+    }
+
+    /// Returns what is part of secrets: in order, and apart from each other.
+    fn spans(&self, bytes: &[u8]) -> Vec<Span> {
+        let Some(search) = &self.search else {
+            return vec![Span { start: 0, end: bytes.len(), owner: 0 }];
+        };
+        let mut spans = self.found(search, bytes);
+        for escapes in Escapes::READINGS {
+            let plain = encodings::plain(bytes, escapes);
+            if plain.bytes.len() == bytes.len() {
+                continue;
+            }
+            let original = |span: Span| {
+                let (start, end) = (plain.places[span.start].0, plain.places[span.end - 1].1);
+                Span { start, end, ..span }
+            };
+            spans.extend(self.found(search, &plain.bytes).into_iter().map(original));
+        }
+        spans.sort_unstable_by_key(|span| (span.start, span.end));
+        spans.dedup_by(|next, last| {
+            let is_one = next.start < last.end;
+            last.end = if is_one { last.end.max(next.end) } else { last.end };
+            is_one
+        });
+        spans
+    }
+
+    fn found(&self, search: &AhoCorasick, bytes: &[u8]) -> Vec<Span> {
+        let span = |found: aho_corasick::Match| Span {
+            start: found.start(),
+            end: found.end(),
+            owner: self.owners[found.pattern().as_usize()],
+        };
+        search.find_overlapping_iter(bytes).map(span).collect()
+    }
+}
+
+/// Takes secrets out of one stream. Without secrets everything passes at once.
+pub(in crate::sandbox) struct Scrubber {
+    patterns: Option<Arc<Patterns>>,
+    kept: Vec<u8>,
+    /// Bytes at the beginning of `kept` that are part of a secret whose mark was written already.
+    covered: usize,
+}
+
+impl Scrubber {
+    pub(super) fn new(patterns: Option<Arc<Patterns>>) -> Self {
+        Self { patterns, kept: Vec::new(), covered: 0 }
+    }
+
+    /// Returns how far ahead must be seen to tell whether a byte is part of a secret.
+    pub(in crate::sandbox) fn reach(&self) -> usize {
+        self.patterns.as_ref().map_or(0, |patterns| patterns.reach)
+    }
+
+    /// Takes the next bytes, and returns those that can be told.
+    pub(in crate::sandbox) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let Some(patterns) = self.patterns.clone() else { return bytes.to_vec() };
+        self.kept.extend_from_slice(bytes);
+        // What is kept is looked at again each time: not before as much again has come, so that many small pieces cost no
+        // more than one large one.
+        if self.kept.len() < 2 * patterns.reach {
+            return Vec::new();
+        }
+        let told = self.kept.len().saturating_sub(patterns.reach.saturating_sub(1));
+        // The second half of an escape would be read as something else.
+        let told = encodings::boundary(&self.kept, told);
+        self.emit(&patterns, told)
+    }
+
+    /// Returns the rest: the stream has ended.
+    pub(in crate::sandbox) fn finish(&mut self) -> Vec<u8> {
+        let Some(patterns) = self.patterns.clone() else { return Vec::new() };
+        let all = self.kept.len();
+        self.emit(&patterns, all)
+    }
+
+    /// Returns a text that is there at once.
+    pub(in crate::sandbox) fn whole(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let Some(patterns) = self.patterns.clone() else { return bytes.to_vec() };
+        self.kept.extend_from_slice(bytes);
+        let all = self.kept.len();
+        self.emit(&patterns, all)
+    }
+
+    /// Returns the first `told` bytes of what was kept, with marks in place of secrets.
+    fn emit(&mut self, patterns: &Patterns, told: usize) -> Vec<u8> {
+        if told == 0 {
+            return Vec::new();
+        }
+        let (mut clean, mut at) = (Vec::with_capacity(told), self.covered);
+        for span in patterns.spans(&self.kept) {
+            if span.start >= told || span.end <= at {
+                continue;
+            }
+            // One that begins within what a mark stands for already is part of it.
+            if span.start >= at {
+                clean.extend_from_slice(&self.kept[at..span.start]);
+                clean.extend_from_slice(format!("[secret:{}]", patterns.names[span.owner]).as_bytes());
+            }
+            at = span.end;
+        }
+        clean.extend_from_slice(self.kept.get(at..told).unwrap_or_default());
+        self.kept.drain(..told);
+        self.covered = at.saturating_sub(told);
+        clean
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::DecodePaddingMode;
+    use base64::engine::general_purpose::{
+        GeneralPurpose, GeneralPurposeConfig, STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD,
+    };
+    use base64::{Engine as _, alphabet};
+
+    use super::*;
+
+    /// A small generator: a failing case prints its seed.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 >> 33).unwrap_or(0) % bound
+        }
+
+        fn text(&mut self, bytes: usize, alphabet: &[u8]) -> String {
+            (0..bytes).map(|_| char::from(alphabet[self.below(alphabet.len())])).collect()
+        }
+    }
+
+    fn patterns(secret: &str) -> Arc<Patterns> {
+        let secret = Secret::new(secret).expect("it is a secret");
+        Arc::new(Patterns::new([("key", &secret)].into_iter()))
+    }
+
+    /// Scrubs `text` in pieces as `random` cuts it.
+    fn scrubbed(patterns: &Arc<Patterns>, text: &[u8], random: &mut Random) -> Vec<u8> {
+        let (mut scrubber, mut clean, mut rest) = (Scrubber::new(Some(patterns.clone())), Vec::new(), text);
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at((1 + random.below(40)).min(rest.len()));
+            clean.extend(scrubber.push(piece));
+            assert!(scrubber.kept.len() < 2 * patterns.reach, "too much is kept back");
+            rest = after;
+        }
+        clean.extend(scrubber.finish());
+        clean
+    }
+
+    fn percent(text: &str, is_escaped: impl Fn(u8) -> bool, upper: bool) -> String {
+        let escape = |byte: u8| if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
+        text.bytes().map(|byte| if is_escaped(byte) { escape(byte) } else { char::from(byte).to_string() }).collect()
+    }
+
+    fn wrapped(text: &str) -> String {
+        let lines: Vec<_> = text.as_bytes().chunks(7).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        lines.join("\r\n")
+    }
+
+    /// The secret as writers of all kinds would write it, with `before` and `after` encoded along with it.
+    fn written(secret: &str, before: &str, after: &str) -> Vec<String> {
+        let whole = format!("{before}{secret}{after}");
+        let is_reserved = |byte: u8| !(byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+        let json = serde_json::Value::from(whole.as_str()).to_string();
+        let mut forms = vec![
+            whole.clone(),
+            hex::encode(&whole),
+            hex::encode_upper(&whole),
+            percent(&whole, |_| true, true),
+            percent(&whole, |_| true, false),
+            percent(&whole, is_reserved, true),
+            percent(&whole, |byte| is_reserved(byte) && byte != b'/', false),
+            percent(&whole, is_reserved, true).replace("%20", "+"),
+            percent(&whole, |byte| byte.is_ascii_digit() || byte == b'%', false),
+            whole.bytes().map(|byte| format!("\\u{byte:04x}")).collect(),
+            json.replace('/', "\\/"),
+            percent(&STANDARD.encode(&whole), is_reserved, true),
+            STANDARD.encode(&whole).replace('/', "\\/"),
+            wrapped(&STANDARD.encode(&whole)),
+            wrapped(&whole),
+            json,
+        ];
+        forms.extend([STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].map(|engine| engine.encode(&whole)));
+        forms
+    }
+
+    /// Whether a reader of any kind still finds the secret.
+    fn is_found(secret: &str, text: &[u8]) -> bool {
+        let has = |text: &[u8], part: &str| text.windows(part.len()).any(|window| window == part.as_bytes());
+        let config = GeneralPurposeConfig::new().with_encode_padding(false).with_decode_allow_trailing_bits(true);
+        let lenient =
+            GeneralPurpose::new(&alphabet::STANDARD, config.with_decode_padding_mode(DecodePaddingMode::RequireNone));
+        let decoded = |text: &[u8]| {
+            let letters = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'\\');
+            let letters: Vec<u8> = letters
+                .map(|b| {
+                    if b == b'-' {
+                        b'+'
+                    } else if b == b'_' {
+                        b'/'
+                    } else {
+                        b
+                    }
+                })
+                .collect();
+            let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+            letters.split(|byte| !is_letter(byte)).any(|run| {
+                (0..4).any(|skip| {
+                    let run = run.get(skip..).unwrap_or_default();
+                    // One letter alone is no byte.
+                    let run = &run[..run.len() - usize::from(run.len() % 4 == 1)];
+                    lenient.decode(run).is_ok_and(|bytes| has(&bytes, secret))
+                })
+            })
+        };
+        let mut readings: Vec<Vec<u8>> =
+            Escapes::READINGS.iter().map(|e| encodings::plain(text, *e).bytes.to_vec()).collect();
+        readings.push(text.to_vec());
+        readings.iter().any(|text| {
+            let is_hex = has(&text.to_ascii_lowercase(), &hex::encode(secret));
+            is_hex || has(text, secret) || has(text, &secret.replace(' ', "+")) || decoded(text)
+        })
+    }
+
+    #[test]
+    fn no_encoding_passes_wherever_the_stream_is_cut() {
+        for seed in 1..=60_u64 {
+            let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let graphic: Vec<u8> = (b'!'..=b'~').collect();
+            let alphabets: [&[u8]; 4] =
+                [&graphic, b"abcdefghijklmnopqrstuvwxyz0123456789", b"a/+\"\\%=&b", b"ab cd 12"];
+            let alphabet = alphabets[random.below(4)];
+            let length = 8 + random.below(40);
+            let secret = random.text(length, alphabet).replace(' ', "_ ");
+            let secret = secret.trim();
+            let patterns = patterns(secret);
+            let (before, after) = (random.below(9), random.below(9));
+            let (before, after) = (random.text(before, alphabet), random.text(after, alphabet));
+            for (n, form) in written(secret, &before, &after).into_iter().enumerate() {
+                let surrounding = random.below(1_200);
+                let text =
+                    format!("{}|{form}|{}", random.text(surrounding, b"zyx \n"), random.text(surrounding, b"zyx %"));
+                assert!(is_found(secret, text.as_bytes()), "seed {seed}, form {n}: the test sees `{secret}` in {text}");
+                let clean = scrubbed(&patterns, text.as_bytes(), &mut random);
+                let told = String::from_utf8_lossy(&clean);
+                assert!(!is_found(secret, &clean), "seed {seed}, form {n}: `{secret}` in {told}");
+                assert!(told.contains("[secret:key]"), "seed {seed}, form {n}: {told}");
+                assert_eq!(patterns.contained(text.as_bytes()), Some("key"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_holds_no_secret_passes_unchanged() {
+        for seed in 1..=300_u64 {
+            let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let secret = random.text(16, b"abcdefghijklmnopqrstuvwxyz0123456789");
+            let text: Vec<u8> = (0..2_000).map(|_| u8::try_from(random.below(256)).unwrap_or(0)).collect();
+            let near =
+                [&text[..], &secret.as_bytes()[..15], b"%2", &text, b"|", &secret.as_bytes()[1..], b"\\u00"].concat();
+            let patterns = patterns(&secret);
+            assert!(scrubbed(&patterns, &near, &mut random) == near, "seed {seed}");
+            assert_eq!(patterns.contained(&near), None, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn forms_that_run_into_each_other_go_as_one() {
+        let patterns = patterns("aaaaaaaa");
+        let run = "a".repeat(5_000);
+        let clean = scrubbed(&patterns, format!("<{run}>").as_bytes(), &mut Random(7));
+        assert_eq!(String::from_utf8_lossy(&clean), "<[secret:key]>");
+        let two = [("one", Secret::new("swordfish").unwrap()), ("two", Secret::new("fishmonger").unwrap())];
+        let patterns = Arc::new(Patterns::new(two.iter().map(|(name, secret)| (*name, secret))));
+        let clean = scrubbed(&patterns, b"<swordfishmonger|fishmonger>", &mut Random(7));
+        assert_eq!(String::from_utf8_lossy(&clean), "<[secret:one]|[secret:two]>");
+    }
+
+    #[test]
+    fn a_longest_secret_can_be_looked_for() {
+        let secret = "0123456789abcdef".repeat(1_024);
+        let patterns = patterns(&secret);
+        let text = format!("<{}>", STANDARD.encode(&secret));
+        let clean = scrubbed(&patterns, text.as_bytes(), &mut Random(7));
+        assert!(clean.len() < 40, "{}", clean.len());
+    }
+}
