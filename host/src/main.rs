@@ -14,6 +14,7 @@ use tracing_subscriber::prelude::*;
 const SHUTDOWN: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
+    cofferdam::host::helper_main();
     let args = Args::of_process();
     match start(args) {
         Ok(code) => code,

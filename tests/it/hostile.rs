@@ -130,7 +130,7 @@ fn tells_nothing(outcome: &Outcome) {
 }
 
 /// A component with one core module, which exports the function `run`.
-fn guest(core: &str) -> String {
+pub fn guest(core: &str) -> String {
     returning("", core)
 }
 
@@ -293,7 +293,7 @@ async fn b5_instances_without_end() {
     };
     refused(&assembled(&instances(10_000)), &[Kind::LoadLimit], &assembled(&instances(10))).await;
     // Few enough to be read, too many to be run.
-    let failure = runner().prepare(&tool_of(&instances(30), "run")).await.expect_err("it is too much");
+    let failure = runner().prepare(&tool_of(&instances(100), "run")).await.expect_err("it is too much");
     assert_eq!(failure.kind, Kind::LoadLimit, "{failure:?}");
     runner().prepare(&tool_of(&instances(10), "run")).await.expect("it compiles");
 }
@@ -452,7 +452,7 @@ async fn c8_imports_that_nobody_gives() {
 }
 
 /// Writes `lines` lines of `bytes` bytes to the log.
-fn logging(lines: u32, bytes: u32) -> String {
+pub fn logging(lines: u32, bytes: u32) -> String {
     let pages = bytes / 65_536 + 1;
     format!(
         r#"(component

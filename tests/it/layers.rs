@@ -34,7 +34,7 @@ fn table() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ),
         ("server", &["domain", "config", "host"]),
         ("cli", &["domain", "config", "host"]),
-        ("main", &["config", "cli", "server"]),
+        ("main", &["config", "cli", "host", "server"]),
     ];
     rows.into_iter().map(|(module, may)| (module, may.iter().copied().collect())).collect()
 }

@@ -1,0 +1,742 @@
+//! From a file to code that runs: what is refused, what the compiling child is held to, what the cache believes.
+//!
+//! Tests bear the identifiers of the catalogue in the threat model, as in `hostile.rs`. Where a bound of reading stops a
+//! file, the same file is then sent past it, straight to the child with lowered bounds: the child must die of it, and the
+//! host must not. What is good must load with the same bounds.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use cofferdam::clock::{Clock, SystemClock};
+use cofferdam::domain::{Contract, Failure, Kind};
+use cofferdam::host::Host;
+use cofferdam::registry::{Options as Reading, VerifiedTool, read};
+use cofferdam::sandbox::{CompileLimits, Helper, NoLink, Options, Runner, WasmRunner, raw_compile};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+use wasm_encoder::{
+    BlockType, CodeSection, ComponentBuilder, ComponentExportKind, ConstExpr, CustomSection, DataSection, Encode,
+    EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType, ImportSection,
+    Instruction, MemorySection, MemoryType, Module, NameMap, NameSection, RefType, Section, TableSection, TableType,
+    TypeSection, ValType,
+};
+
+use crate::guest::{Rule, assembled, call, helper, kind, options, pause, runner, tool, tool_in, tool_of};
+use crate::hostile::{guest, logging};
+
+/// A file is refused within this; the promise is one second, the rest is for busy machines.
+const REFUSED_WITHIN_MS: u64 = 5_000;
+
+/// Bombs go off one after the other: they are given a second of processor time each.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+fn reading(bytes: &[u8]) -> Result<Contract, Failure> {
+    read(bytes, Some("guest"), &Reading::default())
+}
+
+/// Expects that reading `bytes` fails soon, with `kind` and in words that hold `text`.
+#[track_caller]
+fn refused(bytes: &[u8], kind: Kind, text: &str) -> Failure {
+    let clock = SystemClock::default();
+    let failure = reading(bytes).expect_err("the file is refused");
+    assert_eq!(failure.kind, kind, "{failure:?}");
+    assert!(failure.message.contains(text), "expected `{text}` in {failure:?}");
+    assert!(clock.monotonic_ms() < REFUSED_WITHIN_MS, "it took {} ms", clock.monotonic_ms());
+    failure
+}
+
+/// What a child may use whose end a test waits for.
+fn lowered() -> Options {
+    // With wall time for a machine that does other things as well.
+    let compile = CompileLimits { cpu_s_base: 1, cpu_s_per_mib: 0, wall_per_cpu: 30, ..CompileLimits::default() };
+    Options { cache_dir: None, compile, ..options() }
+}
+
+/// Expects that reading refuses a bomb, and that without reading the child dies of it at its bound.
+async fn disarmed(bomb: &[u8], text: &str) {
+    let _alone = ALONE.lock().await;
+    refused(bomb, Kind::LoadLimit, text);
+    let failure = raw_compile(&lowered(), bomb).await.expect_err("the child dies of it");
+    assert_eq!(failure.kind, Kind::LoadLimit, "{failure:?}");
+    assert!(failure.message.contains("1 s of processor time"), "{failure:?}");
+    neighbour().await;
+}
+
+/// A good call: the host lives.
+async fn neighbour() {
+    let outcome = runner()
+        .run(call(&tool("text.stats"), &json!({"text": "still here"}), &Rule::default()), Arc::new(NoLink))
+        .await;
+    assert_eq!(kind(&outcome), None, "{outcome:?}");
+}
+
+/// A component whose tool `run` is that function of `module`.
+fn around(module: &Module) -> Vec<u8> {
+    let mut outer = ComponentBuilder::default();
+    let module = outer.core_module(None, module);
+    let instance = outer.core_instantiate(None, module, []);
+    let run = outer.core_alias_export(None, instance, "run", ExportKind::Func);
+    let (ty, mut function) = outer.type_function(None);
+    function.params::<[(&str, wasm_encoder::ComponentValType); 0], _>([]).result(None);
+    let lifted = outer.lift_func(None, run, ty, []);
+    outer.export("run", ComponentExportKind::Func, lifted, None);
+    outer.finish()
+}
+
+/// A module of `count` functions with this body; the first is `run`.
+fn module_of(count: u32, body: &Function) -> Module {
+    Shape { functions: vec![(count, body.clone())], ..Shape::default() }.module()
+}
+
+fn body(locals: u32, instructions: &[Instruction<'_>]) -> Function {
+    let mut function = Function::new([(locals, ValType::I64)]);
+    for instruction in instructions {
+        function.instruction(instruction);
+    }
+    function.instruction(&Instruction::End);
+    function
+}
+
+/// `depth` loops in one another, which read and write every local, so that each has to be carried round each loop.
+fn loops(depth: usize, locals: u32) -> Function {
+    let mut instructions = vec![Instruction::Loop(BlockType::Empty); depth];
+    for local in 0..locals {
+        instructions.extend([
+            Instruction::LocalGet(local),
+            Instruction::I64Const(1),
+            Instruction::I64Add,
+            Instruction::LocalSet(local),
+        ]);
+    }
+    for _ in 0..depth {
+        instructions.extend([
+            Instruction::LocalGet(0),
+            Instruction::I32WrapI64,
+            Instruction::BrIf(0),
+            Instruction::End,
+        ]);
+    }
+    body(locals, &instructions)
+}
+
+/// What a module consists of, in numbers.
+#[derive(Default)]
+struct Shape {
+    functions: Vec<(u32, Function)>,
+    types: u32,
+    imports: u32,
+    exports: u32,
+    globals: u32,
+    data: u32,
+    table_elements: u64,
+    memory_pages: u64,
+}
+
+impl Shape {
+    fn module(&self) -> Module {
+        let mut module = Module::new();
+        let mut types = TypeSection::new();
+        for _ in 0..self.types.max(1) {
+            types.ty().function([], []);
+        }
+        module.section(&types);
+        self.declarations(&mut module);
+        self.exports(&mut module);
+        let mut code = CodeSection::new();
+        for (count, body) in &self.functions {
+            for _ in 0..*count {
+                code.function(body);
+            }
+        }
+        module.section(&code);
+        let mut data = DataSection::new();
+        for _ in 0..self.data {
+            data.active(0, &ConstExpr::i32_const(0), [0]);
+        }
+        if self.data > 0 {
+            module.section(&data);
+        }
+        module
+    }
+
+    fn declarations(&self, module: &mut Module) {
+        if self.imports > 0 {
+            let mut imports = ImportSection::new();
+            for n in 0..self.imports {
+                imports.import("a", &n.to_string(), EntityType::Function(0));
+            }
+            module.section(&imports);
+        }
+        let mut functions = FunctionSection::new();
+        for _ in 0..self.functions.iter().map(|(count, _)| count).sum() {
+            functions.function(0);
+        }
+        module.section(&functions);
+        if self.table_elements > 0 {
+            let mut tables = TableSection::new();
+            let element_type = RefType::FUNCREF;
+            let (minimum, maximum) = (self.table_elements, None);
+            tables.table(TableType { element_type, table64: false, minimum, maximum, shared: false });
+            module.section(&tables);
+        }
+        if self.memory_pages > 0 || self.data > 0 {
+            let mut memories = MemorySection::new();
+            let minimum = self.memory_pages.max(1);
+            memories.memory(MemoryType {
+                minimum,
+                maximum: None,
+                memory64: false,
+                shared: false,
+                page_size_log2: None,
+            });
+            module.section(&memories);
+        }
+        let mut globals = GlobalSection::new();
+        for _ in 0..self.globals {
+            let ty = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
+            globals.global(ty, &ConstExpr::i32_const(0));
+        }
+        module.section(&globals);
+    }
+
+    fn exports(&self, module: &mut Module) {
+        let mut exports = ExportSection::new();
+        exports.export("run", ExportKind::Func, self.imports);
+        for n in 0..self.exports {
+            exports.export(&n.to_string(), ExportKind::Func, self.imports);
+        }
+        module.section(&exports);
+    }
+}
+
+#[test]
+fn c1_cut_at_each_section() {
+    let whole = fs::read(cofferdam_guests::component("text")).expect("the component reads");
+    let sections = wasmparser::Parser::new(0).parse_all(&whole).map(|payload| payload.expect("it is whole"));
+    let mut ends = vec![];
+    let mut exports_end = 0;
+    for payload in sections {
+        ends.extend(payload.as_section().map(|(_, range)| [range.start, range.end]).into_iter().flatten());
+        if let wasmparser::Payload::ComponentExportSection(exports) = payload {
+            exports_end = exports_end.max(exports.range().end);
+        }
+    }
+    assert!(ends.len() > 40, "sections were found: {}", ends.len());
+    for at in ends {
+        for end in at.saturating_sub(1)..=(at + 1).min(whole.len()) {
+            let cut = reading(&whole[..end]);
+            // Behind the exports stands only what is nice to know.
+            let kind = cut.as_ref().err().map(|failure| failure.kind);
+            assert!(kind == Some(Kind::LoadInvalid) || end >= exports_end, "cut at {end}: {cut:?}");
+        }
+    }
+    reading(&whole).expect("the whole file loads");
+}
+
+#[tokio::test]
+async fn c3_nested_loops() {
+    disarmed(&around(&module_of(4, &loops(1_000, 200))), "levels of loops").await;
+    let few = around(&module_of(1, &loops(20, 20)));
+    reading(&few).expect("loops as deep as QuickJS has them are read");
+    raw_compile(&options(), &few).await.expect("and compiled");
+}
+
+#[tokio::test]
+async fn c4_locals() {
+    disarmed(&around(&module_of(20_000, &body(49_000, &[]))), "49000 locals in a function").await;
+    let few = around(&module_of(20, &body(400, &[])));
+    reading(&few).expect("some hundred locals are read");
+    raw_compile(&options(), &few).await.expect("and compiled");
+}
+
+#[tokio::test]
+async fn c5_functions() {
+    disarmed(&around(&module_of(500_000, &body(0, &[]))), "500000 functions").await;
+}
+
+#[test]
+fn c5_types_and_exports() {
+    let empty = || vec![(1, body(0, &[]))];
+    let types = Shape { functions: empty(), types: 1_000_000, ..Shape::default() };
+    refused(&around(&types.module()), Kind::LoadLimit, "1000000 types");
+    let exports = Shape { functions: empty(), exports: 100_000, ..Shape::default() };
+    refused(&around(&exports.module()), Kind::LoadLimit, "100001 exports");
+    let some = Shape { functions: empty(), types: 1_000, exports: 1_000, ..Shape::default() };
+    reading(&around(&some.module())).expect("a thousand of each are read");
+}
+
+#[tokio::test]
+async fn c5_names() {
+    let named = |bytes: usize| {
+        let mut functions = NameMap::new();
+        functions.append(0, &"x".repeat(bytes));
+        let mut names = NameSection::new();
+        names.functions(&functions);
+        let mut module = module_of(1, &body(0, &[]));
+        module.section(&names);
+        around(&module)
+    };
+    // The file's own bound comes before all others, and before a byte is read.
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("names.wasm");
+    fs::write(&file, named(100 << 20)).expect("a file is written");
+    let failure = cofferdam::host::inspect(&file, Some("guest"), &Reading::default()).expect_err("it is too large");
+    assert_eq!(failure.kind, Kind::LoadLimit, "{failure:?}");
+    // Names are no code: as many as fit into a file are read past, and compiled past.
+    let large = named(16 << 20);
+    reading(&large).expect("a name section is read past");
+    raw_compile(&options(), &large).await.expect("and compiled past");
+}
+
+/// A component that imports an instance with the function `f`.
+fn importing(interface: &str) -> Vec<u8> {
+    assembled(&format!(
+        "(component (import \"{interface}\" (instance (export \"f\" (func))))
+           (core module $m (func (export \"run\"))) (core instance $i (instantiate $m))
+           (func (export \"run\") (canon lift (core func $i \"run\"))))"
+    ))
+}
+
+#[tokio::test]
+async fn c9_other_versions_of_interfaces() {
+    for (interface, found, ours) in [
+        ("cofferdam:tool/log@1.0.0", "1.0.0", "0.1"),
+        ("cofferdam:tool/log@0.2.0", "0.2.0", "0.1"),
+        ("wasi:cli/environment@1.0.0", "1.0.0", "0.2"),
+        ("wasi:cli/environment@0.3.0", "0.3.0", "0.2"),
+    ] {
+        let failure = refused(&importing(interface), Kind::LoadAbi, found);
+        assert!(failure.message.contains(&format!("version {ours}")), "{failure:?}");
+    }
+    // An older release of the version that is here works, and a newer one that asks for nothing new.
+    for release in ["0.2.0", "0.2.3", "0.2.12"] {
+        let wat = format!(
+            r#"(component
+              (import "wasi:random/insecure-seed@{release}" (instance $i (export "insecure-seed" (func (result (tuple u64 u64))))))
+              (core module $libc (memory (export "memory") 1)) (core instance $libc (instantiate $libc))
+              (core func $seed (canon lower (func $i "insecure-seed") (memory $libc "memory")))
+              (core module $m (import "h" "seed" (func $seed (param i32))) (func (export "run") (call $seed (i32.const 0))))
+              (core instance $h (export "seed" (func $seed)))
+              (core instance $m (instantiate $m (with "h" (instance $h))))
+              (func (export "run") (canon lift (core func $m "run"))))"#
+        );
+        let outcome = runner().run(call(&tool_of(&wat, "run"), &json!({}), &Rule::default()), Arc::new(NoLink)).await;
+        assert_eq!(kind(&outcome), None, "{release}: {outcome:?}");
+    }
+}
+
+/// `bytes` with a manifest section behind them.
+fn with_manifest(mut bytes: Vec<u8>, manifest: &[u8]) -> Vec<u8> {
+    let section = CustomSection { name: "cofferdam:manifest".into(), data: manifest.into() };
+    bytes.push(section.id());
+    section.encode(&mut bytes);
+    bytes
+}
+
+#[test]
+fn c10_manifests() {
+    let bare = || assembled(&guest("(func (export \"run\"))"));
+    let good = br#"{"manifest":0,"component":"guest"}"#;
+    reading(&with_manifest(bare(), good)).expect("a good manifest is read");
+    refused(&with_manifest(with_manifest(bare(), good), good), Kind::LoadInvalid, "expected one section");
+    refused(&with_manifest(bare(), &vec![b' '; 10 << 20]), Kind::LoadInvalid, "more than the 262144 allowed");
+    refused(&with_manifest(bare(), "[".repeat(100_000).as_bytes()), Kind::LoadInvalid, "recursion limit");
+    for invalid in [&b"\xa1\x68manifest\x00"[..], b"", b"{", b"{\"manifest\":0}", b"\xff\xfe"] {
+        refused(&with_manifest(bare(), invalid), Kind::LoadInvalid, "manifest");
+    }
+    // Without a manifest, a component is taken to ask for all that it imports.
+    let contract = reading(&assembled(&logging(1, 1))).expect("a manifest may lack");
+    assert!(!contract.has_manifest && contract.tools[0].asks.len() == 1, "{contract:?}");
+}
+
+#[tokio::test]
+async fn c11_manifests_that_say_less_or_more() {
+    let manifest = |asks: &str| {
+        let manifest = format!(r#"{{"manifest":0,"component":"guest","tools":{{"run":{{"asks":[{asks}]}}}}}}"#);
+        tool_in(with_manifest(assembled(&logging(1, 1)), manifest.as_bytes()), "run")
+    };
+    let run =
+        async |tool: &VerifiedTool, rule: &Rule| runner().run(call(tool, &json!({}), rule), Arc::new(NoLink)).await;
+    let (silent, honest) = (manifest(""), manifest("\"log\""));
+    // It says less: what it does not ask for it does not get, whatever the rule gives.
+    let given = Rule::default().gives("log");
+    let outcome = run(&silent, &given).await;
+    assert_eq!(kind(&outcome), Some(Kind::PolicyDenied), "{outcome:?}");
+    assert_eq!(kind(&run(&honest, &given).await), None);
+    // It says more than is granted: the call never starts.
+    let outcome = run(&honest, &Rule::default()).await;
+    assert_eq!((kind(&outcome), outcome.usage.fuel), (Some(Kind::PolicyDenied), 0), "{outcome:?}");
+}
+
+/// A cache of its own, and runners of the kinds that meet there.
+struct Kept {
+    folder: TempDir,
+    tool: VerifiedTool,
+}
+
+impl Kept {
+    /// Compiles a small component into a new cache.
+    async fn new() -> Self {
+        let kept =
+            Self { folder: TempDir::new().expect("a folder"), tool: tool_of(&guest("(func (export \"run\"))"), "run") };
+        kept.runs().await;
+        assert!(kept.is_there().await, "what was compiled is kept");
+        kept
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.folder.path().join("cache")
+    }
+
+    fn runner(&self, helper: Option<Helper>) -> WasmRunner {
+        let options = Options { helper, cache_dir: Some(self.directory()), ..options() };
+        WasmRunner::new(&options, Arc::new(SystemClock::default())).expect("the machine can run guests")
+    }
+
+    /// Runs the tool in a new process's place, one that can compile.
+    async fn runs(&self) {
+        let call = call(&self.tool, &json!({}), &Rule::default());
+        let outcome = self.runner(Some(helper())).run(call, Arc::new(NoLink)).await;
+        assert_eq!(kind(&outcome), None, "{outcome:?}");
+    }
+
+    /// Whether a process that cannot compile finds the code.
+    async fn is_there(&self) -> bool {
+        match self.runner(None).prepare(&self.tool).await {
+            Ok(()) => true,
+            Err(failure) => {
+                assert_eq!(failure.kind, Kind::DataConfig, "{failure:?}");
+                assert!(failure.hint.as_ref().is_some_and(|hint| hint.contains("helper")), "{failure:?}");
+                false
+            }
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        let entries =
+            fs::read_dir(self.directory()).expect("the cache lists").map(|entry| entry.expect("an entry").path());
+        let mut files = entries.filter(|path| path.extension().is_some_and(|ending| ending == "code"));
+        files.next().expect("there is code")
+    }
+
+    /// Expects that the entry, as it is now, is ignored, and then replaced by what compiling gives.
+    async fn is_replaced(&self, what: &str) {
+        assert!(!self.is_there().await, "{what} is believed");
+        self.runs().await;
+        assert!(self.is_there().await, "{what} is not replaced");
+        assert!(fs::symlink_metadata(self.file()).expect("it is there").is_file(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn c13_tampered_code() {
+    let kept = Kept::new().await;
+    let good = fs::read(kept.file()).expect("the code reads");
+    for at in [0, 31, 32, good.len() / 2, good.len() - 1] {
+        let mut changed = good.clone();
+        changed[at] ^= 1;
+        fs::write(kept.file(), &changed).expect("it is written");
+        kept.is_replaced(&format!("code with byte {at} changed")).await;
+    }
+    for end in [0, 16, 32, good.len() - 1] {
+        fs::write(kept.file(), &good[..end]).expect("it is written");
+        kept.is_replaced(&format!("code cut at {end}")).await;
+    }
+    fs::write(kept.file(), [&good[..], b"more"].concat()).expect("it is written");
+    kept.is_replaced("code with more behind it").await;
+    // Code that was sealed elsewhere, for the very same component: a new key makes all that was sealed before foreign.
+    fs::remove_file(kept.directory().join("key")).expect("it is removed");
+    kept.is_replaced("code of another host").await;
+}
+
+#[tokio::test]
+async fn c13_code_of_another_component() {
+    let kept = Kept::new().await;
+    let (file, good) = (kept.file(), fs::read(kept.file()).expect("the code reads"));
+    let other = tool_of(&guest("(func (export \"run\") unreachable)"), "run");
+    kept.runner(Some(helper())).prepare(&other).await.expect("it compiles");
+    let others = fs::read_dir(kept.directory()).expect("the cache lists").map(|entry| entry.expect("an entry").path());
+    let others: Vec<_> = others.filter(|path| *path != file && path.extension().is_some()).collect();
+    let [theirs] = &others[..] else { panic!("one other: {others:?}") };
+    fs::copy(theirs, &file).expect("it is copied");
+    assert!(!kept.is_there().await, "code under another's name is believed");
+    fs::write(&file, good).expect("it is written");
+    assert!(kept.is_there().await, "it is the name that was wrong");
+}
+
+#[tokio::test]
+async fn c13_links_and_modes() {
+    let kept = Kept::new().await;
+    let elsewhere = kept.folder.path().join("elsewhere");
+    fs::rename(kept.file(), &elsewhere).expect("it is moved");
+    let name = {
+        kept.runs().await;
+        let name = kept.file();
+        fs::remove_file(&name).expect("it is removed");
+        name
+    };
+    symlink(&elsewhere, &name).expect("a link is made");
+    kept.is_replaced("a link to good code").await;
+    assert!(elsewhere.is_file(), "what a link points at is left alone");
+    for mode in [0o644, 0o622, 0o640] {
+        fs::set_permissions(kept.file(), fs::Permissions::from_mode(mode)).expect("the mode is set");
+        kept.is_replaced("code that others may use").await;
+    }
+    fs::remove_file(kept.file()).expect("it is removed");
+    fs::create_dir(&name).expect("a folder is made");
+    assert!(!kept.is_there().await, "a folder is believed");
+    kept.runs().await;
+}
+
+#[tokio::test]
+async fn c13_a_cache_that_others_may_use() {
+    let kept = Kept::new().await;
+    let set = |mode| fs::set_permissions(kept.directory(), fs::Permissions::from_mode(mode)).expect("the mode is set");
+    for mode in [0o777, 0o770, 0o755, 0o701] {
+        set(mode);
+        assert!(!kept.is_there().await, "a cache of mode {mode:o} is used");
+        kept.runs().await;
+    }
+    set(0o700);
+    assert!(kept.is_there().await, "it was the mode");
+    let real = kept.folder.path().join("real");
+    fs::rename(kept.directory(), &real).expect("it is moved");
+    symlink(&real, kept.directory()).expect("a link is made");
+    assert!(!kept.is_there().await, "a link to a cache is used");
+    kept.runs().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_is_loaded_and_not_compiled() {
+    let kept = Kept::new().await;
+    // A helper that would fail: nobody asks it.
+    let runner = kept.runner(Some(Helper::Path("/nonexistent".into())));
+    runner.prepare(&kept.tool).await.expect("it loads");
+    let other = tool_of(&guest("(func (export \"run\") nop)"), "run");
+    let failure = runner.prepare(&other).await.expect_err("nobody can compile it");
+    assert_eq!(failure.kind, Kind::DataConfig, "{failure:?}");
+}
+
+#[tokio::test]
+async fn two_who_compile_the_same_at_once_both_succeed() {
+    let folder = TempDir::new().expect("a folder");
+    let tool = tool_of(&guest("(func (export \"run\"))"), "run");
+    let kept = Kept { folder, tool };
+    let runners: Vec<_> = (0..4).map(|_| kept.runner(Some(helper()))).collect();
+    let mut preparing = tokio::task::JoinSet::new();
+    for runner in runners {
+        let tool = kept.tool.clone();
+        preparing.spawn(async move { runner.prepare(&tool).await });
+    }
+    while let Some(prepared) = preparing.join_next().await {
+        prepared.expect("it ends").expect("it compiles");
+    }
+    assert!(kept.is_there().await);
+}
+
+#[tokio::test]
+async fn a_bomb_that_reading_lets_pass_ends_its_child_once() {
+    let _alone = ALONE.lock().await;
+    // Within every bound of reading: each function is honest, and there are too many.
+    let bomb = around(&module_of(300, &loops(120, 200)));
+    reading(&bomb).expect("it is read");
+    let tool = tool_in(bomb, "run");
+    let runner = WasmRunner::new(&lowered(), Arc::new(SystemClock::default())).expect("the machine can run guests");
+    let failure = runner.prepare(&tool).await.expect_err("the child dies of it");
+    assert_eq!(failure.kind, Kind::LoadLimit, "{failure:?}");
+    assert!(failure.message.contains("1 s of processor time"), "{failure:?}");
+    // It is not lit again for the next call.
+    let clock = SystemClock::default();
+    let outcome = runner.run(call(&tool, &json!({}), &Rule::default()), Arc::new(NoLink)).await;
+    assert_eq!(outcome.result.err(), Some(failure));
+    assert!(clock.monotonic_ms() < 500, "it took {} ms", clock.monotonic_ms());
+    neighbour().await;
+}
+
+#[tokio::test]
+async fn a_child_out_of_memory_is_told_from_one_out_of_time() {
+    let _alone = ALONE.lock().await;
+    // One function of straight code: its size is what it costs.
+    let code: Vec<_> = (0..150_000).flat_map(|_| [Instruction::Call(0), Instruction::Nop]).collect();
+    let bomb = around(&module_of(1, &body(0, &code)));
+    let with = |memory_bytes_base| {
+        let compile =
+            CompileLimits { memory_bytes_base, memory_bytes_per_byte: 0, cpu_s_base: 60, ..CompileLimits::default() };
+        Options { compile, ..options() }
+    };
+    let failure = raw_compile(&with(640 << 20), &bomb).await.expect_err("its memory ends");
+    assert_eq!(failure.kind, Kind::LoadLimit, "{failure:?}");
+    assert!(failure.message.contains("640 MiB of address space"), "{failure:?}");
+    raw_compile(&with(4 << 30), &bomb).await.expect("with more memory it ends well");
+    neighbour().await;
+}
+
+/// A program of the tests in place of a helper: a script of the shell.
+struct Script(TempDir);
+
+impl Script {
+    fn new(text: &str) -> Self {
+        let script = Self(TempDir::new().expect("a folder"));
+        fs::write(script.path(), format!("#!/bin/sh\n{text}\n")).expect("a script is written");
+        fs::set_permissions(script.path(), fs::Permissions::from_mode(0o700)).expect("the mode is set");
+        script
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("helper")
+    }
+
+    async fn compiles(&self) -> Failure {
+        let compile = CompileLimits { wall_per_cpu: 2, ..lowered().compile };
+        let options = Options { helper: Some(Helper::Path(self.path())), compile, ..lowered() };
+        raw_compile(&options, &assembled("(component)")).await.expect_err("no script compiles")
+    }
+}
+
+#[tokio::test]
+async fn a_helper_that_does_something_else_is_told_so() {
+    for (script, kind, text) in [
+        ("exit 0", Kind::DataConfig, "ended without an answer"),
+        ("echo 'usage: helper'", Kind::LoadLimit, "MiB of code"),
+        ("printf '\\011\\000\\000\\000\\000\\000\\000\\000\\000'", Kind::DataConfig, "it is no helper"),
+        ("printf '\\003\\000\\000\\000\\000\\000\\000\\000\\000'", Kind::DataConfig, "for another engine"),
+        ("printf '\\000\\000\\000\\000\\000\\000\\000\\000\\177'", Kind::LoadLimit, "MiB of code"),
+        ("kill -SEGV $$", Kind::LoadInvalid, "crashed on it (signal 11)"),
+        ("exec sleep 60", Kind::LoadLimit, "it took longer than 2 s"),
+        ("yes >&2", Kind::LoadLimit, "it took longer than 2 s"),
+    ] {
+        let clock = SystemClock::default();
+        let failure = Script::new(script).compiles().await;
+        assert_eq!(failure.kind, kind, "{script}: {failure:?}");
+        assert!(failure.message.contains(text), "{script}: {failure:?}");
+        assert!(failure.message.len() < 300 && failure.detail.is_none_or(|detail| detail.len() < 5_000), "{script}");
+        assert!(clock.monotonic_ms() < 10_000, "{script}: it took {} ms", clock.monotonic_ms());
+    }
+    let options = Options { helper: Some(Helper::Path("/nonexistent".into())), ..lowered() };
+    let failure = raw_compile(&options, &assembled("(component)")).await.expect_err("it is not there");
+    assert_eq!(failure.kind, Kind::DataConfig, "{failure:?}");
+}
+
+/// What the kernel tells of a process.
+struct Process(PathBuf);
+
+impl Process {
+    /// Waits for the child of this process that compiles under `cpu_s` seconds, and for it to have bounded itself.
+    async fn compiling(cpu_s: u64) -> Self {
+        for _ in 0..500 {
+            let found = fs::read_dir("/proc").expect("processes list").filter_map(|entry| Some(entry.ok()?.path()));
+            let found = found.map(Self).find(|process| {
+                let arguments = process.text("cmdline");
+                arguments.contains("cofferdam:compile") && arguments.ends_with(&format!("\0{cpu_s}\0"))
+            });
+            if let Some(process) = found.filter(|process| process.text("status").contains("NoNewPrivs:\t1")) {
+                return process;
+            }
+            pause(10).await;
+        }
+        panic!("no child compiles");
+    }
+
+    fn text(&self, name: &str) -> String {
+        let bytes = fs::read(self.0.join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn descriptors(&self) -> Vec<(String, PathBuf)> {
+        let entries = fs::read_dir(self.0.join("fd")).expect("descriptors list").filter_map(Result::ok);
+        let mut all: Vec<_> = entries
+            .map(|entry| {
+                (entry.file_name().to_string_lossy().into_owned(), fs::read_link(entry.path()).unwrap_or_default())
+            })
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// The bound that the kernel holds it to: soft and hard.
+    fn limit(&self, name: &str) -> Vec<String> {
+        let limits = self.text("limits");
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {limits}"));
+        line[name.len()..].split_whitespace().take(2).map(str::to_owned).collect()
+    }
+
+    fn is_alive(&self) -> bool {
+        let status = self.text("status");
+        !status.is_empty() && !status.contains("State:\tZ")
+    }
+}
+
+#[tokio::test]
+async fn the_child_has_its_pipes_its_bounds_and_nothing_else() {
+    let _alone = ALONE.lock().await;
+    // A descriptor that every child of this process inherits.
+    let leaked = fs::File::open("/proc/self/stat").expect("a file opens");
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).expect("it is to be inherited");
+    let heirs = Command::new("ls").args(["-l", "/proc/self/fd"]).output().expect("a child starts");
+    let heirs = String::from_utf8_lossy(&heirs.stdout).into_owned();
+    assert!(heirs.contains("/stat"), "another child inherits it: {heirs}");
+    let compile = CompileLimits { cpu_s_base: 7, cpu_s_per_mib: 0, ..CompileLimits::default() };
+    let options = Options { compile, ..lowered() };
+    let bomb = around(&module_of(4, &loops(1_000, 200)));
+    let compiling = tokio::spawn(async move { raw_compile(&options, &bomb).await });
+    let child = Process::compiling(7).await;
+    assert_eq!(child.text("environ"), "", "it has variables");
+    let descriptors = child.descriptors();
+    assert_eq!(descriptors.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["0", "1", "2"], "{descriptors:?}");
+    assert!(descriptors.iter().all(|(_, what)| what.to_string_lossy().starts_with("pipe:")), "{descriptors:?}");
+    assert_eq!(fs::read_link(child.0.join("cwd")).expect("it is somewhere"), Path::new("/"));
+    assert_eq!(child.limit("Max cpu time"), ["7", "8"]);
+    assert_eq!(child.limit("Max core file size"), ["0", "0"]);
+    assert_eq!(child.limit("Max file size"), ["0", "0"]);
+    assert_eq!(child.limit("Max open files"), ["16", "16"]);
+    let memory: u64 = child.limit("Max address space")[1].parse().expect("it is bounded");
+    assert!((1 << 30..2 << 30).contains(&memory), "{memory}");
+    // Where this kernel lets programs have networks of their own, it has one, with nobody in it.
+    if Command::new("unshare").args(["-Un", "true"]).status().is_ok_and(|status| status.success()) {
+        let network = |process: &Path| fs::read_link(process.join("ns/net")).expect("it has a network");
+        assert_ne!(network(&child.0), network(Path::new("/proc/self")));
+    }
+    // Nobody waits any more: it ends.
+    compiling.abort();
+    for _ in 0..200 {
+        if !child.is_alive() {
+            return;
+        }
+        pause(10).await;
+    }
+    panic!("the child outlives whoever waited for it");
+}
+
+#[test]
+fn a_program_that_lacks_the_first_line_is_told_so() {
+    // This one lacks it.
+    let build = |helper| Host::builder().helper(helper).build().map(drop);
+    let failure = build(Helper::SelfExec).expect_err("it cannot be its own helper");
+    assert_eq!(failure.kind, Kind::DataConfig, "{failure:?}");
+    assert!(failure.hint.as_ref().is_some_and(|hint| hint.contains("cofferdam::helper_main();")), "{failure:?}");
+    build(helper()).expect("it can have another");
+}
+
+#[tokio::test]
+async fn a_program_can_be_its_own_helper() {
+    // The program of the command line begins with that line, and chooses nobody: what it calls, it compiled itself.
+    let folder = TempDir::new().expect("a folder");
+    let component = folder.path().join("text.wasm");
+    fs::copy(cofferdam_guests::component("text"), &component).expect("it is copied");
+    fs::write(folder.path().join("cofferdam.toml"), "version = 0\n[tools]\ntext = 'text.wasm'\n")
+        .expect("it is written");
+    let policy = "version = 0\n[[rule]]\nname = 'a'\nwhy = 'A test.'\nallow = ['*']\napproval = 'none'\n";
+    fs::write(folder.path().join("policy.toml"), policy).expect("it is written");
+    // A copy that stands alone: there is no other program beside it, and no search path.
+    let program = folder.path().join("own-name");
+    fs::copy(env!("CARGO_BIN_EXE_cofferdam"), &program).expect("it is copied");
+    let mut command = Command::new(&program);
+    command.args(["call", "text.stats", "--args", r#"{"text": "one two"}"#]).current_dir(folder.path());
+    let output = command.env_clear().env("HOME", folder.path()).output().expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(folder.path().join(".cache/cofferdam/key").is_file(), "it is kept where the user's cache is");
+}
