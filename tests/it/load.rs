@@ -740,3 +740,233 @@ async fn a_program_can_be_its_own_helper() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(folder.path().join(".cache/cofferdam/key").is_file(), "it is kept where the user's cache is");
 }
+
+/// Components with the figures of real ones, which were measured with `measured` below: a Python interpreter with its
+/// libraries (componentize-py 0.25), StarlingMonkey (componentize-js 0.23), QuickJS (componentize-qjs), and, as told by
+/// those who built one, a Go program.
+#[test]
+fn components_of_the_shape_of_real_ones_are_read() {
+    let nop = || body(0, &[]);
+    let blocks = |depth: usize| {
+        body(0, &[vec![Instruction::Block(BlockType::Empty); depth], vec![Instruction::End; depth]].concat())
+    };
+    let table = |targets: usize| body(0, &[Instruction::I32Const(0), Instruction::BrTable(vec![0; targets].into(), 0)]);
+    let python = Shape {
+        functions: vec![
+            (13_473, nop()),
+            (1, blocks(782)),
+            (1, body(271, &[])),
+            (1, loops(6, 20)),
+            (1, table(6_406)),
+            (14, table(6_163)),
+        ],
+        types: 509,
+        exports: 1_857,
+        globals: 871,
+        data: 1_773,
+        table_elements: 5_670,
+        memory_pages: 197,
+        ..Shape::default()
+    };
+    let starling = Shape {
+        functions: vec![(12_702, nop()), (4, blocks(457)), (100, table(444))],
+        types: 140,
+        data: 10_000,
+        table_elements: 7_688,
+        memory_pages: 145,
+        ..Shape::default()
+    };
+    let quick = Shape {
+        functions: vec![(1_634, nop()), (1, blocks(282)), (1, loops(21, 86)), (40, table(254))],
+        types: 127,
+        data: 5_283,
+        table_elements: 737,
+        memory_pages: 22,
+        ..Shape::default()
+    };
+    let go = Shape { functions: vec![(4_000, nop()), (100, table(1_483))], memory_pages: 64, ..Shape::default() };
+    for (shape, what) in [(python, "Python"), (starling, "StarlingMonkey"), (quick, "QuickJS"), (go, "Go")] {
+        reading(&around(&shape.module())).unwrap_or_else(|failure| panic!("{what}: {failure}"));
+    }
+}
+
+/// CPython has 38 core instances, one for each of its libraries, two tables and one memory; QuickJS two memories, and
+/// values that composed components hand each other.
+#[tokio::test]
+async fn components_with_as_many_instances_as_real_ones_run() {
+    let wat = format!(
+        r#"(component
+          (core module $own (memory (export "memory") 197) (table 5670 funcref) (table 737 funcref)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+          (core instance $own (instantiate $own))
+          (core module $other (memory 22) (func (export "run")))
+          (core instance $other (instantiate $other))
+          (core module $library (import "a" "memory" (memory 1)) (global (mut i32) (i32.const 0)))
+          {}
+          (func (export "run") (canon lift (core func $other "run"))))"#,
+        "(core instance (instantiate $library (with \"a\" (instance $own))))".repeat(36),
+    );
+    let outcome = runner().run(call(&tool_of(&wat, "run"), &json!({}), &Rule::default()), Arc::new(NoLink)).await;
+    assert_eq!(kind(&outcome), None, "{outcome:?}");
+    let tables = (5_670 + 737) * 16;
+    assert_eq!(outcome.usage.memory_bytes_peak, ((197 + 22) << 16) + tables, "{:?}", outcome.usage);
+    // What no pool here has room for is refused as too much, and not as damaged.
+    for tables in [8, 9] {
+        let module = format!("{} (func (export \"run\"))", "(table 1 funcref)".repeat(tables));
+        let prepared = runner().prepare(&tool_of(&guest(&module), "run")).await.map_err(|failure| failure.kind);
+        assert_eq!(prepared, if tables > 8 { Err(Kind::LoadLimit) } else { Ok(()) }, "{tables} tables");
+    }
+}
+
+/// Values that one component hands to another inside a third: wasmtime writes a module between them that uses two
+/// memories, which no guest may.
+#[tokio::test]
+async fn composed_components_hand_each_other_text() {
+    let wat = r#"(component
+      (component $taker
+        (core module $m (memory (export "memory") 1)
+          (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 64))
+          (func (export "take") (param i32 i32) (if (i32.ne (i32.load8_u (i32.const 66)) (i32.const 0x78)) (then unreachable))))
+        (core instance $i (instantiate $m))
+        (func (export "take") (param "text" string)
+          (canon lift (core func $i "take") (memory $i "memory") (realloc (func $i "realloc")))))
+      (component $giver
+        (import "take" (func $take (param "text" string)))
+        (core module $libc (memory (export "memory") 1) (data (i32.const 0) "text"))
+        (core instance $libc (instantiate $libc))
+        (core func $take (canon lower (func $take) (memory $libc "memory")))
+        (core module $m (import "h" "take" (func $take (param i32 i32)))
+          (func (export "run") (call $take (i32.const 0) (i32.const 4))))
+        (core instance $h (export "take" (func $take)))
+        (core instance $i (instantiate $m (with "h" (instance $h))))
+        (func (export "run") (canon lift (core func $i "run"))))
+      (instance $taker (instantiate $taker))
+      (instance $giver (instantiate $giver (with "take" (func $taker "take"))))
+      (export "run" (func $giver "run")))"#;
+    let outcome = runner().run(call(&tool_of(wat, "run"), &json!({}), &Rule::default()), Arc::new(NoLink)).await;
+    assert_eq!(kind(&outcome), None, "{outcome:?}");
+}
+
+const WORDS_WIT: &str = "package tools:words@0.1.0;
+    interface words { count: func(text: string) -> result<u32, string>; }
+    world tool { export words; }";
+
+const WORDS_JS: &str = r#"export const words = { count(text) {
+    if (text === "") throw "nothing to count";
+    return text.split(/\s+/).filter((word) => word !== "").length;
+} };"#;
+
+const WORDS_PY: &str = r#"from wit_world import exports
+from componentize_py_types import Err
+
+class Words(exports.Words):
+    def count(self, text: str) -> int:
+        if text == "":
+            raise Err("nothing to count")
+        return len(text.split())
+"#;
+
+const STARLING_MJS: &str = r#"import { componentize } from '@bytecodealliance/componentize-js';
+import { readFile, writeFile } from 'node:fs/promises';
+const disableFeatures = ['http', 'fetch-event'];
+const options = { witPath: 'words.wit', worldName: 'tool', disableFeatures };
+const { component } = await componentize(await readFile('words.js', 'utf8'), options);
+await writeFile('starling.wasm', component);
+"#;
+
+/// Builds the same tool with three toolchains, in a folder that is kept for the next time.
+fn real_components() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("real");
+    fs::create_dir_all(&folder).expect("a folder is made");
+    for (name, text) in
+        [("words.wit", WORDS_WIT), ("words.js", WORDS_JS), ("words_py.py", WORDS_PY), ("starling.mjs", STARLING_MJS)]
+    {
+        fs::write(folder.join(name), text).expect("a file is written");
+    }
+    let npm = "test -d node_modules || npm install --no-audit --no-fund componentize-qjs@0 @bytecodealliance/componentize-js@0.23";
+    let python =
+        "test -x venv/bin/componentize-py || (python3 -m venv venv && venv/bin/pip install -q componentize-py==0.25.1)";
+    for (made, commands) in [
+        ("quick.wasm", [npm, "npx componentize-qjs --sync --wit words.wit --js words.js -n tool -o quick.wasm"]),
+        ("starling.wasm", [npm, "node starling.mjs"]),
+        // CPython imports sockets unless it is told that there are none.
+        (
+            "python.wasm",
+            [python, "venv/bin/componentize-py -d words.wit -w tool componentize --stub-wasi words_py -o python.wasm"],
+        ),
+    ] {
+        for command in commands.iter().filter(|_| !folder.join(made).exists()) {
+            let done = Command::new("sh").args(["-c", command]).current_dir(&folder).status().expect("a shell starts");
+            assert!(done.success(), "{command}");
+        }
+    }
+    ["quick.wasm", "starling.wasm", "python.wasm"].map(|name| folder.join(name)).into()
+}
+
+/// Real components of JavaScript and Python load and run under the default limits. It needs npm, Node and Python with
+/// their registries, some 500 MB of disk, and minutes:
+/// `cargo test -p cofferdam --test it real_components -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "builds components with npm and pip: see above"]
+async fn real_components_are_read_compiled_and_run() {
+    for file in real_components() {
+        let bytes = fs::read(&file).expect("the component reads");
+        println!("{}: {} bytes; {}", file.display(), bytes.len(), measured(&bytes));
+        let tool = tool_in(bytes, "count");
+        // The deadline of a call is not for the first compilation of an interpreter.
+        let clock = SystemClock::default();
+        runner().prepare(&tool).await.unwrap_or_else(|failure| panic!("{}: {failure:?}", file.display()));
+        let compiled_ms = clock.monotonic_ms();
+        let again = crate::guest::new_runner();
+        let clock = SystemClock::default();
+        again.prepare(&tool).await.expect("it loads from the cache");
+        println!("  first load {compiled_ms} ms, from the cache {} ms", clock.monotonic_ms());
+        for (text, expected) in [("one two three", Some(json!(3))), ("", None)] {
+            let outcome = again.run(call(&tool, &json!({ "text": text }), &Rule::default()), Arc::new(NoLink)).await;
+            println!("  {:?}", outcome.usage);
+            assert!(expected.is_some() || kind(&outcome) == Some(Kind::ToolDeclared), "{outcome:?}");
+            assert_eq!(outcome.result.ok(), expected, "{}", file.display());
+        }
+    }
+}
+
+/// The figures of a component that bounds of reading are about.
+fn measured(bytes: &[u8]) -> String {
+    use wasmparser::{Instance, Operator, Payload};
+    let (mut functions, mut instances, mut data) = (0, 0, 0);
+    let (mut blocks, mut loops, mut locals, mut targets, mut targets_all) = (0, 0, 0, 0, 0);
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        match payload.expect("it is whole") {
+            Payload::FunctionSection(section) => functions += section.count(),
+            Payload::DataSection(section) => data = data.max(section.count()),
+            Payload::InstanceSection(section) => {
+                let made = section.into_iter().filter(|i| matches!(i, Ok(Instance::Instantiate { .. })));
+                instances += made.count();
+            }
+            Payload::CodeSectionEntry(body) => {
+                let groups = body.get_locals_reader().expect("locals").into_iter();
+                locals = locals.max(groups.map(|group| group.expect("locals").0).sum());
+                let mut open = vec![false];
+                for operator in body.get_operators_reader().expect("code") {
+                    match operator.expect("code") {
+                        Operator::Block { .. } | Operator::If { .. } => open.push(false),
+                        Operator::Loop { .. } => open.push(true),
+                        Operator::End => drop(open.pop()),
+                        Operator::BrTable { targets: table } => {
+                            targets = targets.max(table.len());
+                            targets_all += table.len();
+                        }
+                        _ => continue,
+                    }
+                    blocks = blocks.max(open.len());
+                    loops = loops.max(open.iter().filter(|is_loop| **is_loop).count());
+                }
+            }
+            _ => {}
+        }
+    }
+    format!(
+        "{functions} functions, {instances} core instances, {data} data segments, blocks {blocks} deep, loops {loops} \
+         deep, {locals} locals, {targets} targets in one `br_table` of {targets_all}"
+    )
+}

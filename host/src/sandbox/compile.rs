@@ -164,11 +164,41 @@ fn no_helper(component: &str) -> Failure {
 
 /// What the pool reserves for one component is checked when it is loaded.
 fn not_loaded(component: &str, error: &wasmtime::Error) -> Refusal {
-    let cause = error.root_cause().to_string();
-    // It has no type in wasmtime 48; a test holds the text.
-    let kind = if cause.contains("exceeds the configured maximum") { Kind::LoadLimit } else { Kind::LoadInvalid };
+    let (cause, all) = (error.root_cause(), format!("{error:#}"));
+    // It has no type in wasmtime 48; tests hold the text.
+    let kind = if all.contains("pooling allocator") { Kind::LoadLimit } else { Kind::LoadInvalid };
     let failure = Failure::new(kind, format!("load the compiled `{component}`: {cause}"))
         .hint("build it with current tools")
-        .detail(format!("{error:#}"));
+        .detail(all);
     Refusal::lasting(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::Config;
+
+    use crate::clock::SystemClock;
+    use crate::sandbox::engine::{compiling, unpooled};
+
+    use super::*;
+
+    /// Code of a small component for an engine with `config`.
+    fn code(engine: &Engine) -> Artefact {
+        let component = wat::parse_str("(component (core module (func)))").unwrap();
+        Artefact::of_child(engine.precompile_component(&component).unwrap())
+    }
+
+    #[tokio::test]
+    async fn code_of_another_engine_is_ignored_though_it_bears_our_seal() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { cache_dir: Some(folder.path().join("cache")), ..Options::default() };
+        let compiler = Compiler::new(&options, &unpooled().unwrap(), Arc::new(SystemClock::default())).unwrap();
+        let cache = compiler.cache.clone().unwrap();
+        let key = Digest::of(b"a component");
+        let foreign = Engine::new(Config::new().epoch_interruption(true)).unwrap();
+        cache.put(&key, &code(&foreign));
+        assert!(compiler.cached(key).await.unwrap().is_none());
+        cache.put(&key, &code(&compiling().unwrap()));
+        assert!(compiler.cached(key).await.unwrap().is_some(), "it was the engine");
+    }
 }

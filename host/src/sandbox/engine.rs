@@ -159,6 +159,7 @@ fn pool(options: &Options) -> PoolingAllocationConfig {
         .max_memory_size(options.memory_bytes_ceiling)
         .total_tables(calls.saturating_mul(TABLES_PER_COMPONENT_MAX))
         .max_tables_per_component(TABLES_PER_COMPONENT_MAX)
+        .max_tables_per_module(TABLES_PER_COMPONENT_MAX)
         .table_elements(TABLE_ELEMENTS_CEILING)
         .total_stacks(calls)
         .linear_memory_keep_resident(MEMORY_BYTES_KEPT);
