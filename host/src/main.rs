@@ -1,5 +1,7 @@
 //! The program: arguments, then surroundings, then the command, then its exit code.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use cofferdam::clock::{Clock, SystemClock};
@@ -103,7 +103,11 @@ fn body(locals: u32, instructions: &[Instruction<'_>]) -> Function {
 
 /// `depth` loops in one another, which read and write every local, so that each has to be carried round each loop.
 fn loops(depth: usize, locals: u32) -> Function {
-    let mut instructions = vec![Instruction::Loop(BlockType::Empty); depth];
+    nested(&Instruction::Loop(BlockType::Empty), depth, locals)
+}
+
+fn nested(block: &Instruction<'_>, depth: usize, locals: u32) -> Function {
+    let mut instructions = vec![block.clone(); depth];
     for local in 0..locals {
         instructions.extend([
             Instruction::LocalGet(local),
@@ -243,6 +247,17 @@ async fn c3_nested_loops() {
     let few = around(&module_of(1, &loops(20, 20)));
     reading(&few).expect("loops as deep as QuickJS has them are read");
     raw_compile(&options(), &few).await.expect("and compiled");
+}
+
+#[tokio::test]
+async fn c3_nested_blocks() {
+    // Deep blocks are not slow, as deep loops are: what reading lets pass of them is compiled within the bounds.
+    let block = Instruction::Block(BlockType::Empty);
+    let deep = around(&module_of(4, &nested(&block, 2_000, 200)));
+    reading(&deep).expect("it is read");
+    let compile = CompileLimits { cpu_s_base: 20, ..lowered().compile };
+    raw_compile(&Options { compile, ..options() }, &deep).await.expect("it is compiled");
+    refused(&around(&module_of(1, &nested(&block, 2_050, 0))), Kind::LoadLimit, "levels of blocks");
 }
 
 #[tokio::test]
@@ -601,7 +616,7 @@ impl Script {
 async fn a_helper_that_does_something_else_is_told_so() {
     for (script, kind, text) in [
         ("exit 0", Kind::DataConfig, "ended without an answer"),
-        ("echo 'usage: helper'", Kind::LoadLimit, "MiB of code"),
+        ("echo 'usage: helper'", Kind::DataConfig, "it is no helper"),
         ("printf '\\011\\000\\000\\000\\000\\000\\000\\000\\000'", Kind::DataConfig, "it is no helper"),
         ("printf '\\003\\000\\000\\000\\000\\000\\000\\000\\000'", Kind::DataConfig, "for another engine"),
         ("printf '\\000\\000\\000\\000\\000\\000\\000\\000\\177'", Kind::LoadLimit, "MiB of code"),
@@ -625,13 +640,14 @@ async fn a_helper_that_does_something_else_is_told_so() {
 struct Process(PathBuf);
 
 impl Process {
-    /// Waits for the child of this process that compiles under `cpu_s` seconds, and for it to have bounded itself.
-    async fn compiling(cpu_s: u64) -> Self {
+    /// Waits for the child of `parent` that compiles under `cpu_s` seconds, and for it to have bounded itself.
+    async fn compiling(parent: u32, cpu_s: u64) -> Self {
         for _ in 0..500 {
             let found = fs::read_dir("/proc").expect("processes list").filter_map(|entry| Some(entry.ok()?.path()));
             let found = found.map(Self).find(|process| {
                 let arguments = process.text("cmdline");
-                arguments.contains("cofferdam:compile") && arguments.ends_with(&format!("\0{cpu_s}\0"))
+                let is_child = process.text("status").contains(&format!("PPid:\t{parent}\n"));
+                is_child && arguments.contains("cofferdam:compile") && arguments.ends_with(&format!("\0{cpu_s}\0"))
             });
             if let Some(process) = found.filter(|process| process.text("status").contains("NoNewPrivs:\t1")) {
                 return process;
@@ -664,6 +680,17 @@ impl Process {
         line[name.len()..].split_whitespace().take(2).map(str::to_owned).collect()
     }
 
+    /// Waits until it is gone, for two seconds.
+    async fn ends(&self) {
+        for _ in 0..200 {
+            if !self.is_alive() {
+                return;
+            }
+            pause(10).await;
+        }
+        panic!("it lives on");
+    }
+
     fn is_alive(&self) -> bool {
         let status = self.text("status");
         !status.is_empty() && !status.contains("State:\tZ")
@@ -683,7 +710,7 @@ async fn the_child_has_its_pipes_its_bounds_and_nothing_else() {
     let options = Options { compile, ..lowered() };
     let bomb = around(&module_of(4, &loops(1_000, 200)));
     let compiling = tokio::spawn(async move { raw_compile(&options, &bomb).await });
-    let child = Process::compiling(7).await;
+    let child = Process::compiling(std::process::id(), 7).await;
     assert_eq!(child.text("environ"), "", "it has variables");
     let descriptors = child.descriptors();
     assert_eq!(descriptors.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["0", "1", "2"], "{descriptors:?}");
@@ -702,13 +729,20 @@ async fn the_child_has_its_pipes_its_bounds_and_nothing_else() {
     }
     // Nobody waits any more: it ends.
     compiling.abort();
-    for _ in 0..200 {
-        if !child.is_alive() {
-            return;
-        }
-        pause(10).await;
-    }
-    panic!("the child outlives whoever waited for it");
+    child.ends().await;
+}
+
+#[tokio::test]
+async fn the_child_dies_with_its_host() {
+    let _alone = ALONE.lock().await;
+    let shop = Program::new(&around(&module_of(300, &loops(120, 200))));
+    let mut host = shop.command(&["call", "guest.run"]).spawn().expect("the program starts");
+    // Left alone it would compile for 22 s of processor time: 20, and two for the first MiB.
+    let child = Process::compiling(host.id(), 22).await;
+    assert!(child.is_alive());
+    host.kill().expect("it is killed, and cannot clean up");
+    host.wait().expect("it is gone");
+    child.ends().await;
 }
 
 #[test]
@@ -721,24 +755,40 @@ fn a_program_that_lacks_the_first_line_is_told_so() {
     build(helper()).expect("it can have another");
 }
 
-#[tokio::test]
-async fn a_program_can_be_its_own_helper() {
-    // The program of the command line begins with that line, and chooses nobody: what it calls, it compiled itself.
-    let folder = TempDir::new().expect("a folder");
-    let component = folder.path().join("text.wasm");
-    fs::copy(cofferdam_guests::component("text"), &component).expect("it is copied");
-    fs::write(folder.path().join("cofferdam.toml"), "version = 0\n[tools]\ntext = 'text.wasm'\n")
-        .expect("it is written");
-    let policy = "version = 0\n[[rule]]\nname = 'a'\nwhy = 'A test.'\nallow = ['*']\napproval = 'none'\n";
-    fs::write(folder.path().join("policy.toml"), policy).expect("it is written");
-    // A copy that stands alone: there is no other program beside it, and no search path.
-    let program = folder.path().join("own-name");
-    fs::copy(env!("CARGO_BIN_EXE_cofferdam"), &program).expect("it is copied");
-    let mut command = Command::new(&program);
-    command.args(["call", "text.stats", "--args", r#"{"text": "one two"}"#]).current_dir(folder.path());
-    let output = command.env_clear().env("HOME", folder.path()).output().expect("the program starts");
+/// The program of the command line, as a copy that stands alone: no other program beside it, and no search path.
+struct Program(TempDir);
+
+impl Program {
+    /// Makes one with the component `guest`.
+    fn new(guest: &[u8]) -> Self {
+        let program = Self(TempDir::new().expect("a folder"));
+        let write = |name: &str, text: &[u8]| fs::write(program.path(name), text).expect("a file is written");
+        write("guest.wasm", guest);
+        write("cofferdam.toml", b"version = 0\n[tools]\nguest = 'guest.wasm'\n");
+        write("policy.toml", b"version = 0\n[[rule]]\nname = 'a'\nwhy = 'A test.'\nallow = ['*']\napproval = 'none'\n");
+        fs::copy(env!("CARGO_BIN_EXE_cofferdam"), program.path("own-name")).expect("it is copied");
+        program
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.path("own-name"));
+        command.args(args).current_dir(self.0.path()).env_clear().env("HOME", self.0.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+#[test]
+fn a_program_can_be_its_own_helper() {
+    // It begins with that line, and chooses nobody: what it calls, it compiled itself.
+    let program = Program::new(&assembled(&guest("(func (export \"run\"))")));
+    let output = program.command(&["call", "guest.run"]).output().expect("the program starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(folder.path().join(".cache/cofferdam/key").is_file(), "it is kept where the user's cache is");
+    assert!(program.path(".cache/cofferdam/key").is_file(), "it is kept where the user's cache is");
 }
 
 /// Components with the figures of real ones, which were measured with `measured` below: a Python interpreter with its
@@ -909,15 +959,20 @@ fn real_components() -> Vec<PathBuf> {
 #[tokio::test]
 #[ignore = "builds components with npm and pip: see above"]
 async fn real_components_are_read_compiled_and_run() {
+    // Wall time for a machine that does other things as well, and a compiler that is not optimised.
+    let compile = CompileLimits { wall_per_cpu: 20, cpu_s_base: 60, ..CompileLimits::default() };
+    let options = Options { compile, ..options() };
+    let new_runner =
+        || WasmRunner::new(&options, Arc::new(SystemClock::default())).expect("the machine can run guests");
     for file in real_components() {
         let bytes = fs::read(&file).expect("the component reads");
         println!("{}: {} bytes; {}", file.display(), bytes.len(), measured(&bytes));
         let tool = tool_in(bytes, "count");
         // The deadline of a call is not for the first compilation of an interpreter.
         let clock = SystemClock::default();
-        runner().prepare(&tool).await.unwrap_or_else(|failure| panic!("{}: {failure:?}", file.display()));
+        new_runner().prepare(&tool).await.unwrap_or_else(|failure| panic!("{}: {failure:?}", file.display()));
         let compiled_ms = clock.monotonic_ms();
-        let again = crate::guest::new_runner();
+        let again = new_runner();
         let clock = SystemClock::default();
         again.prepare(&tool).await.expect("it loads from the cache");
         println!("  first load {compiled_ms} ms, from the cache {} ms", clock.monotonic_ms());

@@ -190,7 +190,8 @@ impl Cache {
             // Another process may have removed it meanwhile.
             let stat = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
             if let (true, Ok(stat)) = (is_ours, stat) {
-                let used = (stat.st_mtime, u64::try_from(stat.st_mtime_nsec).unwrap_or_default());
+                // The types differ between systems.
+                let used = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
                 files.push(Kept {
                     name: name.to_owned(),
                     bytes: u64::try_from(stat.st_size).unwrap_or_default(),
@@ -211,8 +212,8 @@ impl Cache {
 struct Kept {
     name: String,
     bytes: u64,
-    /// When it was used last: seconds and nanoseconds.
-    used: (i64, u64),
+    /// When it was used last, in nanoseconds.
+    used: i128,
 }
 
 fn file_name(name: &Digest) -> String {

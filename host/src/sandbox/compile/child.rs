@@ -41,10 +41,8 @@ static IS_READY: AtomicBool = AtomicBool::new(false);
 /// returns.
 ///
 /// ```
-/// fn main() {
-///     cofferdam::helper_main();
-///     // … the program …
-/// }
+/// // The first line of `main`, before a runtime or a thread is started.
+/// cofferdam::helper_main();
 /// ```
 pub fn helper_main() {
     IS_READY.store(true, Ordering::Relaxed);
@@ -78,7 +76,6 @@ fn answer(memory_bytes_max: u64, cpu_s_max: u64) -> Answer {
 
 /// Bounds this process, strictest last: what comes later needs what comes before.
 fn confine(memory_bytes_max: u64, cpu_s_max: u64) -> io::Result<()> {
-    die_with_host()?;
     limit(Resource::Core, 0, 0)?;
     limit(Resource::Fsize, 0, 0)?;
     limit(Resource::As, memory_bytes_max, memory_bytes_max)?;
@@ -86,7 +83,9 @@ fn confine(memory_bytes_max: u64, cpu_s_max: u64) -> io::Result<()> {
     limit(Resource::Cpu, cpu_s_max, cpu_s_max.saturating_add(1))?;
     close_inherited();
     limit(Resource::Nofile, DESCRIPTORS_MAX, DESCRIPTORS_MAX)?;
-    withdraw()
+    withdraw()?;
+    // After all that changes credentials, as the kernel may forget it then.
+    die_with_host()
 }
 
 /// Sets a limit, or leaves a lower one that is there.

@@ -93,8 +93,11 @@ impl Answer {
         let mut length = [0; 8];
         length.copy_from_slice(&head[1..]);
         let length = u64::from_le_bytes(length);
-        if length > if head[0] == 0 { artefact_bytes_max } else { TEXT_BYTES_MAX } {
-            return Err(Wrong::Long);
+        match head[0] {
+            0 if length > artefact_bytes_max => return Err(Wrong::Long),
+            0 => {}
+            1..=4 if length <= TEXT_BYTES_MAX => {}
+            _ => return Err(Wrong::Foreign),
         }
         let mut content = Vec::with_capacity(usize::try_from(length.min(FIRST_BYTES)).unwrap_or_default());
         let read = from.take(length).read_to_end(&mut content).await;
@@ -153,13 +156,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_too_long_is_not_read() {
+    async fn an_answer_too_long_or_foreign_is_not_read() {
         let mut bytes = Vec::new();
         Answer::Artefact(vec![1; 101]).write(&mut bytes).unwrap();
         assert_eq!(read(&bytes).await, Err(Wrong::Long));
         let claims = [&[1][..], &u64::MAX.to_le_bytes()].concat();
-        assert_eq!(read(&claims).await, Err(Wrong::Long));
-        assert_eq!(read(&[9; 9]).await, Err(Wrong::Long));
+        assert_eq!(read(&claims).await, Err(Wrong::Foreign));
+        assert_eq!(read(b"usage: helper").await, Err(Wrong::Foreign));
         assert_eq!(read(&[9, 0, 0, 0, 0, 0, 0, 0, 0]).await, Err(Wrong::Foreign));
     }
 

@@ -52,11 +52,10 @@ impl Helper {
         match self {
             Self::Path(path) => std::path::absolute(path).map_err(|e| not_started(path, &e)),
             Self::SelfExec if self.is_ready() => this_program(),
-            Self::SelfExec => Err(Failure::new(
-                Kind::DataConfig,
-                "make this program its own helper: it never called `cofferdam::helper_main`",
-            )
-            .hint(format!("{LINE}, or name another program with `Helper::Path`"))),
+            Self::SelfExec => {
+                Err(Failure::new(Kind::DataConfig, "make this program its own helper: it never called `helper_main`")
+                    .hint(format!("{LINE}, or name another program with `Helper::Path`")))
+            }
         }
     }
 }
