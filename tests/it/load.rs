@@ -642,14 +642,15 @@ struct Process(PathBuf);
 impl Process {
     /// Waits for the child of `parent` that compiles under `cpu_s` seconds, and for it to have bounded itself.
     async fn compiling(parent: u32, cpu_s: u64) -> Self {
-        for _ in 0..500 {
+        for _ in 0..2_000 {
             let found = fs::read_dir("/proc").expect("processes list").filter_map(|entry| Some(entry.ok()?.path()));
             let found = found.map(Self).find(|process| {
                 let arguments = process.text("cmdline");
                 let is_child = process.text("status").contains(&format!("PPid:\t{parent}\n"));
                 is_child && arguments.contains("cofferdam:compile") && arguments.ends_with(&format!("\0{cpu_s}\0"))
             });
-            if let Some(process) = found.filter(|process| process.text("status").contains("NoNewPrivs:\t1")) {
+            // Its compiler's threads start last of all.
+            if let Some(process) = found.filter(|process| !process.text("status").contains("Threads:\t1\n")) {
                 return process;
             }
             pause(10).await;
@@ -680,9 +681,9 @@ impl Process {
         line[name.len()..].split_whitespace().take(2).map(str::to_owned).collect()
     }
 
-    /// Waits until it is gone, for two seconds.
+    /// Waits until it is gone, for five seconds.
     async fn ends(&self) {
-        for _ in 0..200 {
+        for _ in 0..500 {
             if !self.is_alive() {
                 return;
             }
@@ -716,6 +717,7 @@ async fn the_child_has_its_pipes_its_bounds_and_nothing_else() {
     assert_eq!(descriptors.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["0", "1", "2"], "{descriptors:?}");
     assert!(descriptors.iter().all(|(_, what)| what.to_string_lossy().starts_with("pipe:")), "{descriptors:?}");
     assert_eq!(fs::read_link(child.0.join("cwd")).expect("it is somewhere"), Path::new("/"));
+    assert!(child.text("status").contains("NoNewPrivs:\t1"), "it may gain privileges");
     assert_eq!(child.limit("Max cpu time"), ["7", "8"]);
     assert_eq!(child.limit("Max core file size"), ["0", "0"]);
     assert_eq!(child.limit("Max file size"), ["0", "0"]);
