@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cofferdam::clock::SystemClock;
-use cofferdam::host::Host;
+use cofferdam::host::{Helper, Host};
 use cofferdam::policy::Policy;
 use cofferdam::sandbox::{Options, raw_config};
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
@@ -44,7 +44,8 @@ fn call(criterion: &mut Criterion, runtime: &Runtime, folder: &Path) {
     let policy = Policy::parse(POLICY, folder).expect("the policy reads");
     let host =
         Host::builder().event_log(Arc::new(log)).policy(policy).tool("text", cofferdam_guests::component("text"));
-    let host = host.build().expect("the host is made");
+    let helper = Helper::Path(env!("CARGO_BIN_EXE_cofferdam").into());
+    let host = host.helper(helper).build().expect("the host is made");
     criterion.bench_function("call", |bench| {
         bench.to_async(runtime).iter(|| async {
             let report = host.call("text.stats", json!({ "text": TEXT })).await.expect("the call starts");

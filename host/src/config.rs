@@ -6,6 +6,7 @@
 
 mod environment;
 mod file;
+mod helper;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use crate::sandbox;
 use crate::store::sqlite::SqliteOptions;
 
 pub use environment::Environment;
+pub use helper::helper;
 pub use secret::SecretSource;
 
 /// The name of the settings file.
@@ -29,6 +31,9 @@ const STATE_DEFAULT: &str = ".cofferdam";
 
 /// Where the policy is unless the file says otherwise.
 const POLICY_DEFAULT: &str = "policy.toml";
+
+/// Where compiled components are kept below the user's cache unless the file says otherwise.
+const CACHE_DEFAULT: &str = "cofferdam";
 
 /// Everything that a host needs to be made. Its paths are absolute where `root` is.
 #[derive(Clone, Debug)]
@@ -111,7 +116,9 @@ impl Settings {
         let path = find(overrides, environment).ok_or_else(missing)?;
         let text = file::read(&path)?;
         let root = path.parent().unwrap_or(Path::new("/"));
-        let settings = Self::parse(&text, root, &path.display().to_string())?;
+        let mut settings = Self::parse(&text, root, &path.display().to_string())?;
+        let cache_dir = settings.sandbox.cache_dir.take();
+        settings.sandbox.cache_dir = cache_dir.or_else(|| Some(environment.cache_home()?.join(CACHE_DEFAULT)));
         settings.with_model(overrides, environment)
     }
 

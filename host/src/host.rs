@@ -41,6 +41,7 @@ pub use handle::RunHandle;
 pub use report::{RunReport, StepReport, ToolView};
 
 pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
+pub use crate::sandbox::{Helper, helper_main};
 pub use crate::store::{Message, Settle, Verified};
 pub use crate::telemetry::RunState;
 

@@ -4,6 +4,8 @@
 //! become a trace. The modules below are listed in that order of meaning: each may use only those above it, as the
 //! table in `docs/architecture.md` says and a test holds.
 
+#![deny(unsafe_code)]
+
 pub mod domain;
 
 pub mod cli;
@@ -17,6 +19,8 @@ pub mod registry;
 pub mod sandbox;
 pub mod store;
 pub mod telemetry;
+
+pub use sandbox::helper_main;
 
 /// Compiles the examples of the front page.
 #[cfg(doctest)]

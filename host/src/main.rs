@@ -1,5 +1,7 @@
 //! The program: arguments, then surroundings, then the command, then its exit code.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tracing_subscriber::prelude::*;
 const SHUTDOWN: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
+    cofferdam::host::helper_main();
     let args = Args::of_process();
     match start(args) {
         Ok(code) => code,

@@ -85,6 +85,7 @@ impl Shop {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         command.args(args).current_dir(self.dir.path()).env_clear().env("HOME", self.dir.path()).env("USER", "ann");
+        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
         command.stdin(Stdio::null());
         command
     }

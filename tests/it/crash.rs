@@ -174,7 +174,7 @@ impl CallLink for CrashingLink {
 }
 
 fn runner() -> WasmRunner {
-    WasmRunner::new(&Default::default(), Arc::new(SystemClock::default())).expect("the sandbox starts")
+    crate::guest::new_runner()
 }
 
 fn host(folder: &Path, log: Arc<dyn EventLog>, runner: Arc<dyn Runner>) -> Host {

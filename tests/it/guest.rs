@@ -10,7 +10,7 @@ use cofferdam::clock::{Clock, SystemClock};
 use cofferdam::domain::{Digest, Failure, Json, Kind, Limits, Outcome, ReadyStep, canonical};
 use cofferdam::policy::{Call, Decision, Policy, RunGrant, authorize};
 use cofferdam::registry::{Candidate, Options as Reading, Trust, VerifiedComponent, VerifiedTool, verify};
-use cofferdam::sandbox::{Begin, CallLink, HostCall, NoLink, Options, Runner, WasmRunner};
+use cofferdam::sandbox::{Begin, CallLink, Helper, HostCall, NoLink, Options, Runner, WasmRunner};
 
 /// One runner for all tests: a component is compiled once.
 static RUNNER: LazyLock<WasmRunner> = LazyLock::new(new_runner);
@@ -21,8 +21,23 @@ pub fn runner() -> &'static WasmRunner {
     &RUNNER
 }
 
+/// The program that compiles components for the tests.
+pub fn helper() -> Helper {
+    Helper::Path(env!("CARGO_BIN_EXE_cofferdam").into())
+}
+
+/// Where compiled components are kept between one run of the tests and the next, as long as the build is.
+pub fn cache_dir() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cofferdam")
+}
+
+/// The sandbox as it is by default, with what compiles for it.
+pub fn options() -> Options {
+    Options { helper: Some(helper()), cache_dir: Some(cache_dir()), ..Options::default() }
+}
+
 pub fn new_runner() -> WasmRunner {
-    WasmRunner::new(&Options::default(), Arc::new(SystemClock::default())).expect("the machine can run guests")
+    WasmRunner::new(&options(), Arc::new(SystemClock::default())).expect("the machine can run guests")
 }
 
 /// Returns the tool `component.function` of the example tools and guests.
@@ -40,7 +55,13 @@ pub fn tool(name: &str) -> VerifiedTool {
 /// Returns the function `function` of a component written as text.
 #[track_caller]
 pub fn tool_of(wat: &str, function: &str) -> VerifiedTool {
-    let component = VerifiedComponent::new(assembled(wat), Some("guest"), &Reading::default());
+    tool_in(assembled(wat), function)
+}
+
+/// Returns the function `function` of a component.
+#[track_caller]
+pub fn tool_in(bytes: Vec<u8>, function: &str) -> VerifiedTool {
+    let component = VerifiedComponent::new(bytes, Some("guest"), &Reading::default());
     function_of(&Arc::new(component.expect("the component loads")), function)
 }
 

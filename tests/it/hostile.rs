@@ -339,7 +339,7 @@ async fn b5_instances_without_end() {
     };
     refused(&assembled(&instances(10_000)), &[Kind::LoadLimit], &assembled(&instances(10))).await;
     // Few enough to be read, too many to be run.
-    let failure = runner().prepare(&tool_of(&instances(30), "run")).await.expect_err("it is too much");
+    let failure = runner().prepare(&tool_of(&instances(100), "run")).await.expect_err("it is too much");
     assert_eq!(failure.kind, Kind::LoadLimit, "{failure:?}");
     runner().prepare(&tool_of(&instances(10), "run")).await.expect("it compiles");
 }

@@ -34,7 +34,7 @@ fn table() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
         ),
         ("server", &["domain", "config", "host"]),
         ("cli", &["domain", "config", "host"]),
-        ("main", &["config", "cli", "server"]),
+        ("main", &["config", "cli", "host", "server"]),
     ];
     rows.into_iter().map(|(module, may)| (module, may.iter().copied().collect())).collect()
 }
@@ -123,7 +123,14 @@ fn imports(text: &str) -> BTreeSet<String> {
             let is_path = code[..at].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':');
             let name: String =
                 code[at + prefix.len()..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            if is_path && !name.is_empty() && name.chars().next().is_some_and(char::is_lowercase) && name != "tool" {
+            // A function of the crate itself is no module.
+            let is_call = code[at + prefix.len() + name.len()..].starts_with('(');
+            if is_path
+                && !is_call
+                && !name.is_empty()
+                && name.chars().next().is_some_and(char::is_lowercase)
+                && name != "tool"
+            {
                 found.insert(name);
             }
         }

@@ -11,6 +11,7 @@ mod guest;
 mod hostile;
 mod layers;
 mod limits;
+mod load;
 mod numbers;
 mod policy;
 mod runs;

@@ -13,6 +13,8 @@ use cofferdam::policy::Policy;
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
 use tempfile::TempDir;
 
+use crate::guest::{cache_dir, helper};
+
 /// A host over the example tools, with a log and files of its own.
 pub struct World {
     pub dir: TempDir,
@@ -63,7 +65,7 @@ impl World {
     pub fn host(&self) -> Host {
         let clock = Arc::new(SystemClock::default());
         let log = SqliteLog::open(&self.path().join("state"), SqliteOptions::default(), clock).expect("the log opens");
-        let mut builder = Host::builder().event_log(Arc::new(log));
+        let mut builder = Host::builder().event_log(Arc::new(log)).helper(helper()).cache_dir(cache_dir());
         for name in ["csv", "math", "notes", "template", "text"] {
             builder = builder.tool(name, cofferdam_guests::component(name));
         }

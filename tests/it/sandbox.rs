@@ -4,11 +4,12 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cofferdam::clock::SystemClock;
 use cofferdam::domain::{Json, Kind, Outcome};
-use cofferdam::sandbox::{NoLink, Runner};
+use cofferdam::sandbox::{NoLink, Options, Runner, WasmRunner};
 use serde_json::json;
 
-use crate::guest::{CANARY, Folders, Recorder, Rule, call, kind, new_runner, pause, run, runner, tool};
+use crate::guest::{CANARY, Folders, Recorder, Rule, call, kind, new_runner, options, pause, run, runner, tool};
 
 #[track_caller]
 fn good(outcome: &Outcome) -> &Json {
@@ -270,7 +271,10 @@ async fn dropping_the_future_stops_the_guest_and_frees_its_place() {
 
 #[tokio::test]
 async fn a_deadline_while_compiling_does_not_throw_the_work_away() {
-    let (runner, csv) = (new_runner(), tool("csv.query"));
+    // Without a cache: it must be compiled.
+    let options = Options { cache_dir: None, ..options() };
+    let runner = WasmRunner::new(&options, Arc::new(SystemClock::default())).expect("the machine can run guests");
+    let csv = tool("csv.query");
     let run = |wall_ms_max| {
         let rule = Rule::default().gives("progress").limit("wall_ms_max", wall_ms_max);
         runner.run(call(&csv, &json!({"path": "/none"}), &rule), Arc::new(NoLink))

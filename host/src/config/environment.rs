@@ -61,8 +61,17 @@ impl Environment {
 
     /// Returns the directory of the user's configuration. A relative path counts as none, as XDG has it.
     pub(super) fn config_home(&self) -> Option<PathBuf> {
+        self.home("XDG_CONFIG_HOME", ".config")
+    }
+
+    /// Returns the directory of what programs keep for this user and can make again.
+    pub(super) fn cache_home(&self) -> Option<PathBuf> {
+        self.home("XDG_CACHE_HOME", ".cache")
+    }
+
+    fn home(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let absolute = |path: PathBuf| path.is_absolute().then_some(path);
-        let home = || self.get("HOME").map(|home| PathBuf::from(home).join(".config"));
-        self.get("XDG_CONFIG_HOME").map(PathBuf::from).and_then(absolute).or_else(|| home().and_then(absolute))
+        let home = || self.get("HOME").map(|home| PathBuf::from(home).join(below_home));
+        self.get(variable).map(PathBuf::from).and_then(absolute).or_else(|| home().and_then(absolute))
     }
 }

@@ -69,6 +69,7 @@ struct SandboxPart {
     calls_per_component_max: Option<u32>,
     guests_running_max: Option<usize>,
     memory_bytes_ceiling: Option<usize>,
+    cache_dir: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -124,7 +125,7 @@ impl File {
             policy: self.policy.map(|policy| root.join(policy)).or(default.policy),
             state: self.state.map_or(default.state, |state| root.join(state)),
             tools: self.tools.into_iter().map(|(name, source)| (name.0, source.0.within(root))).collect(),
-            sandbox: self.sandbox.options(),
+            sandbox: self.sandbox.options(root),
             budget: self.budget,
             principal: self.principal.principal(),
             model,
@@ -222,13 +223,15 @@ impl ToolSource {
 }
 
 impl SandboxPart {
-    fn options(self) -> sandbox::Options {
+    fn options(self, root: &Path) -> sandbox::Options {
         let default = sandbox::Options::default();
         sandbox::Options {
             calls_in_flight_max: self.calls_in_flight_max.unwrap_or(default.calls_in_flight_max),
             calls_per_component_max: self.calls_per_component_max.unwrap_or(default.calls_per_component_max),
             guests_running_max: self.guests_running_max.unwrap_or(default.guests_running_max),
             memory_bytes_ceiling: self.memory_bytes_ceiling.unwrap_or(default.memory_bytes_ceiling),
+            cache_dir: self.cache_dir.map(|directory| root.join(directory)),
+            ..default
         }
     }
 }

@@ -156,6 +156,22 @@ fn the_flag_goes_before_the_environment_and_that_before_the_directory() {
 }
 
 #[test]
+fn compiled_components_are_kept_where_the_file_says_or_in_the_users_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = |text: &str, variables: &[(&str, &str)]| {
+        std::fs::write(folder.path().join("cofferdam.toml"), text).unwrap();
+        Settings::load(&Overrides::default(), &environment(folder.path(), variables)).unwrap().sandbox.cache_dir
+    };
+    let (home, cache) = (("HOME", "/home/ann"), ("XDG_CACHE_HOME", "/var/cache/ann"));
+    assert_eq!(kept("version = 0", &[home]), Some("/home/ann/.cache/cofferdam".into()));
+    assert_eq!(kept("version = 0", &[home, cache]), Some("/var/cache/ann/cofferdam".into()));
+    assert_eq!(kept("version = 0", &[home, ("XDG_CACHE_HOME", "here")]), Some("/home/ann/.cache/cofferdam".into()));
+    assert_eq!(kept("version = 0", &[]), None);
+    let written = kept("version = 0\n[sandbox]\ncache_dir = 'code'", &[home, cache]);
+    assert_eq!(written, Some(folder.path().join("code")));
+}
+
+#[test]
 fn a_key_is_sent_only_to_the_server_it_was_written_for() {
     let text = "version = 0\n[model]\nname = 'm'\nbase_url = 'https://a/v1'\napi_key = 'env:A_KEY'";
     let chosen = |base_url: Option<&str>, variables: &[(&str, &str)]| {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ModelSettings, Settings, ToolSource};
+use crate::config::{self, ModelSettings, Settings, ToolSource};
 use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal, Secret};
 use crate::host::session::Session;
 use crate::host::{Host, Inner};
@@ -13,7 +13,7 @@ use crate::planner::Planner;
 use crate::planner::model::{ModelOptions, ModelPlanner};
 use crate::policy::Policy;
 use crate::registry::{self, Candidate, Catalog, Trust, verify};
-use crate::sandbox::{self, Runner, Secrets, WasmRunner};
+use crate::sandbox::{self, Helper, Runner, Secrets, WasmRunner};
 use crate::store::EventLog;
 use crate::store::memory::MemoryLog;
 use crate::store::sqlite::{SqliteLog, SqliteOptions};
@@ -27,6 +27,8 @@ pub struct HostBuilder {
     state: Option<PathBuf>,
     registry: registry::Options,
     sandbox: sandbox::Options,
+    helper: Option<Helper>,
+    cache_dir: Option<PathBuf>,
     store: SqliteOptions,
     budget: Budget,
     plan_limits: PlanLimits,
@@ -103,6 +105,23 @@ impl HostBuilder {
         self
     }
 
+    /// Sets the program that compiles components. Otherwise it is this one, where its `main` begins with
+    /// [`helper_main`](crate::helper_main), else the `cofferdam` beside it or on the search path. Without any, only
+    /// components that are in the cache can be called.
+    #[must_use]
+    pub fn helper(mut self, helper: Helper) -> Self {
+        self.helper = Some(helper);
+        self
+    }
+
+    /// Sets the directory that keeps compiled components from one process to the next. It must be this user's alone, and
+    /// is made if it is not there. Without it, each process compiles anew.
+    #[must_use]
+    pub fn cache_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(directory.into());
+        self
+    }
+
     /// Sets who plans goals in plain words.
     #[must_use]
     pub fn planner(mut self, planner: Arc<dyn Planner>) -> Self {
@@ -163,12 +182,13 @@ impl HostBuilder {
     /// Makes the host: reads and verifies every component, opens the log. Compiles nothing yet.
     ///
     /// # Errors
-    /// `load.*`, naming the component; `data.config`, naming the file, or a secret that a rule names and nobody gives;
-    /// `host.storage`.
+    /// `load.*`, naming the component; `data.config`, naming the file, a secret that a rule names and nobody gives, or where
+    /// this program is to be its own helper and cannot be; `host.storage`.
     pub fn build(self) -> Result<Host, Failure> {
         let clock = self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::default()));
         let policy = self.allowed()?;
         check_secrets(&policy, &self.secrets)?;
+        let sandbox = self.sandboxed();
         let components = self.tools.iter().map(|(candidate, trust)| verify(candidate.clone(), trust, &self.registry));
         let catalog = Catalog::new(components.collect::<Result<_, _>>()?)?;
         let log = match (self.log, &self.state) {
@@ -178,7 +198,7 @@ impl HostBuilder {
         };
         let runner = match self.runner {
             Some(runner) => runner,
-            None => Arc::new(WasmRunner::with_secrets(&self.sandbox, self.secrets, clock.clone())?),
+            None => Arc::new(WasmRunner::with_secrets(&sandbox, self.secrets, clock.clone())?),
         };
         let owner = self.owner.unwrap_or_else(|| format!("process {}", std::process::id()));
         let parts = Parts {
@@ -198,6 +218,14 @@ impl HostBuilder {
             session: Session::default(),
         };
         Ok(Host(Arc::new(inner)))
+    }
+
+    /// The sandbox's options, with what has a place of its own here.
+    fn sandboxed(&self) -> sandbox::Options {
+        let mut options = self.sandbox.clone();
+        options.helper = self.helper.clone().or(options.helper).or_else(config::helper);
+        options.cache_dir = self.cache_dir.clone().or(options.cache_dir);
+        options
     }
 
     fn allowed(&self) -> Result<Policy, Failure> {

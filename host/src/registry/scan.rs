@@ -43,8 +43,10 @@ const SECTION_ENTRIES_MAX: u64 = 100_000;
 const LOCALS_MAX: u64 = 2_000;
 /// Locals of all functions of a module.
 const MODULE_LOCALS_MAX: u64 = 200_000;
-/// Blocks in blocks in one function. Compilation of nested loops grows with the square of it.
-const CONTROL_DEPTH_MAX: u64 = 256;
+/// Blocks in blocks in one function. A `switch` is a block for each case: CPython has 782, StarlingMonkey 457.
+const CONTROL_DEPTH_MAX: u64 = 2_048;
+/// Loops in loops in one function. Compilation grows with the square of it. QuickJS has 21.
+const LOOP_DEPTH_MAX: u64 = 128;
 /// Targets of one `br_table`. CPython's interpreter loop has 6,406.
 const BRANCH_TARGETS_MAX: u64 = 16_384;
 /// Targets of all `br_table`s. CPython has 92,688 and a Go program of 3.3 MB 148,252.
@@ -172,8 +174,18 @@ struct Scan<'a> {
     docs_bytes: u64,
     branch_targets: u64,
     operands: u64,
-    /// Values that a branch to each open block moves. Kept here so that one allocation serves all functions.
-    labels: Vec<u64>,
+    /// The open blocks of a function. Kept here so that one allocation serves all functions.
+    labels: Vec<Label>,
+    /// How many of them are loops.
+    loops: u64,
+}
+
+/// An open block.
+#[derive(Clone, Copy, Default)]
+struct Label {
+    /// Values that a branch to it moves.
+    values: u64,
+    is_loop: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -193,6 +205,7 @@ impl<'a> Scan<'a> {
             branch_targets: 0,
             operands: 0,
             labels: Vec::new(),
+            loops: 0,
         }
     }
 
@@ -386,7 +399,8 @@ impl<'a> Scan<'a> {
         frame.locals += locals;
         bounded("locals in a module", frame.locals, MODULE_LOCALS_MAX)?;
         self.labels.clear();
-        self.labels.push(frame.values_of(own));
+        self.loops = 0;
+        self.labels.push(Label { values: frame.values_of(own), is_loop: false });
         let mut operators = parsed(body.get_operators_reader())?;
         while !operators.eof() {
             let operator = parsed(operators.read())?;
@@ -404,13 +418,12 @@ impl<'a> Scan<'a> {
                     BlockType::Type(_) => 1,
                     BlockType::FuncType(ty) => frame.values(*ty),
                 };
-                self.labels.push(values);
-                bounded("levels of blocks in a function", self.labels.len() as u64, CONTROL_DEPTH_MAX)?;
+                self.enter(Label { values, is_loop: matches!(operator, Operator::Loop { .. }) })?;
                 values
             }
-            Operator::End => self.labels.pop().unwrap_or(0),
-            Operator::Else => self.labels.last().copied().unwrap_or(0),
-            Operator::Return => self.labels.first().copied().unwrap_or(0),
+            Operator::End => self.leave(),
+            Operator::Else => self.labels.last().map_or(0, |label| label.values),
+            Operator::Return => self.labels.first().map_or(0, |label| label.values),
             Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => self.label(*relative_depth),
             Operator::BrTable { targets } => {
                 let count = u64::from(targets.len());
@@ -429,9 +442,22 @@ impl<'a> Scan<'a> {
         })
     }
 
+    fn enter(&mut self, label: Label) -> Result<(), Failure> {
+        self.labels.push(label);
+        self.loops += u64::from(label.is_loop);
+        bounded("levels of blocks in a function", self.labels.len() as u64, CONTROL_DEPTH_MAX)?;
+        bounded("levels of loops in a function", self.loops, LOOP_DEPTH_MAX)
+    }
+
+    fn leave(&mut self) -> u64 {
+        let label = self.labels.pop().unwrap_or_default();
+        self.loops = self.loops.saturating_sub(u64::from(label.is_loop));
+        label.values
+    }
+
     fn label(&self, relative_depth: u32) -> u64 {
         let from_end = usize::try_from(relative_depth).ok().and_then(|depth| self.labels.len().checked_sub(depth + 1));
-        from_end.and_then(|n| self.labels.get(n)).copied().unwrap_or(0)
+        from_end.and_then(|n| self.labels.get(n)).map_or(0, |label| label.values)
     }
 }
 

@@ -3,12 +3,10 @@
 use wasmtime::ResourceLimiter;
 
 use crate::domain::{Kind, Limits};
+use crate::sandbox::engine::CORE_INSTANCES_PER_COMPONENT_MAX;
 
 /// Bytes that one table element counts for: a pointer and its bookkeeping.
 const TABLE_ELEMENT_BYTES: u64 = 16;
-
-/// Instances of one call: as many as the pool gives to a component.
-const INSTANCES_MAX: usize = 20;
 
 /// Fuel that one host call costs: crossing the boundary is work of the host.
 pub(super) const HOST_CALL_FUEL: u64 = 1_000;
@@ -135,7 +133,7 @@ impl ResourceLimiter for Meter {
     }
 
     fn instances(&self) -> usize {
-        INSTANCES_MAX
+        usize::try_from(CORE_INSTANCES_PER_COMPONENT_MAX).unwrap_or(usize::MAX)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Promises: [`Runner::run`] always returns an [`Outcome`], within the call's deadline, whatever the guest does; what is
 //! not granted is not linked; nothing leaks from call to call; what a guest prints never reaches the host's own output;
-//! no secret of a call is in what leaves it.
-//! Only this module knows wasmtime. Leaves to others: what is granted (`policy`), retries and the log (`orchestrator`).
+//! no secret of a call is in what leaves it; components are compiled in a child process, never here. Only this module
+//! knows wasmtime. Leaves to others: what is granted (`policy`), retries and the log (`orchestrator`).
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::policy::Call;
 use crate::registry::VerifiedTool;
 
 mod capabilities;
+mod compile;
 mod engine;
 mod flags;
 mod limits;
@@ -24,6 +25,7 @@ mod state;
 mod trap;
 mod values;
 
+pub use compile::{CompileLimits, Helper, helper_main, raw_compile};
 pub use engine::{Options, config as raw_config};
 pub use run::WasmRunner;
 pub use secrets::Secrets;

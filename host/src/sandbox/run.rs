@@ -1,4 +1,4 @@
-//! One call, from JSON to JSON: compile once, link once per grant, instantiate afresh, run, read the result.
+//! One call, from JSON to JSON: load once, link once per grant, instantiate afresh, run, read the result.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -21,6 +21,7 @@ use crate::domain::{
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
 use crate::sandbox::capabilities::{clock, print::Print};
+use crate::sandbox::compile::Compiler;
 use crate::sandbox::engine::{Options, engine};
 use crate::sandbox::flags::deceptive;
 use crate::sandbox::limits::{HOST_CALL_FUEL, Meter, Pace};
@@ -43,13 +44,17 @@ pub struct WasmRunner {
 
 struct Shared {
     engine: Engine,
+    compiler: Compiler,
     clock: Arc<dyn Clock>,
     secrets: Secrets,
     in_flight: Semaphore,
     calls_per_component_max: usize,
-    /// Compiled components by digest; each compiled once, however many calls wait for it.
-    compiled: Mutex<HashMap<Digest, Arc<OnceCell<Arc<Compiled>>>>>,
+    /// Compiled components by digest, or why there is none; each compiled once, however many calls wait for it.
+    compiled: Mutex<HashMap<Digest, Arc<OnceCell<Loaded>>>>,
 }
+
+/// What came of loading a component: a bomb is not lit again for each call.
+type Loaded = Result<Arc<Compiled>, Failure>;
 
 /// A component as machine code, and what it was linked to so far.
 struct Compiled {
@@ -69,7 +74,8 @@ impl WasmRunner {
     /// Makes a runner that has no secrets.
     ///
     /// # Errors
-    /// `host.bug` where the machine cannot hold what `options` reserve.
+    /// `host.bug` where the machine cannot hold what `options` reserve; `data.config` where this program is to be its own
+    /// helper and never called [`helper_main`](crate::helper_main).
     pub fn new(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         Self::with_secrets(options, Secrets::default(), clock)
     }
@@ -85,8 +91,10 @@ impl WasmRunner {
         }
         let runtime = builder.thread_name("cofferdam-guest").thread_keep_alive(FILE_THREAD_KEPT).enable_time().build();
         let runtime = runtime.map_err(|e| Failure::new(Kind::HostBug, "start the guests' threads").detail(e))?;
+        let engine = engine(options)?;
         let shared = Shared {
-            engine: engine(options)?,
+            compiler: Compiler::new(options, &engine, clock.clone())?,
+            engine,
             clock,
             secrets,
             in_flight: Semaphore::new(places(options.calls_in_flight_max)),
@@ -184,24 +192,25 @@ impl Shared {
     async fn compiled(self: &Arc<Self>, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
         let cell =
             self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone();
-        if let Some(compiled) = cell.get() {
-            return Ok(compiled.clone());
+        if let Some(loaded) = cell.get() {
+            return loaded.clone();
         }
         let (shared, tool) = (self.clone(), tool.clone());
         // In a task of its own: a caller whose deadline passes would throw the work away, and the next would begin anew.
         let compiling = tokio::spawn(async move { cell.get_or_try_init(|| shared.compile(&tool)).await.cloned() });
-        compiling.await.map_err(|e| Failure::new(Kind::HostBug, "wait for a compiled component").detail(e))?
+        compiling.await.map_err(|e| Failure::new(Kind::HostBug, "wait for a compiled component").detail(e))??
     }
 
-    async fn compile(&self, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
-        let (engine, tool) = (self.engine.clone(), tool.clone());
-        let name = tool.contract().component.clone();
-        let compiled = tokio::task::spawn_blocking(move || Component::new(&engine, tool.bytes())).await;
-        let component = compiled
-            .map_err(|e| Failure::new(Kind::HostBug, format!("compile `{name}`")).detail(e))?
-            .map_err(|e| not_compiled(&name, &e))?;
-        let in_flight = Arc::new(Semaphore::new(self.calls_per_component_max));
-        Ok(Arc::new(Compiled { component, in_flight, linked: Mutex::default() }))
+    /// Loads the component. A failure that another attempt could not change is a result; any other is an error.
+    async fn compile(&self, tool: &VerifiedTool) -> Result<Loaded, Failure> {
+        match self.compiler.component(tool).await {
+            Ok(component) => {
+                let in_flight = Arc::new(Semaphore::new(self.calls_per_component_max));
+                Ok(Ok(Arc::new(Compiled { component, in_flight, linked: Mutex::default() })))
+            }
+            Err(refusal) if refusal.is_lasting => Ok(Err(refusal.failure)),
+            Err(refusal) => Err(refusal.failure),
+        }
     }
 
     fn store(
@@ -254,15 +263,6 @@ impl Shared {
         }
         Ok(builder.build())
     }
-}
-
-fn not_compiled(component: &str, error: &wasmtime::Error) -> Failure {
-    let cause = error.root_cause().to_string();
-    // What the pool reserves for one component is checked here. It has no type in wasmtime 48; a test holds the text.
-    let kind = if cause.contains("exceeds the configured maximum") { Kind::LoadLimit } else { Kind::LoadInvalid };
-    Failure::new(kind, format!("compile `{component}`: {cause}"))
-        .hint("build it with current tools")
-        .detail(format!("{error:#}"))
 }
 
 fn no_directory(grant: &Grant, host: &Path, error: &wasmtime::Error) -> Failure {

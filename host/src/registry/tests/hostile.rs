@@ -135,7 +135,35 @@ fn body(locals: u32, instructions: &[Instruction<'_>]) -> Function {
 fn nested_loops() {
     let mut instructions = vec![Instruction::Loop(BlockType::Empty); 1_000];
     instructions.extend(vec![Instruction::End; 1_000]);
-    check_bomb(&module_of(4, &body(0, &instructions)), "levels of blocks");
+    check_bomb(&module_of(4, &body(0, &instructions)), "levels of loops");
+    // A block between two loops does not hide one of them.
+    let mut instructions = Vec::new();
+    for _ in 0..129 {
+        instructions.extend([Instruction::Loop(BlockType::Empty), Instruction::Block(BlockType::Empty)]);
+    }
+    instructions.extend(vec![Instruction::End; 258]);
+    check_bomb(&module_of(1, &body(0, &instructions)), "129 levels of loops");
+}
+
+#[test]
+fn nested_blocks() {
+    let mut instructions = vec![Instruction::Block(BlockType::Empty); 3_000];
+    instructions.extend(vec![Instruction::End; 3_000]);
+    check_bomb(&module_of(1, &body(0, &instructions)), "levels of blocks");
+}
+
+#[test]
+fn blocks_as_deep_as_those_of_interpreters_are_read() {
+    // A `switch` is a block for each case: one of CPython's functions has 782 in one another. Loops side by side, as
+    // many as one likes, are not nested.
+    let nested = |n: usize| [vec![Instruction::Block(BlockType::Empty); n], vec![Instruction::End; n]].concat();
+    let aside = (0..500).flat_map(|_| [Instruction::Loop(BlockType::Empty), Instruction::End]).collect();
+    for instructions in [nested(782), aside] {
+        let mut outer = Component::new();
+        outer.section(&ModuleSection(&module_of(1, &body(0, &instructions))));
+        // It has no tool, and that is all that is wrong with it.
+        check_refused(&outer.finish(), Kind::LoadInvalid, &["function"]);
+    }
 }
 
 #[test]

@@ -1,0 +1,204 @@
+//! From a component's bytes to machine code that runs: out of the cache, or made by a child process.
+//!
+//! Promises: a component is never compiled in this process, whose engine cannot; what compiles it is a child with bounds
+//! of its own, which may die without harm; what is loaded came from that child or bears the seal of this host's cache.
+//! Leaves to others: compiling each component once for all calls (`run`), and what may be compiled at all (`registry`).
+
+mod artefact;
+mod cache;
+mod child;
+mod frame;
+mod helper;
+mod limits;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use crate::clock::Clock;
+use crate::domain::{Digest, Failure, Kind};
+use crate::registry::VerifiedTool;
+use crate::sandbox::engine::{Options, identity};
+
+use artefact::Artefact;
+use cache::Cache;
+
+pub use child::helper_main;
+pub use helper::Helper;
+pub use limits::CompileLimits;
+
+/// Children that compile at one time, for each host: a bomb that uses up its bounds leaves a place to others, and two
+/// times the memory of one is what a small machine can lend.
+const COMPILES_AT_ONCE_MAX: usize = 2;
+
+/// Why there is no machine code.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) failure: Failure,
+    /// Whether another attempt would end as this one did: then it need not be made.
+    pub(super) is_lasting: bool,
+}
+
+impl Refusal {
+    /// One that lies in the component.
+    fn lasting(failure: Failure) -> Self {
+        Self { failure, is_lasting: true }
+    }
+
+    /// One that lies in the machine, or in how this host was set up.
+    fn passing(failure: Failure) -> Self {
+        Self { failure, is_lasting: false }
+    }
+}
+
+/// Turns components into code.
+pub(super) struct Compiler {
+    engine: Engine,
+    identity: Digest,
+    /// The program that compiles; without one only what is in the cache loads.
+    program: Option<PathBuf>,
+    limits: CompileLimits,
+    cache: Option<Arc<Cache>>,
+    places: Semaphore,
+}
+
+impl Compiler {
+    /// Makes one for `engine`. A cache that cannot be trusted is left alone, with a warning.
+    ///
+    /// # Errors
+    /// `data.config` where the helper is this program and it never called [`helper_main`].
+    pub(super) fn new(options: &Options, engine: &Engine, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let program = options.helper.as_ref().map(Helper::program).transpose()?;
+        let open = |directory: &PathBuf| match Cache::open(directory, clock.clone()) {
+            Ok(cache) => Some(Arc::new(cache)),
+            Err(why) => {
+                tracing::warn!(directory = %directory.display(), why, "compiled components are not kept");
+                None
+            }
+        };
+        Ok(Self {
+            engine: engine.clone(),
+            identity: identity(engine),
+            program,
+            limits: options.compile.clone(),
+            cache: options.cache_dir.as_ref().and_then(open),
+            places: Semaphore::new(COMPILES_AT_ONCE_MAX),
+        })
+    }
+
+    /// Returns the code of `tool`'s component. Dropping the future ends the child.
+    pub(super) async fn component(&self, tool: &VerifiedTool) -> Result<Component, Refusal> {
+        // Whatever this process holds in memory is what was hashed, is compiled, and runs: no file is read twice.
+        let key = Digest::of_parts(&[tool.digest().as_bytes(), self.identity.as_bytes()]);
+        if let Some(component) = self.cached(key).await? {
+            return Ok(component);
+        }
+        let place = self.places.acquire().await.map_err(|e| Refusal::passing(bug("wait to compile").detail(e)))?;
+        let artefact = self.compiled(tool).await?;
+        drop(place);
+        let (engine, cache) = (self.engine.clone(), self.cache.clone());
+        let name = tool.contract().component.clone();
+        blocking(move || {
+            let component = artefact.load(&engine).map_err(|e| not_loaded(&name, &e))?;
+            if let Some(cache) = cache {
+                cache.put(&key, &artefact);
+            }
+            Ok(component)
+        })
+        .await
+    }
+
+    /// Loads what is kept under `key`. What is damaged, foreign or of another engine counts as absent.
+    async fn cached(&self, key: Digest) -> Result<Option<Component>, Refusal> {
+        let Some(cache) = self.cache.clone() else { return Ok(None) };
+        let engine = self.engine.clone();
+        blocking(move || {
+            let Some(artefact) = cache.get(&key) else { return Ok(None) };
+            let loaded = artefact.load(&engine);
+            if let Err(error) = &loaded {
+                tracing::warn!(why = %error, "a compiled component does not fit this engine, and is compiled again");
+            }
+            Ok(loaded.ok())
+        })
+        .await
+    }
+
+    async fn compiled(&self, tool: &VerifiedTool) -> Result<Artefact, Refusal> {
+        let name = &tool.contract().component;
+        let program = self.program.as_deref().ok_or_else(|| Refusal::passing(no_helper(name)))?;
+        helper::compile(program, name, self.identity, tool.bytes(), &self.limits).await
+    }
+}
+
+/// What a child makes of bytes that nobody measured: the size of the machine code. For tests of the child's bounds, as
+/// `registry` refuses most of what would meet them; what comes out is never loaded.
+///
+/// # Errors
+/// As compiling a tool does: `load.limit` naming the bound, `load.invalid`, `data.config`.
+pub async fn raw_compile(options: &Options, component: &[u8]) -> Result<usize, Failure> {
+    let program = options.helper.as_ref().ok_or_else(|| no_helper("raw"))?.program()?;
+    let identity = identity(&crate::sandbox::engine::unpooled()?);
+    let artefact = helper::compile(&program, "raw", identity, component, &options.compile).await;
+    artefact.map(|artefact| artefact.bytes().len()).map_err(|refusal| refusal.failure)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Refusal::passing(bug("load a compiled component").detail(e))))
+}
+
+fn bug(what: &str) -> Failure {
+    Failure::new(Kind::HostBug, what)
+}
+
+fn no_helper(component: &str) -> Failure {
+    Failure::new(
+        Kind::DataConfig,
+        format!("compile `{component}`: it is not in the cache, and there is no helper to compile it"),
+    )
+    .hint(format!("{}, or choose one with `Host::builder().helper(…)`", helper::LINE))
+}
+
+/// What the pool reserves for one component is checked when it is loaded.
+fn not_loaded(component: &str, error: &wasmtime::Error) -> Refusal {
+    let (cause, all) = (error.root_cause(), format!("{error:#}"));
+    // It has no type in wasmtime 48; tests hold the text.
+    let kind = if all.contains("pooling allocator") { Kind::LoadLimit } else { Kind::LoadInvalid };
+    let failure = Failure::new(kind, format!("load the compiled `{component}`: {cause}"))
+        .hint("build it with current tools")
+        .detail(all);
+    Refusal::lasting(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::Config;
+
+    use crate::clock::SystemClock;
+    use crate::sandbox::engine::{compiling, unpooled};
+
+    use super::*;
+
+    /// Code of a small component for an engine with `config`.
+    fn code(engine: &Engine) -> Artefact {
+        let component = wat::parse_str("(component (core module (func)))").unwrap();
+        Artefact::of_child(engine.precompile_component(&component).unwrap())
+    }
+
+    #[tokio::test]
+    async fn code_of_another_engine_is_ignored_though_it_bears_our_seal() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { cache_dir: Some(folder.path().join("cache")), ..Options::default() };
+        let compiler = Compiler::new(&options, &unpooled().unwrap(), Arc::new(SystemClock::default())).unwrap();
+        let cache = compiler.cache.clone().unwrap();
+        let key = Digest::of(b"a component");
+        let foreign = Engine::new(Config::new().epoch_interruption(true)).unwrap();
+        cache.put(&key, &code(&foreign));
+        assert!(compiler.cached(key).await.unwrap().is_none());
+        cache.put(&key, &code(&compiling().unwrap()));
+        assert!(compiler.cached(key).await.unwrap().is_some(), "it was the engine");
+    }
+}
