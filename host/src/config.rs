@@ -30,6 +30,9 @@ const STATE_DEFAULT: &str = ".cofferdam";
 /// Where the policy is unless the file says otherwise.
 const POLICY_DEFAULT: &str = "policy.toml";
 
+/// What the lock's name ends with: otherwise it is that of the settings file.
+const LOCK_EXTENSION: &str = "lock";
+
 /// Everything that a host needs to be made. Its paths are absolute where `root` is.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -37,6 +40,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// The policy file. Without one, nothing is allowed.
     pub policy: Option<PathBuf>,
+    /// The file that pins the tools. It need not be there: tools are not pinned then.
+    pub lock: PathBuf,
     /// The directory of the log and of what was built.
     pub state: PathBuf,
     /// Components by the name that their tools go by.
@@ -59,6 +64,8 @@ pub enum ToolSource {
     File { file: PathBuf, digest: Option<Digest> },
     /// The folder of a crate, to be built first.
     Crate { krate: PathBuf },
+    /// What was built of a crate of these settings.
+    Built { file: PathBuf },
 }
 
 /// Which model plans, and where it is.
@@ -87,6 +94,7 @@ impl Settings {
         let policy = root.join(POLICY_DEFAULT);
         Self {
             policy: policy.exists().then_some(policy),
+            lock: lock_of(&root.join(FILE_NAME)),
             state: root.join(STATE_DEFAULT),
             tools: BTreeMap::new(),
             registry: registry::Options::default(),
@@ -109,6 +117,7 @@ impl Settings {
         let text = file::read(&path)?;
         let root = path.parent().unwrap_or(Path::new("/"));
         let settings = Self::parse(&text, root, &path.display().to_string())?;
+        let settings = Self { lock: lock_of(&path), ..settings };
         settings.with_model(overrides, environment)
     }
 
@@ -153,6 +162,11 @@ pub fn find(overrides: &Overrides, environment: &Environment) -> Option<PathBuf>
     let here = environment.directory().join(FILE_NAME);
     let home = environment.config_home().map(|home| home.join("cofferdam").join(FILE_NAME));
     [Some(here), home].into_iter().flatten().find(|path| path.exists())
+}
+
+/// Returns the lock that belongs to a settings file: it stands beside it.
+pub fn lock_of(settings: &Path) -> PathBuf {
+    settings.with_extension(LOCK_EXTENSION)
 }
 
 fn missing() -> Failure {

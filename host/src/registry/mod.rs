@@ -7,9 +7,12 @@
 mod catalog;
 mod decode;
 mod describe;
+mod diff;
 mod header;
 mod imports;
+mod lock;
 mod manifest;
+mod pin;
 mod scan;
 mod schema;
 mod verify;
@@ -17,6 +20,9 @@ mod wit;
 
 pub use catalog::Catalog;
 pub use describe::read;
+pub use diff::{Change, Part, changes};
+pub use lock::{LOCK_BYTES_MAX, Lock, PinState, drift};
+pub use pin::{Origin, Pin, PinnedFunction};
 pub use verify::{Candidate, Options, Trust, VerifiedComponent, VerifiedTool, verify};
 
 #[cfg(test)]
