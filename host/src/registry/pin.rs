@@ -7,6 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{Ask, Contract, Digest, Effect, Json, ToolContract};
 
+/// Interfaces that a compiler's standard library imports as it likes, in the versions that it knows. Of a component that is
+/// built from source they say which compiler built it; what it may do with them is in what it asks for.
+const FLOOR: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
+
 /// Where the bytes of a component come from, which decides whether a pin holds them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
@@ -24,7 +28,7 @@ pub struct Pin {
     /// `None` for a component that is built from source.
     pub digest: Option<Digest>,
     pub summary: String,
-    /// Sorted.
+    /// Sorted. Of a component that is built from source, without those of its compiler.
     pub imports: Vec<String>,
     /// By the function's name.
     pub functions: BTreeMap<String, PinnedFunction>,
@@ -47,10 +51,14 @@ impl Pin {
             component: contract.component.clone(),
             digest: (origin == Origin::File).then_some(contract.digest),
             summary: contract.summary.clone(),
-            imports: contract.imports.clone(),
+            imports: contract.imports.iter().filter(|import| is_pinned(import, origin)).cloned().collect(),
             functions: contract.tools.iter().map(|tool| (tool.name.function().to_owned(), tool.into())).collect(),
         }
     }
+}
+
+fn is_pinned(import: &str, origin: Origin) -> bool {
+    origin == Origin::File || !FLOOR.iter().any(|package| import.starts_with(package))
 }
 
 impl From<&ToolContract> for PinnedFunction {

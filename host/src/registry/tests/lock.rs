@@ -45,13 +45,15 @@ fn a_lock_has_a_line_for_each_thing() {
     let manifest = r#"{"manifest":0,"component":"zones","summary":"Says \"when\".","tools":{"now":{"summary":"The time.\nIn a zone.","effect":"read","asks":["clock"]}}}"#;
     let contract = described(&with_manifest(component(wit), manifest));
     let mut lock = Lock::default();
-    lock.pin(&contract, Origin::Crate);
+    lock.pin(&contract, Origin::File);
+    let digest = contract.digest.to_string();
     expect![[r##"
         # What the tools of the settings beside this file were when somebody accepted them. A tool that differs is not called.
         # `cofferdam lock` writes it, `cofferdam lock --accept` after a change. Check it in.
         version = 0
 
         [component.zones]
+        digest = "sha256:…"
         summary = 'Says "when".'
         imports = [
             "wasi:clocks/wall-clock@0.2.3",
@@ -89,7 +91,7 @@ fn a_lock_has_a_line_for_each_thing() {
         }
         """
     "##]]
-    .assert_eq(&lock.to_text());
+    .assert_eq(&lock.to_text().replace(&digest, "sha256:…"));
 }
 
 #[test]
@@ -183,6 +185,36 @@ fn bytes_count_for_files_and_the_contract_for_crates() {
     }
     assert_eq!(Lock::default().state(&rebuilt, Origin::Crate), PinState::Absent);
     assert_eq!(Digest::of(&bytes), contract(OLD).digest);
+}
+
+#[test]
+fn another_compiler_is_no_drift_of_a_crate() {
+    let wit = |version: &str| {
+        format!(
+            "package tools:sample@0.1.0; interface api {{ find: func() -> string; }}
+            world w {{ import wasi:cli/exit@{version}; import cofferdam:tool/log@0.1.0; export api; }}
+            package wasi:cli@{version} {{ interface exit {{ exit: func(status: result); }} }}
+            package cofferdam:tool@0.1.0 {{ interface log {{ write: func(message: string); }} }}"
+        )
+    };
+    let (old, new) = (contract(&wit("0.2.3")), contract(&wit("0.2.6")));
+    let changes = |origin| {
+        let mut lock = Lock::default();
+        lock.pin(&old, origin);
+        drift(&lock, &new, origin)
+    };
+    assert_eq!(changes(Origin::Crate), []);
+    check(changes(Origin::File), expect![[r#"
+        sample: import: wasi:cli/exit@0.2.3: removed
+        sample: import: wasi:cli/exit@0.2.6: added
+    "#]]);
+    let without = contract(&wit("0.2.3").replace("import cofferdam:tool/log@0.1.0;", ""));
+    let mut lock = Lock::default();
+    lock.pin(&without, Origin::Crate);
+    check(drift(&lock, &old, Origin::Crate), expect![[r#"
+        sample: import: cofferdam:tool/log@0.1.0: added
+        sample.find: asks: log: added
+    "#]]);
 }
 
 #[test]
