@@ -26,7 +26,7 @@ use crate::domain::{
 };
 use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX};
 use crate::planner::Planner;
-use crate::policy::effect;
+use crate::policy::{effect, explain};
 use crate::registry::{self, VerifiedTool};
 
 mod builder;
@@ -44,6 +44,7 @@ pub use handle::RunHandle;
 pub use report::{RunReport, StepReport, ToolView};
 
 pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
+pub use crate::policy::{Edit, Explanation, Request, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::store::{Message, Settle, Verified};
 pub use crate::telemetry::RunState;
@@ -189,6 +190,17 @@ impl Host {
         let mut tools: Vec<_> = called.chain(withheld).collect();
         tools.sort_by(|a, b| a.name.cmp(&b.name));
         tools
+    }
+
+    /// Explains what policy says of a lone call of `tool`, whether it is withheld or not, and of `request` within it.
+    ///
+    /// # Errors
+    /// `data.not_found`.
+    pub fn explain(&self, tool: &str, request: Option<&Request>) -> Result<Explanation, Failure> {
+        let Parts { catalog, policy, .. } = &self.0.parts;
+        let withheld = catalog.withheld().map(|(tool, _)| tool).find(|known| known.name().to_string() == tool);
+        let tool = withheld.map_or_else(|| session::find(&self.0.parts, tool), |tool| Ok(tool.clone()))?;
+        Ok(explain(policy, &tool, request))
     }
 
     /// Returns why components are withheld: each differs from what the lock pins, or is not pinned.

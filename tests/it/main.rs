@@ -1,9 +1,11 @@
 //! The specification as tests: one module per feature, against real components and the real binary.
 
 mod cli;
+mod contracts;
 mod crash;
 mod demo;
 mod events;
+mod explain;
 mod guest;
 mod hostile;
 mod layers;

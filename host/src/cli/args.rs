@@ -76,6 +76,8 @@ pub(super) enum Command {
     Lock(LockArgs),
     /// Tell what differs between two components, field by field.
     Diff(DiffArgs),
+    /// Ask the policy.
+    Policy(PolicyArgs),
     /// List runs, newest first.
     Runs(RunsArgs),
     /// Show a run, or one of its steps.
@@ -204,6 +206,26 @@ pub(super) struct DiffArgs {
     pub old: String,
     /// What it is: a .wasm file, or a name as above.
     pub new: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PolicyArgs {
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Tell which rule decides about a tool, what a call gets, and the line that would change it.
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExplainArgs {
+    /// component.function
+    pub tool: String,
+    /// What a call might do: `read /data/orders.csv`, `write /out/report.md`.
+    pub request: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

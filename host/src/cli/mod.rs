@@ -18,6 +18,7 @@ mod follow;
 mod lines;
 mod lock;
 mod output;
+mod policy;
 mod run;
 mod runs;
 mod screen;
@@ -77,6 +78,7 @@ impl Session {
             Command::Add(args) => add::add(self, &args),
             Command::Lock(args) => lock::command(self, &args),
             Command::Diff(args) => diff::command(self, &args),
+            Command::Policy(args) => policy::command(self, &args),
             Command::Build(args) => build::command(self, args),
             Command::Runs(args) => runs::list(self, &args).await,
             Command::Show(args) => runs::show(self, &args).await,

@@ -154,7 +154,8 @@ impl Log {
     }
 }
 
-fn find(parts: &Parts, name: &str) -> Result<VerifiedTool, Failure> {
+/// Finds a tool that may be called.
+pub(super) fn find(parts: &Parts, name: &str) -> Result<VerifiedTool, Failure> {
     let parsed = name.parse::<ToolName>().ok();
     if let Some(why) = parsed.as_ref().and_then(|name| parts.catalog.why_withheld(name)) {
         return Err(why.clone());

@@ -204,17 +204,23 @@ fn another_compiler_is_no_drift_of_a_crate() {
         drift(&lock, &new, origin)
     };
     assert_eq!(changes(Origin::Crate), []);
-    check(changes(Origin::File), expect![[r#"
+    check(
+        changes(Origin::File),
+        expect![[r#"
         sample: import: wasi:cli/exit@0.2.3: removed
         sample: import: wasi:cli/exit@0.2.6: added
-    "#]]);
+    "#]],
+    );
     let without = contract(&wit("0.2.3").replace("import cofferdam:tool/log@0.1.0;", ""));
     let mut lock = Lock::default();
     lock.pin(&without, Origin::Crate);
-    check(drift(&lock, &old, Origin::Crate), expect![[r#"
+    check(
+        drift(&lock, &old, Origin::Crate),
+        expect![[r#"
         sample: import: cofferdam:tool/log@0.1.0: added
         sample.find: asks: log: added
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
