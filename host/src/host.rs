@@ -37,7 +37,7 @@ mod handle;
 mod report;
 mod session;
 
-pub use builder::HostBuilder;
+pub use builder::{HostBuilder, read_policy};
 pub use contracts::{Found, components, read_lock};
 pub use goal::Goal;
 pub use handle::RunHandle;
@@ -46,6 +46,8 @@ pub use report::{RunReport, StepReport, ToolView};
 pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
 pub use crate::policy::{Edit, Explanation, Request, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
+pub use crate::sandbox::{Runtime, runtime};
+pub use crate::store::sqlite::version as database_version;
 pub use crate::store::{Message, Settle, Verified};
 pub use crate::telemetry::RunState;
 

@@ -82,7 +82,7 @@ impl Shop {
         fs::read_to_string(self.path("notes/sums.md")).unwrap_or_default()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         command.args(args).current_dir(self.dir.path()).env_clear().env("HOME", self.dir.path()).env("USER", "ann");
         command.stdin(Stdio::null());
@@ -117,8 +117,8 @@ impl Brought {
 fn help_tells_every_command_and_every_exit_code() {
     let help = Shop::new().run(&["--help"]).ends(0).out;
     for command in [
-        "run", "resume", "call", "tools", "inspect", "add", "build", "lock", "diff", "runs", "show", "approve",
-        "reject", "cancel", "verify",
+        "run", "resume", "call", "tools", "inspect", "add", "build", "lock", "diff", "policy", "doctor", "runs",
+        "show", "approve", "reject", "cancel", "verify",
     ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
     }

@@ -4,6 +4,7 @@ mod cli;
 mod contracts;
 mod crash;
 mod demo;
+mod doctor;
 mod events;
 mod explain;
 mod guest;

@@ -78,6 +78,8 @@ pub(super) enum Command {
     Diff(DiffArgs),
     /// Ask the policy.
     Policy(PolicyArgs),
+    /// Look at the settings, the tools and the machine, and say what to do.
+    Doctor,
     /// List runs, newest first.
     Runs(RunsArgs),
     /// Show a run, or one of its steps.

@@ -13,6 +13,7 @@ mod call;
 mod commands;
 mod decide;
 mod diff;
+mod doctor;
 pub mod exit;
 mod follow;
 mod lines;
@@ -79,6 +80,7 @@ impl Session {
             Command::Lock(args) => lock::command(self, &args),
             Command::Diff(args) => diff::command(self, &args),
             Command::Policy(args) => policy::command(self, &args),
+            Command::Doctor => doctor::command(self).await,
             Command::Build(args) => build::command(self, args),
             Command::Runs(args) => runs::list(self, &args).await,
             Command::Show(args) => runs::show(self, &args).await,

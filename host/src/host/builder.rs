@@ -259,7 +259,10 @@ fn model_planner(settings: &ModelSettings) -> Result<Arc<dyn Planner>, Failure> 
 }
 
 /// Reads the policy file. Relative paths in it are taken from its own directory.
-fn read_policy(path: &Path) -> Result<Policy, Failure> {
+///
+/// # Errors
+/// `data.config`, naming the file and the place in it.
+pub fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let at = |failure: Failure| Failure { message: format!("{} (in {})", failure.message, path.display()), ..failure };
     let text = std::fs::read_to_string(path).map_err(|e| {
         Failure::new(Kind::DataConfig, format!("read policy file {}: {e}", path.display()))

@@ -20,9 +20,11 @@ mod run;
 mod state;
 mod trap;
 mod values;
+mod version;
 
 pub use engine::{Options, config as raw_config};
 pub use run::WasmRunner;
+pub use version::{Runtime, runtime};
 
 /// Runs calls. Two things stand behind it: [`WasmRunner`], and the scripted one of the tests.
 #[async_trait]
