@@ -15,7 +15,7 @@ use crate::host::{self, Lock, Origin, PinState};
 use super::Session;
 use super::args::AddArgs;
 use super::exit::Code;
-use super::lock::CHANGE_CHARS_MAX;
+use super::lock::{self, CHANGE_CHARS_MAX};
 use super::{text, whole};
 
 /// What a new settings file holds.
@@ -37,7 +37,7 @@ pub(super) fn add(session: &Session, args: &AddArgs) -> Result<Code, Failure> {
     let pinned = pinned(session, &settings, &contract, args.replace)?;
     whole::write(&settings, &after)?;
     if let Some((path, lock)) = pinned {
-        whole::write(&path, &lock.to_text())?;
+        lock::write(&path, &lock)?;
     }
     report(session, &settings, &name, &file, &contract)
 }

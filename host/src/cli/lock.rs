@@ -3,6 +3,8 @@
 //! Promises: what differs is shown before it is accepted, and is accepted only where that was asked for; the file is
 //! written whole or stays as it was.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::domain::{Failure, Json, Kind};
@@ -46,13 +48,20 @@ pub(super) fn command(session: &Session, args: &LockArgs) -> Result<Code, Failur
     let after = view.accepted(&lock, args);
     let is_written = before.as_ref() != Some(&after);
     if is_written {
-        whole::write(&settings.lock, &after.to_text())?;
+        write(&settings.lock, &after)?;
     }
     report(session, &view, is_written)?;
     if is_written {
         session.output.say(&format!("wrote {}: check it in", settings.lock.display()));
     }
     Ok(Code::SUCCEEDED)
+}
+
+/// Writes a lock as a whole, and only one that reads back.
+pub(super) fn write(path: &Path, lock: &Lock) -> Result<(), Failure> {
+    let text = lock.to_text();
+    Lock::parse(&text)?;
+    whole::write(path, &text)
 }
 
 impl View {

@@ -239,33 +239,46 @@ fn cut(text: &str) -> String {
     }
 }
 
-impl fmt::Display for Change {
-    /// One line: `csv.query: input schema: /properties/limit: added`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.of)?;
-        if self.part != Part::Function {
-            write!(f, "{}: ", self.part)?;
-            if !self.at.is_empty() {
-                write!(f, "{}: ", self.at)?;
-            }
-        }
-        match (&self.before, &self.after) {
-            (Some(before), Some(after)) => {
-                let skipped = common(before, after);
-                write!(f, "{} → {}", cut_from(before, skipped), cut_from(after, skipped))
-            }
-            (Some(before), None) => write!(f, "removed{}", self.told(before)),
-            (None, Some(after)) => write!(f, "added{}", self.told(after)),
-            (None, None) => Ok(()),
+impl Change {
+    /// Returns where it is and what happened there, without what it was and is: those are a component's own words, which
+    /// nobody but the person who compares should read.
+    pub fn place(&self) -> String {
+        let happened = match (&self.before, &self.after) {
+            (Some(_), None) => "removed",
+            (None, _) => "added",
+            (Some(_), Some(_)) => "changed",
+        };
+        format!("{}{happened}", self.begin())
+    }
+
+    fn begin(&self) -> String {
+        match (self.part, self.at.as_str()) {
+            (Part::Function, _) => format!("{}: ", self.of),
+            (part, "") => format!("{}: {part}: ", self.of),
+            (part, at) => format!("{}: {part}: {at}: ", self.of),
         }
     }
-}
 
-impl Change {
     /// A value that came or went, where its place does not tell it already and it is no tree.
     fn told(&self, value: &str) -> String {
         let is_plain = value != self.at && !value.starts_with(['{', '[']);
         if is_plain { format!(" {}", cut(value)) } else { String::new() }
+    }
+}
+
+impl fmt::Display for Change {
+    /// One line: `csv.query: input schema: /properties/limit: added`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => {
+                let skipped = common(before, after);
+                write!(f, "{}{} → {}", self.begin(), cut_from(before, skipped), cut_from(after, skipped))
+            }
+            (before, after) => {
+                let value = before.as_ref().or(after.as_ref()).map_or(String::new(), |value| self.told(value));
+                write!(f, "{}{value}", self.place())
+            }
+        }
     }
 }
 

@@ -123,7 +123,8 @@ impl Lock {
 }
 
 impl PinState {
-    /// Returns why the tools of `component` may not be called; `None` where they may.
+    /// Returns why the tools of `component` may not be called; `None` where they may. It names what changed and quotes none of
+    /// it: a planner may read it, and a description may have been changed for its eyes.
     pub fn refusal(&self, component: &str) -> Option<Failure> {
         let refused = |what: String| Failure::new(Kind::LoadPinned, format!("call the tools of `{component}`: {what}"));
         match self {
@@ -132,7 +133,7 @@ impl PinState {
                 "look at it with `cofferdam inspect`, then pin it with `cofferdam lock`; what to call of `{component}` is policy's word as before"
             ))),
             Self::Drifted { changes } => {
-                let shown = changes.iter().take(CHANGES_SHOWN_MAX).map(|change| format!("\n{change}")).collect::<String>();
+                let shown = changes.iter().take(CHANGES_SHOWN_MAX).map(|change| format!("\n{}", change.place())).collect::<String>();
                 let more = changes.len().saturating_sub(CHANGES_SHOWN_MAX);
                 let more = if more > 0 { format!("\n… and {more} more: see `cofferdam lock --check`") } else { String::new() };
                 Some(refused(format!("it is not what the lock pins{shown}{more}")).hint(format!(

@@ -1,7 +1,8 @@
 //! Reads components, without running them, and says what they are.
 //!
 //! Promises: whatever the bytes are, [`read`] returns a contract or a failure that names what was found and what was
-//! expected; it never panics and its work is bounded. A [`VerifiedTool`] exists only for bytes that were read so.
+//! expected; it never panics and its work is bounded. A [`VerifiedTool`] exists only for bytes that were read so. A
+//! [`Lock`] tells which of them are what somebody accepted.
 //! Leaves to others: compiling and running (`sandbox`), deciding what a tool may do (`policy`).
 
 mod catalog;
