@@ -34,6 +34,8 @@ const POLICY_DEFAULT: &str = "policy.toml";
 
 /// Where compiled components are kept below the user's cache unless the file says otherwise.
 const CACHE_DEFAULT: &str = "cofferdam";
+/// What the lock's name ends with: otherwise it is that of the settings file.
+const LOCK_EXTENSION: &str = "lock";
 
 /// Everything that a host needs to be made. Its paths are absolute where `root` is.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// The policy file. Without one, nothing is allowed.
     pub policy: Option<PathBuf>,
+    /// The file that pins the tools. It need not be there: tools are not pinned then.
+    pub lock: PathBuf,
     /// The directory of the log and of what was built.
     pub state: PathBuf,
     /// Components by the name that their tools go by.
@@ -66,6 +70,8 @@ pub enum ToolSource {
     File { file: PathBuf, digest: Option<Digest> },
     /// The folder of a crate, to be built first.
     Crate { krate: PathBuf },
+    /// What was built of a crate of these settings.
+    Built { file: PathBuf },
 }
 
 /// Which model plans, and where it is.
@@ -94,6 +100,7 @@ impl Settings {
         let policy = root.join(POLICY_DEFAULT);
         Self {
             policy: policy.exists().then_some(policy),
+            lock: lock_of(&root.join(FILE_NAME)),
             state: root.join(STATE_DEFAULT),
             tools: BTreeMap::new(),
             registry: registry::Options::default(),
@@ -116,7 +123,7 @@ impl Settings {
         let path = find(overrides, environment).ok_or_else(missing)?;
         let text = file::read(&path)?;
         let root = path.parent().unwrap_or(Path::new("/"));
-        let mut settings = Self::parse(&text, root, &path.display().to_string())?;
+        let mut settings = Self { lock: lock_of(&path), ..Self::parse(&text, root, &path.display().to_string())? };
         let cache_dir = settings.sandbox.cache_dir.take();
         settings.sandbox.cache_dir = cache_dir.or_else(|| Some(environment.cache_home()?.join(CACHE_DEFAULT)));
         settings.with_model(overrides, environment)
@@ -163,6 +170,11 @@ pub fn find(overrides: &Overrides, environment: &Environment) -> Option<PathBuf>
     let here = environment.directory().join(FILE_NAME);
     let home = environment.config_home().map(|home| home.join("cofferdam").join(FILE_NAME));
     [Some(here), home].into_iter().flatten().find(|path| path.exists())
+}
+
+/// Returns the lock that belongs to a settings file: it stands beside it.
+pub fn lock_of(settings: &Path) -> PathBuf {
+    settings.with_extension(LOCK_EXTENSION)
 }
 
 fn missing() -> Failure {

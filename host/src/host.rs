@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,23 +26,29 @@ use crate::domain::{
 };
 use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX};
 use crate::planner::Planner;
-use crate::policy::effect;
-use crate::registry;
+use crate::policy::{effect, explain};
+use crate::registry::{self, VerifiedTool};
 
 mod builder;
+mod contracts;
 mod end;
 mod goal;
 mod handle;
 mod report;
 mod session;
 
-pub use builder::HostBuilder;
+pub use builder::{HostBuilder, read_policy};
+pub use contracts::{Found, components, read_lock};
 pub use goal::Goal;
 pub use handle::RunHandle;
 pub use report::{RunReport, StepReport, ToolView};
 
 pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
 pub use crate::sandbox::{Helper, helper_main};
+pub use crate::policy::{Edit, Explanation, Request, Verdict};
+pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
+pub use crate::sandbox::{Runtime, runtime};
+pub use crate::store::sqlite::version as database_version;
 pub use crate::store::{Message, Settle, Verified};
 pub use crate::telemetry::RunState;
 
@@ -55,8 +62,12 @@ struct Inner {
     budget: Budget,
     /// Plans goals in plain language; without it only workflows run.
     model: Option<Arc<dyn Planner>>,
+    pinned: Pinned,
     session: session::Session,
 }
+
+/// How components stand to their pins, by name; empty where there is no lock.
+type Pinned = BTreeMap<String, PinState>;
 
 /// How a run is to be driven.
 #[derive(Clone, Debug)]
@@ -173,10 +184,31 @@ impl Host {
         self.json(run, &story.goal.ok_or_else(no_run)?).await?.ok_or_else(no_run)
     }
 
-    /// Returns every tool, sorted by name, with what policy says of it.
+    /// Returns every tool, sorted by name, with what policy says of it; one that is withheld counts as denied.
     pub fn tools(&self) -> Vec<ToolView> {
         let Parts { catalog, policy, .. } = &self.0.parts;
-        catalog.tools().map(|tool| ToolView::new(tool, effect(policy, tool))).collect()
+        let state = |tool: &VerifiedTool| self.0.pinned.get(tool.name().component()).cloned();
+        let called = catalog.tools().map(|tool| ToolView::new(tool, effect(policy, tool), state(tool)));
+        let withheld = catalog.withheld().map(|(tool, why)| ToolView::new(tool, Err(why.clone()), state(tool)));
+        let mut tools: Vec<_> = called.chain(withheld).collect();
+        tools.sort_by(|a, b| a.name.cmp(&b.name));
+        tools
+    }
+
+    /// Explains what policy says of a lone call of `tool`, whether it is withheld or not, and of `request` within it.
+    ///
+    /// # Errors
+    /// `data.not_found`.
+    pub fn explain(&self, tool: &str, request: Option<&Request>) -> Result<Explanation, Failure> {
+        let Parts { catalog, policy, .. } = &self.0.parts;
+        let withheld = catalog.withheld().map(|(tool, _)| tool).find(|known| known.name().to_string() == tool);
+        let tool = withheld.map_or_else(|| session::find(&self.0.parts, tool), |tool| Ok(tool.clone()))?;
+        Ok(explain(policy, &tool, request))
+    }
+
+    /// Returns why components are withheld: each differs from what the lock pins, or is not pinned.
+    pub fn withheld(&self) -> Vec<Failure> {
+        self.0.pinned.iter().filter_map(|(component, state)| state.refusal(component)).collect()
     }
 
     /// Returns the newest runs first, at most `runs_max`, without what their steps brought.

@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A directory with settings for the example tools, and nothing of the user's own.
-struct Shop {
+pub struct Shop {
     dir: TempDir,
 }
 
 /// What a command brought.
-struct Brought {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Brought {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 const POLICY: &str = r#"
@@ -59,7 +59,7 @@ args = { path = "/notes/sums.md", line = "a sum" }
 "#;
 
 impl Shop {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let shop = Self { dir: TempDir::new().expect("a directory") };
         let entry = |name: &str| format!("{name} = {:?}\n", cofferdam_guests::component(name));
         let tools: String = ["math", "notes", "text"].map(entry).concat();
@@ -70,11 +70,11 @@ impl Shop {
         shop
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("a file is written");
     }
 
@@ -82,7 +82,7 @@ impl Shop {
         fs::read_to_string(self.path("notes/sums.md")).unwrap_or_default()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         command.args(args).current_dir(self.dir.path()).env_clear().env("HOME", self.dir.path()).env("USER", "ann");
         command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
@@ -90,7 +90,7 @@ impl Shop {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Brought {
+    pub fn run(&self, args: &[&str]) -> Brought {
         Brought::of(self.command(args).output().expect("the program starts"))
     }
 }
@@ -102,14 +102,14 @@ impl Brought {
     }
 
     #[track_caller]
-    fn ends(self, code: i32) -> Self {
+    pub fn ends(self, code: i32) -> Self {
         assert_eq!(self.code, code, "out: {}\nerr: {}", self.out, self.err);
         assert!(!self.err.contains("panicked"), "{}", self.err);
         self
     }
 
     #[track_caller]
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.out))
     }
 }
@@ -118,8 +118,8 @@ impl Brought {
 fn help_tells_every_command_and_every_exit_code() {
     let help = Shop::new().run(&["--help"]).ends(0).out;
     for command in [
-        "run", "resume", "call", "tools", "inspect", "add", "build", "runs", "show", "approve", "reject", "cancel",
-        "verify",
+        "run", "resume", "call", "tools", "inspect", "add", "build", "lock", "diff", "policy", "doctor", "runs",
+        "show", "approve", "reject", "cancel", "verify",
     ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -10,11 +10,13 @@ use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
 
 use crate::config::{self, Overrides, Settings};
 use crate::domain::{Ask, Contract, Failure, Kind, ToolName};
-use crate::host;
+use crate::host::{self, Lock, Origin, PinState};
 
 use super::Session;
 use super::args::AddArgs;
 use super::exit::Code;
+use super::lock::{self, CHANGE_CHARS_MAX};
+use super::{text, whole};
 
 /// What a new settings file holds.
 const NEW_FILE: &str = "version = 0\n";
@@ -31,8 +33,36 @@ pub(super) fn add(session: &Session, args: &AddArgs) -> Result<Code, Failure> {
         Err(error) if error.kind() == ErrorKind::NotFound => NEW_FILE.into(),
         read => read.map_err(|e| cannot("read", &settings, &e))?,
     };
-    write_whole(&settings, &with_entry(&before, &name, &file, &contract, args.replace)?)?;
+    let after = with_entry(&before, &name, &file, &contract, args.replace)?;
+    let pinned = pinned(session, &settings, &contract, args.replace)?;
+    whole::write(&settings, &after)?;
+    if let Some((path, lock)) = pinned {
+        lock::write(&path, &lock)?;
+    }
     report(session, &settings, &name, &file, &contract)
+}
+
+/// Returns the lock with a pin of the component; `None` where there is no lock. What was pinned under its name before is
+/// given up only where its entry is replaced on purpose.
+fn pinned(
+    session: &Session,
+    settings: &Path,
+    contract: &Contract,
+    is_replacing: bool,
+) -> Result<Option<(PathBuf, Lock)>, Failure> {
+    let path = config::lock_of(settings);
+    let Some(mut lock) = host::read_lock(&path)? else { return Ok(None) };
+    if let PinState::Drifted { changes } = lock.state(contract, Origin::File) {
+        if !is_replacing {
+            let message = format!("add `{}`: the lock pins another component of this name", contract.component);
+            return Err(
+                Failure::new(Kind::LoadPinned, message).hint("compare the two; `--replace` pins this one instead")
+            );
+        }
+        changes.iter().for_each(|change| session.output.say(&text::line(&change.to_string(), CHANGE_CHARS_MAX)));
+    }
+    lock.pin(contract, Origin::File);
+    Ok(Some((path, lock)))
 }
 
 /// Returns the settings file that is in use, or the one to start here.
@@ -100,19 +130,6 @@ fn with_entry(
     entry.insert("digest", contract.digest.to_string().into());
     tools.insert(name, value(entry));
     Ok(document.to_string())
-}
-
-/// Writes the file as a whole or not at all.
-fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        if let Ok(metadata) = fs::metadata(path) {
-            file.as_file().set_permissions(metadata.permissions())?;
-        }
-        file.persist(path).map_err(|e| e.error)
-    });
-    written.map(drop).map_err(|e| cannot("write", path, &e))
 }
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {

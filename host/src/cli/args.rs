@@ -72,6 +72,14 @@ pub(super) enum Command {
     Add(AddArgs),
     /// Build tool crates: those named, or all of cofferdam.toml.
     Build(BuildArgs),
+    /// Pin what the tools are, beside cofferdam.toml: one that differs is not called.
+    Lock(LockArgs),
+    /// Tell what differs between two components, field by field.
+    Diff(DiffArgs),
+    /// Ask the policy.
+    Policy(PolicyArgs),
+    /// Look at the settings, the tools and the machine, and say what to do.
+    Doctor,
     /// List runs, newest first.
     Runs(RunsArgs),
     /// Show a run, or one of its steps.
@@ -179,6 +187,47 @@ pub(super) struct AddArgs {
 pub(super) struct BuildArgs {
     /// Folders of tool crates. Default: every `crate` of cofferdam.toml.
     pub crates: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LockArgs {
+    /// Accept what differs from its pin, and forget pins whose component is gone.
+    #[arg(long)]
+    pub accept: bool,
+    /// Write nothing; end with 4 where something differs, is not pinned, or is gone.
+    #[arg(long, conflicts_with = "accept")]
+    pub check: bool,
+    /// The components to accept. Default: all.
+    #[arg(value_name = "COMPONENT", requires = "accept")]
+    pub components: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DiffArgs {
+    /// What it was: a .wasm file, or the name of a component or tool of cofferdam.toml.
+    pub old: String,
+    /// What it is: a .wasm file, or a name as above.
+    pub new: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PolicyArgs {
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Tell which rule decides about a tool, what a call gets, and the line that would change it.
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExplainArgs {
+    /// component.function
+    pub tool: String,
+    /// What a call might do: `read /data/orders.csv`, `write /out/report.md`.
+    pub request: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

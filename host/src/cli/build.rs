@@ -40,7 +40,7 @@ pub(super) fn with_components(mut settings: Settings, crates: Crates, output: &O
     for name in folders.into_keys() {
         let file = built_file(&settings, &name);
         if file.exists() {
-            settings.tools.insert(name, ToolSource::File { file, digest: None });
+            settings.tools.insert(name, ToolSource::Built { file });
         } else if crates == Crates::BuiltOrAbsent {
             settings.tools.remove(&name);
         } else {
@@ -81,7 +81,7 @@ pub(super) fn command(session: &Session, args: BuildArgs) -> Result<Code, Failur
 fn crate_folders(settings: &Settings) -> BTreeMap<String, PathBuf> {
     let krate = |(name, source): (&String, &ToolSource)| match source {
         ToolSource::Crate { krate } => Some((name.clone(), krate.clone())),
-        ToolSource::File { .. } => None,
+        ToolSource::File { .. } | ToolSource::Built { .. } => None,
     };
     settings.tools.iter().filter_map(krate).collect()
 }
@@ -157,6 +157,6 @@ mod tests {
         let kept = built_file(&without, "mine");
         keep(&made, &kept).unwrap();
         let with = with_components(settings(folder.path()), Crates::Built, &output).unwrap();
-        assert_eq!(with.tools["mine"], ToolSource::File { file: kept, digest: None });
+        assert_eq!(with.tools["mine"], ToolSource::Built { file: kept });
     }
 }

@@ -67,7 +67,8 @@ pub fn of_kind(kind: Kind) -> Code {
         Kind::LoadInvalid | Kind::LoadLimit | Kind::LoadAbi => Code::FAILED,
         Kind::DataInput | Kind::DataInputSize | Kind::DataNotFound | Kind::DataConflict => Code::USAGE,
         Kind::DataConfig => Code::CONFIG,
-        Kind::PolicyDenied | Kind::PolicyRejected | Kind::PolicyExpired | Kind::LoadDenied => Code::DENIED,
+        Kind::PolicyDenied | Kind::PolicyRejected | Kind::PolicyExpired => Code::DENIED,
+        Kind::LoadDenied | Kind::LoadPinned => Code::DENIED,
         Kind::PolicyBudget => Code::BUDGET,
         Kind::HostCancelled => Code::CANCELLED,
         Kind::HostOwned => Code::OWNED,
@@ -99,6 +100,10 @@ fn of_failed_run(kind: Kind) -> Code {
 mod tests {
     use std::collections::HashSet;
 
+    use serde_json::json;
+
+    use crate::domain::Json;
+
     use super::*;
 
     #[test]
@@ -109,6 +114,31 @@ mod tests {
             let code = of_kind(*kind);
             assert!(code != Code::SUCCEEDED && documented.contains(&code.number()), "{kind}");
         }
+    }
+
+    #[test]
+    fn the_page_of_failures_tells_each_with_its_codes() {
+        let page = include_str!("../../../docs/architecture.md");
+        let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        for kind in Kind::ALL {
+            let [fault, retry] = [json!(kind.fault()), json!(kind.retry())];
+            let word = |value: &Json| value.as_str().unwrap_or_default().to_owned();
+            let begin = format!(
+                "| `{kind}` | `{}` | {} | {} | {} | {} | ",
+                kind.short(),
+                word(&fault),
+                word(&retry),
+                of_kind(*kind).number(),
+                kind.http_status()
+            );
+            assert_eq!(
+                rows.iter().filter(|row| row.starts_with(&begin)).count(),
+                1,
+                "docs/architecture.md lacks: {begin}"
+            );
+        }
+        let is_of_kind = |row: &&&str| row.split('|').count() == 9;
+        assert_eq!(rows.iter().filter(is_of_kind).count(), Kind::ALL.len(), "a row of a kind that there is not");
     }
 
     #[test]

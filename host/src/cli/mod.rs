@@ -12,10 +12,14 @@ mod build;
 mod call;
 mod commands;
 mod decide;
+mod diff;
+mod doctor;
 pub mod exit;
 mod follow;
 mod lines;
+mod lock;
 mod output;
+mod policy;
 mod run;
 mod runs;
 mod screen;
@@ -23,6 +27,7 @@ mod stop;
 mod text;
 mod timeline;
 mod tools;
+mod whole;
 mod wit;
 
 use std::process::ExitCode;
@@ -72,6 +77,10 @@ impl Session {
             Command::Tools => tools::list(self).await,
             Command::Inspect(args) => tools::inspect(self, &args),
             Command::Add(args) => add::add(self, &args),
+            Command::Lock(args) => lock::command(self, &args),
+            Command::Diff(args) => diff::command(self, &args),
+            Command::Policy(args) => policy::command(self, &args),
+            Command::Doctor => doctor::command(self).await,
             Command::Build(args) => build::command(self, args),
             Command::Runs(args) => runs::list(self, &args).await,
             Command::Show(args) => runs::show(self, &args).await,
@@ -90,15 +99,35 @@ impl Session {
 
     /// Makes a host that can call tools: its crates are built first, unless `--no-build` says to take what there is.
     fn host(&self, model: ModelArgs) -> Result<Host, Failure> {
+        let host = Host::from_settings(self.settings_with_components(model)?)?;
+        for failure in host.withheld() {
+            let first = failure.message.lines().next().unwrap_or_default();
+            self.output.say(&format!("cannot {first} (see `{} lock --check`)", self.program()));
+        }
+        Ok(host)
+    }
+
+    /// Reads the settings and has every crate replaced by its component.
+    fn settings_with_components(&self, model: ModelArgs) -> Result<Settings, Failure> {
         let crates = if self.args.no_build { Crates::Built } else { Crates::Build };
-        Host::from_settings(build::with_components(self.settings(model)?, crates, &self.output)?)
+        build::with_components(self.settings(model)?, crates, &self.output)
+    }
+
+    /// Says which tools are withheld, and each thing that differs from the lock.
+    fn tell_withheld(&self, host: &Host) {
+        for failure in host.withheld() {
+            let hint = failure.hint.map_or(String::new(), |hint| format!("\n  hint: {}", text::hanging(&hint)));
+            self.output.say(&format!("cannot {}{hint}", text::hanging(&failure.message)));
+        }
     }
 
     /// Makes a host for commands that only look at runs: neither a crate that is not built yet nor a key that is not there
     /// stands in their way.
     fn host_of_runs(&self) -> Result<Host, Failure> {
         let settings = Settings { model: None, ..self.settings(ModelArgs::default())? };
-        Host::from_settings(build::with_components(settings, Crates::BuiltOrAbsent, &self.output)?)
+        let host = Host::from_settings(build::with_components(settings, Crates::BuiltOrAbsent, &self.output)?)?;
+        self.tell_withheld(&host);
+        Ok(host)
     }
 
     /// Makes a host that has the log and nothing else: it works where the tools and the model's key are gone.

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::config::Settings;
-use crate::domain::{Contract, Failure, ToolContract};
-use crate::host::{self, ToolView};
+use crate::config::{Settings, ToolSource};
+use crate::domain::{Contract, Failure, Kind, ToolContract};
+use crate::host::{self, Host, Origin, PinState, ToolView};
 
 use super::Session;
 use super::args::{InspectArgs, ModelArgs};
@@ -23,7 +23,8 @@ const LINE_CHARS_MAX: usize = 400;
 
 /// Lists the tools.
 pub(super) async fn list(session: &Session) -> Result<Code, Failure> {
-    let host = session.host(ModelArgs::default())?;
+    let host = Host::from_settings(session.settings_with_components(ModelArgs::default())?)?;
+    session.tell_withheld(&host);
     let tools = host.tools();
     if session.output.is_json {
         session.output.document(&json!({ "tools": tools }))?;
@@ -31,17 +32,26 @@ pub(super) async fn list(session: &Session) -> Result<Code, Failure> {
         session.output.say("no tools: `cofferdam add FILE` adds one");
     } else {
         let rows = tools.iter().map(row).collect();
-        session.output.result(&text::table(&["tool", "effect", "policy", "summary (its author's)"], rows, &[]))?;
+        session.output.result(&text::table(
+            &["tool", "effect", "lock", "policy", "summary (its author's)"],
+            rows,
+            &[],
+        ))?;
     }
     host.close().await?;
     Ok(Code::SUCCEEDED)
 }
 
 fn row(tool: &ToolView) -> Vec<String> {
-    let policy = tool.denied.as_ref().map_or_else(|| "allowed".into(), |denied| format!("denied: {}", denied.message));
+    let denied = |denied: &Failure| match denied.kind {
+        Kind::LoadPinned => "withheld".into(),
+        _ => format!("denied: {}", denied.message),
+    };
+    let policy = tool.denied.as_ref().map_or_else(|| "allowed".into(), denied);
     vec![
         tool.name.to_string(),
         tool.effect.map_or_else(|| "-".into(), |effect| effect.to_string()),
+        tool.lock.as_ref().map_or("-", state).into(),
         text::line(&policy, REASON_CHARS_MAX),
         text::line(&tool.summary, SUMMARY_CHARS_MAX),
     ]
@@ -50,12 +60,46 @@ fn row(tool: &ToolView) -> Vec<String> {
 /// Tells what a component is. It needs no settings: this comes before anything is trusted.
 pub(super) fn inspect(session: &Session, args: &InspectArgs) -> Result<Code, Failure> {
     let contract = host::inspect(&args.file, None, &Settings::new(session.environment.directory()).registry)?;
+    let pinned = pinned(session, &contract);
     if session.output.is_json {
-        session.output.document(&json!(contract))?;
+        let mut document = json!(contract);
+        document["lock"] = json!(pinned);
+        session.output.document(&document)?;
     } else {
-        session.output.result(&describe(&contract, args.schemas))?;
+        session.output.result(&format!("{}{}", describe(&contract, args.schemas), lock_lines(pinned.as_ref())))?;
     }
     Ok(Code::SUCCEEDED)
+}
+
+/// How the component stands to the lock in use; `None` where there are no settings, or no lock beside them. What is wrong
+/// with those is told by the commands that need them.
+fn pinned(session: &Session, contract: &Contract) -> Option<PinState> {
+    let settings = session.settings(ModelArgs::default()).ok()?;
+    let origin = match settings.tools.get(&contract.component) {
+        Some(ToolSource::Crate { .. } | ToolSource::Built { .. }) => Origin::Crate,
+        Some(ToolSource::File { .. }) | None => Origin::File,
+    };
+    Some(host::read_lock(&settings.lock).ok()??.state(contract, origin))
+}
+
+fn lock_lines(pinned: Option<&PinState>) -> String {
+    let Some(pinned) = pinned else { return String::new() };
+    let mut words = format!("\nlock       {}\n", state(pinned));
+    if let PinState::Drifted { changes } = pinned {
+        for change in changes {
+            words.push_str(&format!("  {}\n", text::line(&change.to_string(), LINE_CHARS_MAX)));
+        }
+    }
+    words
+}
+
+/// One word for how a component stands to its pin.
+pub(super) fn state(pinned: &PinState) -> &'static str {
+    match pinned {
+        PinState::Pinned => "pinned",
+        PinState::Absent => "not pinned",
+        PinState::Drifted { .. } => "differs",
+    }
 }
 
 fn describe(contract: &Contract, has_schemas: bool) -> String {
@@ -86,7 +130,7 @@ fn describe(contract: &Contract, has_schemas: bool) -> String {
 }
 
 fn describe_tool(tool: &ToolContract, has_schemas: bool) -> String {
-    let asks = list_or_none(tool.asks.iter().map(|ask| json!(ask).as_str().unwrap_or_default().to_owned()));
+    let asks = list_or_none(tool.asks.iter().map(ToString::to_string));
     let effect = tool.effect_declared.map_or_else(|| "not declared".into(), |effect| effect.to_string());
     let mut words = format!("\n{}\n  wit     {}\n", tool.name, text::line(&wit::signature(tool), LINE_CHARS_MAX));
     words.push_str(&format!(

@@ -218,6 +218,7 @@ impl ToolSource {
         match self {
             Self::File { file, digest } => Self::File { file: root.join(file), digest },
             Self::Crate { krate } => Self::Crate { krate: root.join(krate) },
+            Self::Built { file } => Self::Built { file: root.join(file) },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What went wrong, whose move it is, and whether to try again.
 //!
-//! The kinds are closed: there is no "other". The table below is the only place that says what a kind means; exit
-//! codes and HTTP statuses are given to kinds by `cli` and `server`.
+//! The kinds are closed: there is no "other". The table below is the only place that says what a kind means, HTTP status
+//! included; exit codes are given to kinds by `cli`.
 
 use std::fmt;
 
@@ -38,7 +38,7 @@ pub enum Retry {
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident $code:literal $short:literal $fault:ident $retry:ident;)*) => {
+    ($($(#[$doc:meta])* $variant:ident $code:literal $short:literal $http:literal $fault:ident $retry:ident;)*) => {
         /// What went wrong. Written by its code, `class.what`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Kind { $($(#[$doc])* #[serde(rename = $code)] $variant,)* }
@@ -53,6 +53,10 @@ macro_rules! kinds {
             /// Returns the short code that security reports and the hostile-guest suite use.
             pub const fn short(self) -> &'static str { match self { $(Kind::$variant => $short,)* } }
 
+            /// Returns the HTTP status of an answer that ends with this failure. What a tool, a model or another
+            /// server did wrong is 502: this host stands between them and its caller.
+            pub const fn http_status(self) -> u16 { match self { $(Kind::$variant => $http,)* } }
+
             /// Returns whose move it is.
             pub const fn fault(self) -> Fault { match self { $(Kind::$variant => Fault::$fault,)* } }
 
@@ -64,101 +68,103 @@ macro_rules! kinds {
 
 kinds! {
     /// The model refused to answer.
-    ModelRefusal "model.refusal" "model" Planner Never;
+    ModelRefusal "model.refusal" "model" 502 Planner Never;
     /// The reply is not JSON.
-    ModelInvalidJson "model.invalid_json" "model" Planner Changed;
+    ModelInvalidJson "model.invalid_json" "model" 502 Planner Changed;
     /// The reply is JSON of another shape than was asked for, or a plan that does not check.
-    ModelSchema "model.schema" "model" Planner Changed;
+    ModelSchema "model.schema" "model" 502 Planner Changed;
     /// The model claims a result, and no step brought one.
-    ModelNoAction "model.no_action" "model" Planner Changed;
+    ModelNoAction "model.no_action" "model" 502 Planner Changed;
     /// The reply was cut off by its length limit.
-    ModelTruncated "model.truncated" "model" Planner Changed;
+    ModelTruncated "model.truncated" "model" 502 Planner Changed;
     /// The request is longer than the model can read.
-    ModelContextOverflow "model.context_overflow" "model" Planner Changed;
+    ModelContextOverflow "model.context_overflow" "model" 502 Planner Changed;
     /// The model goes round in circles, or used up its turns.
-    ModelLoop "model.loop" "model" Planner Never;
+    ModelLoop "model.loop" "model" 502 Planner Never;
     /// The tool returned what its contract does not allow.
-    ToolContract "tool.contract" "invalid.output" Tool Never;
+    ToolContract "tool.contract" "invalid.output" 502 Tool Never;
     /// The tool trapped: a panic, an unreachable, a bad memory access.
-    ToolTrap "tool.trap" "trap" Tool Never;
+    ToolTrap "tool.trap" "trap" 502 Tool Never;
     /// The tool ended the program instead of returning.
-    ToolExit "tool.exit" "trap" Tool Never;
+    ToolExit "tool.exit" "trap" 502 Tool Never;
     /// The tool used all its fuel.
-    ToolFuel "tool.fuel" "fuel" Tool Never;
+    ToolFuel "tool.fuel" "fuel" 502 Tool Never;
     /// The tool did not end before its deadline.
-    ToolDeadline "tool.deadline" "deadline" Tool Later;
+    ToolDeadline "tool.deadline" "deadline" 504 Tool Later;
     /// The tool asked for more memory than it may have.
-    ToolMemory "tool.memory" "memory" Tool Never;
+    ToolMemory "tool.memory" "memory" 502 Tool Never;
     /// The tool's call stack ran out.
-    ToolStack "tool.stack" "stack" Tool Never;
+    ToolStack "tool.stack" "stack" 502 Tool Never;
     /// The tool grew a table past its limit.
-    ToolTable "tool.table" "limit.table" Tool Never;
+    ToolTable "tool.table" "limit.table" 502 Tool Never;
     /// The tool held more handles than it may.
-    ToolHandles "tool.handles" "limit.handles" Tool Never;
+    ToolHandles "tool.handles" "limit.handles" 502 Tool Never;
     /// The tool made more host calls than it may.
-    ToolHostCalls "tool.host_calls" "limit.hostcalls" Tool Never;
+    ToolHostCalls "tool.host_calls" "limit.hostcalls" 502 Tool Never;
     /// The tool passed more bytes to one host call than it may.
-    ToolHostCallBytes "tool.host_call_bytes" "limit.hostcall" Tool Never;
+    ToolHostCallBytes "tool.host_call_bytes" "limit.hostcall" 502 Tool Never;
     /// The tool returned more bytes than it may.
-    ToolOutput "tool.output" "limit.output" Tool Never;
+    ToolOutput "tool.output" "limit.output" 502 Tool Never;
     /// The tool says so itself: an error that its contract declares.
-    ToolDeclared "tool.declared" "declared" Tool Changed;
+    ToolDeclared "tool.declared" "declared" 422 Tool Changed;
     /// The name did not resolve.
-    NetworkDns "network.dns" "network" Upstream Later;
+    NetworkDns "network.dns" "network" 502 Upstream Later;
     /// No connection came about.
-    NetworkConnect "network.connect" "network" Upstream Later;
+    NetworkConnect "network.connect" "network" 502 Upstream Later;
     /// The other side did not answer in time.
-    NetworkTimeout "network.timeout" "network" Upstream Later;
+    NetworkTimeout "network.timeout" "network" 504 Upstream Later;
     /// The other side answered 429.
-    NetworkRateLimited "network.http_429" "network" Upstream Later;
+    NetworkRateLimited "network.http_429" "network" 503 Upstream Later;
     /// The other side refused the request (4xx).
-    NetworkHttp4xx "network.http_4xx" "network" Upstream Changed;
+    NetworkHttp4xx "network.http_4xx" "network" 502 Upstream Changed;
     /// The other side failed (5xx).
-    NetworkHttp5xx "network.http_5xx" "network" Upstream Later;
+    NetworkHttp5xx "network.http_5xx" "network" 502 Upstream Later;
     /// The answer stopped before its end.
-    NetworkCut "network.cut_stream" "network" Upstream Later;
+    NetworkCut "network.cut_stream" "network" 502 Upstream Later;
     /// No rule allows it, or a rule forbids it.
-    PolicyDenied "policy.denied" "denied" Policy Changed;
+    PolicyDenied "policy.denied" "denied" 403 Policy Changed;
     /// A person said no.
-    PolicyRejected "policy.approval_rejected" "denied.approval" Policy Changed;
+    PolicyRejected "policy.approval_rejected" "denied.approval" 403 Policy Changed;
     /// Nobody answered in time.
-    PolicyExpired "policy.approval_expired" "denied.approval" Policy Later;
+    PolicyExpired "policy.approval_expired" "denied.approval" 403 Policy Later;
     /// The budget is used up.
-    PolicyBudget "policy.budget" "limit.budget" Policy Never;
+    PolicyBudget "policy.budget" "limit.budget" 429 Policy Never;
     /// The arguments do not fit the tool's schema.
-    DataInput "data.input_invalid" "invalid.input" Planner Changed;
+    DataInput "data.input_invalid" "invalid.input" 422 Planner Changed;
     /// The arguments are larger than they may be.
-    DataInputSize "data.input_size" "limit.input" Planner Changed;
+    DataInputSize "data.input_size" "limit.input" 413 Planner Changed;
     /// The plan is not one that can run.
-    DataPlan "data.plan_invalid" "invalid.plan" Planner Changed;
+    DataPlan "data.plan_invalid" "invalid.plan" 422 Planner Changed;
     /// A reference points at nothing.
-    DataReference "data.reference" "invalid.reference" Planner Changed;
+    DataReference "data.reference" "invalid.reference" 422 Planner Changed;
     /// What was asked for is not there.
-    DataNotFound "data.not_found" "invalid" Caller Changed;
+    DataNotFound "data.not_found" "invalid" 404 Caller Changed;
     /// It collides with what is there already.
-    DataConflict "data.conflict" "invalid" Caller Changed;
+    DataConflict "data.conflict" "invalid" 409 Caller Changed;
     /// A file that people write (settings, policy, workflow) is wrong.
-    DataConfig "data.config" "invalid" Caller Changed;
+    DataConfig "data.config" "invalid" 500 Caller Changed;
     /// The file is not a component.
-    LoadInvalid "load.invalid" "load.invalid" Tool Never;
+    LoadInvalid "load.invalid" "load.invalid" 422 Tool Never;
     /// The component is larger or more tangled than the host takes.
-    LoadLimit "load.limit" "load.limit" Tool Never;
+    LoadLimit "load.limit" "load.limit" 413 Tool Never;
     /// The component speaks another interface than the host.
-    LoadAbi "load.abi" "load.abi" Tool Never;
+    LoadAbi "load.abi" "load.abi" 422 Tool Never;
     /// The component imports what no host here gives.
-    LoadDenied "load.denied" "load.denied" Policy Changed;
+    LoadDenied "load.denied" "load.denied" 403 Policy Changed;
+    /// The component is not the one that the lock pins.
+    LoadPinned "load.pinned" "load.denied" 403 Policy Changed;
     /// The log could not be written or read.
-    HostStorage "host.storage" "host" Host Later;
+    HostStorage "host.storage" "host" 500 Host Later;
     /// Another process owns the run.
-    HostOwned "host.owned" "host" Host Later;
+    HostOwned "host.owned" "host" 409 Host Later;
     /// The host is at its bound of work.
-    HostBusy "host.busy" "host" Host Later;
+    HostBusy "host.busy" "host" 503 Host Later;
     /// The run was stopped by a person.
-    HostCancelled "host.cancelled" "host" Caller Never;
+    HostCancelled "host.cancelled" "host" 409 Caller Never;
     /// The host stopped while this was under way, and it may or may not have happened.
-    HostInterrupted "host.interrupted" "host" Host Changed;
+    HostInterrupted "host.interrupted" "host" 500 Host Changed;
     /// A mistake in Cofferdam.
-    HostBug "host.bug" "host" Host Never;
+    HostBug "host.bug" "host" 500 Host Never;
 }
 
 impl fmt::Display for Kind {
@@ -264,6 +270,20 @@ mod tests {
         for code in codes {
             let class = code.split('.').next().unwrap_or_default();
             assert!(["model", "tool", "network", "policy", "data", "load", "host"].contains(&class), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_status_says_whose_mistake_it_was() {
+        for kind in Kind::ALL {
+            let status = kind.http_status();
+            assert!((400..600).contains(&status), "{kind}: {status}");
+            if matches!(kind.fault(), Fault::Caller | Fault::Policy) && *kind != Kind::DataConfig {
+                assert!(status < 500, "{kind}: {status} blames the host");
+            }
+            if matches!(kind.fault(), Fault::Upstream) {
+                assert!(matches!(status, 502..=504), "{kind}: {status}");
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a component says of itself, in its custom section `cofferdam:manifest`. Untrusted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,14 @@ pub enum Ask {
     Env,
     #[serde(rename = "secrets")]
     Secrets,
+}
+
+impl fmt::Display for Ask {
+    /// Writes the name that manifests use.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = serde_json::to_value(self).unwrap_or_default();
+        f.write_str(name.as_str().unwrap_or_default())
+    }
 }
 
 /// What a component says of itself. Names are in kebab-case, as in WIT.

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, ModelSettings, Settings, ToolSource};
 use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal, Secret};
-use crate::host::session::Session;
-use crate::host::{Host, Inner};
+use crate::host::{Host, Inner, Pinned, contracts, session::Session};
 use crate::orchestrator::Parts;
 use crate::planner::Planner;
 use crate::planner::model::{ModelOptions, ModelPlanner};
 use crate::policy::Policy;
-use crate::registry::{self, Candidate, Catalog, Trust, verify};
+use crate::registry::{self, Candidate, Catalog, Lock, Origin, Trust, VerifiedComponent, verify};
 use crate::sandbox::{self, Helper, Runner, Secrets, WasmRunner};
 use crate::store::EventLog;
 use crate::store::memory::MemoryLog;
@@ -21,9 +20,11 @@ use crate::store::sqlite::{SqliteLog, SqliteOptions};
 /// Puts a host together. What is not set is the default: no tools, a policy that allows nothing, a log in memory.
 #[derive(Default)]
 pub struct HostBuilder {
-    tools: Vec<(Candidate, Trust)>,
+    tools: Vec<Source>,
     policy: Option<Policy>,
     policy_file: Option<PathBuf>,
+    lock: Option<Lock>,
+    lock_file: Option<PathBuf>,
     state: Option<PathBuf>,
     registry: registry::Options,
     sandbox: sandbox::Options,
@@ -41,18 +42,35 @@ pub struct HostBuilder {
     secrets: Secrets,
 }
 
+/// A component that is to be read, and whence it comes.
+struct Source {
+    candidate: Candidate,
+    trust: Trust,
+    origin: Origin,
+}
+
 impl HostBuilder {
     /// Adds a component. `name` stands for it where it does not name itself.
     #[must_use]
     pub fn tool(mut self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        self.tools.push((Candidate { name: name.into(), path: path.into() }, Trust::default()));
+        let candidate = Candidate { name: name.into(), path: path.into() };
+        self.tools.push(Source { candidate, trust: Trust::default(), origin: Origin::File });
+        self
+    }
+
+    /// Adds a component that was built here from source: a lock pins its contract, and not its bytes.
+    #[must_use]
+    pub fn built_tool(mut self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        let candidate = Candidate { name: name.into(), path: path.into() };
+        self.tools.push(Source { candidate, trust: Trust::default(), origin: Origin::Crate });
         self
     }
 
     /// Adds a component that is taken only if its digest is this one.
     #[must_use]
     pub fn pinned_tool(mut self, name: impl Into<String>, path: impl Into<PathBuf>, digest: Digest) -> Self {
-        self.tools.push((Candidate { name: name.into(), path: path.into() }, Trust { digest: Some(digest) }));
+        let candidate = Candidate { name: name.into(), path: path.into() };
+        self.tools.push(Source { candidate, trust: Trust { digest: Some(digest) }, origin: Origin::File });
         self
     }
 
@@ -67,6 +85,15 @@ impl HostBuilder {
     #[must_use]
     pub fn policy_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.policy_file = Some(path.into());
+        self
+    }
+
+    /// Sets the file that pins the tools, which must be there. The tools of a component that differs from its pin, or has
+    /// none, are withheld: they are listed, but neither called nor offered to a planner. Without a lock every tool is taken as
+    /// it is.
+    #[must_use]
+    pub fn lock_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.lock_file = Some(path.into());
         self
     }
 
@@ -153,6 +180,7 @@ impl HostBuilder {
     pub(super) fn from_settings(settings: Settings) -> Result<Self, Failure> {
         let mut builder = Self {
             policy_file: settings.policy.clone(),
+            lock: contracts::read_lock(&settings.lock)?,
             state: Some(settings.state.clone()),
             registry: settings.registry.clone(),
             sandbox: settings.sandbox.clone(),
@@ -173,7 +201,8 @@ impl HostBuilder {
             builder = match source {
                 ToolSource::File { file, digest: None } => builder.tool(name, file),
                 ToolSource::File { file, digest: Some(digest) } => builder.pinned_tool(name, file, digest),
-                ToolSource::Crate { krate } => return Err(not_built(&name, &krate)),
+                ToolSource::Built { file } => builder.built_tool(name, file),
+                ToolSource::Crate { krate } => return Err(contracts::not_built(&name, &krate)),
             };
         }
         Ok(builder)
@@ -189,8 +218,7 @@ impl HostBuilder {
         let policy = self.allowed()?;
         check_secrets(&policy, &self.secrets)?;
         let sandbox = self.sandboxed();
-        let components = self.tools.iter().map(|(candidate, trust)| verify(candidate.clone(), trust, &self.registry));
-        let catalog = Catalog::new(components.collect::<Result<_, _>>()?)?;
+        let (catalog, pinned) = self.catalog()?;
         let log = match (self.log, &self.state) {
             (Some(log), _) => log,
             (None, Some(directory)) => Arc::new(SqliteLog::open(directory, self.store, clock.clone())?),
@@ -215,6 +243,7 @@ impl HostBuilder {
             principal: self.principal,
             budget: self.budget,
             model: self.planner,
+            pinned,
             session: Session::default(),
         };
         Ok(Host(Arc::new(inner)))
@@ -226,6 +255,33 @@ impl HostBuilder {
         options.helper = self.helper.clone().or(options.helper).or_else(config::helper);
         options.cache_dir = self.cache_dir.clone().or(options.cache_dir);
         options
+    }
+
+    /// Reads every component, and withholds those that are not what the lock pins.
+    fn catalog(&self) -> Result<(Catalog, Pinned), Failure> {
+        let read = |source: &Source| verify(source.candidate.clone(), &source.trust, &self.registry);
+        let components = self.tools.iter().map(read).collect::<Result<Vec<Arc<VerifiedComponent>>, _>>()?;
+        let mut catalog = Catalog::new(components.clone())?;
+        let Some(lock) = self.pins()? else { return Ok((catalog, Pinned::default())) };
+        let mut pinned = Pinned::default();
+        for (source, component) in self.tools.iter().zip(&components) {
+            let contract = component.contract();
+            let state = lock.state(contract, source.origin);
+            if let Some(why) = state.refusal(&contract.component) {
+                catalog = catalog.withholding(&contract.component, &why);
+            }
+            pinned.insert(contract.component.clone(), state);
+        }
+        Ok((catalog, pinned))
+    }
+
+    fn pins(&self) -> Result<Option<Lock>, Failure> {
+        let Some(path) = &self.lock_file else { return Ok(self.lock.clone()) };
+        let absent = || {
+            Failure::new(Kind::DataConfig, format!("read lock file {}: it is not there", path.display()))
+                .hint("write one with `cofferdam lock`, or leave the lock out: tools are not pinned then")
+        };
+        contracts::read_lock(path)?.ok_or_else(absent).map(Some)
     }
 
     fn allowed(&self) -> Result<Policy, Failure> {
@@ -254,7 +310,10 @@ fn model_planner(settings: &ModelSettings) -> Result<Arc<dyn Planner>, Failure> 
 }
 
 /// Reads the policy file. Relative paths in it are taken from its own directory.
-fn read_policy(path: &Path) -> Result<Policy, Failure> {
+///
+/// # Errors
+/// `data.config`, naming the file and the place in it.
+pub fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let at = |failure: Failure| Failure { message: format!("{} (in {})", failure.message, path.display()), ..failure };
     let text = std::fs::read_to_string(path).map_err(|e| {
         Failure::new(Kind::DataConfig, format!("read policy file {}: {e}", path.display()))
@@ -263,9 +322,4 @@ fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let base = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
     Policy::parse(&text, &base).map_err(at)
-}
-
-fn not_built(name: &str, krate: &Path) -> Failure {
-    Failure::new(Kind::DataConfig, format!("load tool `{name}`: {} is a crate that is not built", krate.display()))
-        .hint("build it with `cofferdam build`, or name the .wasm file")
 }

@@ -9,7 +9,7 @@ use crate::domain::{
 use crate::host::{ApprovalView, Host, Message, RunState, Settle};
 use crate::orchestrator::Goal as StoredGoal;
 use crate::policy::mounts;
-use crate::registry::VerifiedTool;
+use crate::registry::{PinState, VerifiedTool};
 use crate::store::RunEntry;
 use crate::telemetry::{StepTrace, Trace, trace};
 
@@ -28,10 +28,12 @@ pub struct ToolView {
     pub input_schema: Json,
     pub output_schema: Json,
     pub asks: Vec<crate::domain::Ask>,
+    /// How its component stands to its pin; `None` where there is no lock.
+    pub lock: Option<PinState>,
 }
 
 impl ToolView {
-    pub(super) fn new(tool: &VerifiedTool, effect: Result<Effect, Failure>) -> Self {
+    pub(super) fn new(tool: &VerifiedTool, effect: Result<Effect, Failure>, lock: Option<PinState>) -> Self {
         let contract = tool.tool();
         Self {
             name: contract.name.clone(),
@@ -42,6 +44,7 @@ impl ToolView {
             input_schema: contract.input_schema.clone(),
             output_schema: contract.output_schema.clone(),
             asks: contract.asks.iter().copied().collect(),
+            lock,
         }
     }
 }

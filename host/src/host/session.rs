@@ -154,9 +154,13 @@ impl Log {
     }
 }
 
-fn find(parts: &Parts, name: &str) -> Result<VerifiedTool, Failure> {
-    let tool = name.parse::<ToolName>().ok().and_then(|name| parts.catalog.tool(&name).cloned());
-    tool.ok_or_else(|| {
+/// Finds a tool that may be called.
+pub(super) fn find(parts: &Parts, name: &str) -> Result<VerifiedTool, Failure> {
+    let parsed = name.parse::<ToolName>().ok();
+    if let Some(why) = parsed.as_ref().and_then(|name| parts.catalog.why_withheld(name)) {
+        return Err(why.clone());
+    }
+    parsed.and_then(|name| parts.catalog.tool(&name).cloned()).ok_or_else(|| {
         let shown: String = name.chars().take(80).collect();
         let similar = parts
             .catalog

@@ -127,8 +127,11 @@ impl Check<'_> {
     }
 
     fn tool(&mut self, n: usize, name: &str) -> Option<VerifiedTool> {
-        let found = name.parse::<ToolName>().ok().and_then(|name| self.known.catalog.tool(&name));
-        if found.is_none() {
+        let parsed = name.parse::<ToolName>().ok();
+        let found = parsed.as_ref().and_then(|name| self.known.catalog.tool(name));
+        if let Some(why) = parsed.and_then(|name| self.known.catalog.why_withheld(&name)) {
+            self.flaws.push(why.clone());
+        } else if found.is_none() {
             let hint = self
                 .known
                 .catalog

@@ -821,8 +821,11 @@ impl Drive {
     }
 
     fn tool(&self, name: &ToolName) -> Result<VerifiedTool, Failure> {
-        let tool = self.driver.parts.catalog.tool(name).cloned();
-        tool.ok_or_else(|| {
+        let catalog = &self.driver.parts.catalog;
+        if let Some(why) = catalog.why_withheld(name) {
+            return Err(why.clone());
+        }
+        catalog.tool(name).cloned().ok_or_else(|| {
             Failure::new(Kind::DataNotFound, format!("find tool `{name}`")).hint("put its component back")
         })
     }

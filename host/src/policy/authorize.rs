@@ -69,9 +69,14 @@ pub(super) fn raised(grant: &Grant, tool: &VerifiedTool) -> Effect {
 }
 
 /// The grant, and the strictest word of its rules about approval.
-type Granted = (Grant, Option<ApprovalRule>);
+pub(super) type Granted = (Grant, Option<ApprovalRule>);
 
-fn granted(policy: &Policy, run: &RunGrant, tool: &VerifiedTool, timeout_ms: Option<u64>) -> Result<Granted, Failure> {
+pub(super) fn granted(
+    policy: &Policy,
+    run: &RunGrant,
+    tool: &VerifiedTool,
+    timeout_ms: Option<u64>,
+) -> Result<Granted, Failure> {
     let name = tool.name();
     if let Some(rule) = policy.rules.iter().find(|rule| rule.deny.iter().any(|pattern| pattern.matches(name))) {
         return Err(
@@ -103,7 +108,7 @@ fn no_rule(name: &ToolName) -> Failure {
 }
 
 /// Returns the rule that asks for a person, if one does. A plan may only add to what policy asks.
-fn asks(effect: Effect, asking: Option<ApprovalRule>, step_asks: bool, grant: &Grant) -> Option<String> {
+pub(super) fn asks(effect: Effect, asking: Option<ApprovalRule>, step_asks: bool, grant: &Grant) -> Option<String> {
     let named = || grant.rules.first().cloned().unwrap_or_default();
     match asking {
         Some(ApprovalRule::Ask) => Some(named()),

@@ -35,6 +35,9 @@ pub struct Policy {
     /// Digest of the file's text, for the log.
     #[serde(skip, default = "empty")]
     digest: Option<Digest>,
+    /// Line on which each rule begins, from 1.
+    #[serde(skip)]
+    lines: Vec<usize>,
 }
 
 fn empty() -> Option<Digest> {
@@ -182,12 +185,19 @@ impl Policy {
             file.path = base.join(&file.path);
         }
         policy.digest = Some(Digest::of(text.as_bytes()));
+        policy.lines = lines(text);
         Ok(policy)
     }
 
     /// Returns the digest of the file's text; that of no text for [`Policy::default`], which allows nothing.
     pub fn digest(&self) -> Digest {
         self.digest.unwrap_or_else(|| Digest::of(b""))
+    }
+
+    /// Returns the line on which a rule of the file begins, from 1.
+    pub fn line(&self, rule: &str) -> Option<usize> {
+        let at = self.rules.iter().position(|known| known.name == rule)?;
+        self.lines.get(at).copied()
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -303,6 +313,18 @@ pub(super) fn variables_flaw(env: &BTreeMap<String, String>) -> Option<String> {
     None
 }
 
+/// Where the rules of a policy that was read begin.
+fn lines(text: &str) -> Vec<usize> {
+    #[derive(Deserialize)]
+    struct Places {
+        #[serde(default, rename = "rule")]
+        rules: Vec<toml::Spanned<serde::de::IgnoredAny>>,
+    }
+    let places = toml::from_str::<Places>(text).map(|places| places.rules).unwrap_or_default();
+    let line = |at: usize| text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+    places.iter().map(|rule| line(rule.span().start)).collect()
+}
+
 fn is_mount(mount: &str) -> bool {
     mount.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
@@ -380,6 +402,16 @@ mod tests {
         refused(&rule(&many), "101 variables");
         refused(&rule(&format!("A = '{}'", "x".repeat(VARIABLES_BYTES_MAX))), "bytes together");
         assert!(Policy::parse(&rule("PATH = '/bin'\nEMPTY = ''"), Path::new("/")).is_ok());
+    }
+
+    #[test]
+    fn a_rule_is_found_by_its_line() {
+        let rule =
+            |name| format!("# é\n[[rule]]\nname = '{name}'\nwhy = 'b'\nallow = ['*']\n[rule.limits]\nfuel = 3\n");
+        let policy = Policy::parse(&format!("version = 0\n\n{}{}", rule("a"), rule("b")), Path::new("/")).unwrap();
+        assert_eq!([policy.line("a"), policy.line("b"), policy.line("c")], [Some(4), Some(11), None]);
+        let inline = "version = 0\nrule = [\n{name='a', why='b', allow=['*']},\n{name='b', why='b', allow=['*']}]";
+        assert_eq!(Policy::parse(inline, Path::new("/")).unwrap().line("b"), Some(4));
     }
 
     #[test]

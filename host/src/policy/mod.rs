@@ -5,9 +5,11 @@
 
 mod authorize;
 mod call;
+mod explain;
 mod file;
 mod intersect;
 
 pub use authorize::{Approval, Decision, RunGrant, authorize, effect, mounts};
 pub use call::Call;
+pub use explain::{Answer, ChangedLimit, Edit, Explanation, Matching, Opened, Request, Verdict, explain};
 pub use file::{ApprovalRule, Capability, FileRule, HttpRule, Policy, Rule, SecretRule};

@@ -1,6 +1,7 @@
 //! The tools of all verified components, found by name.
 //!
-//! Promises: names are unique, and no two components have names that a person could take for one another.
+//! Promises: names are unique, no two components have names that a person could take for one another, and a tool that is
+//! withheld is found by nobody who would call or offer it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ const CHARS_PER_TYPO: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     tools: BTreeMap<ToolName, VerifiedTool>,
+    /// Tools that are here and may not be called, and why.
+    withheld: BTreeMap<ToolName, (VerifiedTool, Failure)>,
     digest: Option<Digest>,
 }
 
@@ -35,7 +38,26 @@ impl Catalog {
         }
         let tools =
             components.iter().flat_map(VerifiedComponent::tools).map(|tool| (tool.name().clone(), tool)).collect();
-        Ok(Self { tools, digest: Some(digest(&components)) })
+        Ok(Self { tools, withheld: BTreeMap::new(), digest: Some(digest(&components)) })
+    }
+
+    /// Takes the tools of `component` out of those that are called and offered, because of `why`.
+    #[must_use]
+    pub fn withholding(mut self, component: &str, why: &Failure) -> Self {
+        let kept = self.tools.extract_if(.., |name, _| name.component() == component);
+        let withheld: Vec<_> = kept.map(|(name, tool)| (name, (tool, why.clone()))).collect();
+        self.withheld.extend(withheld);
+        self
+    }
+
+    /// Returns the tools that are withheld, sorted by name, and why.
+    pub fn withheld(&self) -> impl Iterator<Item = (&VerifiedTool, &Failure)> {
+        self.withheld.values().map(|(tool, why)| (tool, why))
+    }
+
+    /// Returns why the tool called `name` is withheld; `None` where it is not, or is not there at all.
+    pub fn why_withheld(&self, name: &ToolName) -> Option<&Failure> {
+        self.withheld.get(name).map(|(_, why)| why)
     }
 
     /// Returns the tool called `name`.
@@ -78,19 +100,20 @@ fn confusing(first: &VerifiedComponent, second: &VerifiedComponent) -> Failure {
     } else {
         format!("load `{a}` ({of_a}) beside `{b}` ({of_b}): their names look alike")
     };
-    Failure::new(Kind::LoadInvalid, message).hint("rename one of them, or leave one out")
+    Failure::new(Kind::LoadInvalid, message)
+        .hint("rename one of them in its manifest or in the settings, or leave one out")
 }
 
-/// Returns what is left of a name for a hasty reader: no separators, and one form for letters and digits alike.
+/// Returns what is left of a name for a hasty reader: no case, no separators, and one form for all that look alike.
 fn looks(name: &str) -> String {
-    let letters = name.chars().filter(|c| !matches!(c, '-' | '_'));
-    letters
-        .map(|c| match c {
-            'o' => '0',
-            'l' | 'i' => '1',
-            other => other,
-        })
-        .collect()
+    let letters = name.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| match c.to_ascii_lowercase() {
+        'o' => '0',
+        'l' | 'i' => '1',
+        's' => '5',
+        'z' => '2',
+        other => other,
+    });
+    letters.collect::<String>().replace("rn", "m").replace("vv", "w")
 }
 
 /// Counts the typos in `sought`, taken for a whole name or for its function alone.

@@ -20,6 +20,9 @@
 //! | `flags` | array of distinct strings in snake_case |
 //! | `variant` | string in snake_case for a case without a value, else an object with that one key |
 //!
+//! A schema is made here and nowhere else: a manifest has no place for one, so that no `$ref`, no `pattern` and no size of
+//! another's choice is ever compiled.
+//!
 //! Arguments are an object of the parameters, as if they were a record. The schema of the result is that of the `ok`
 //! side where the function returns a `result`; `null` where there is none.
 

@@ -15,6 +15,7 @@ mod catalog;
 mod contract;
 mod files;
 mod hostile;
+mod lock;
 mod schemas;
 
 /// Builds a component whose functions trap, for the one world of `wit`.

@@ -89,7 +89,9 @@ pub fn verify(candidate: Candidate, trust: &Trust, options: &Options) -> Result<
         )
         .hint("if the change is wanted, look at what changed and pin the new digest"));
     }
-    VerifiedComponent::new(bytes, Some(&candidate.name), options).map(Arc::new)
+    // Where its user has no name for it, its package may.
+    let name = Some(candidate.name.as_str()).filter(|name| !name.is_empty());
+    VerifiedComponent::new(bytes, name, options).map(Arc::new)
 }
 
 fn read_file(candidate: &Candidate, options: &Options) -> Result<Vec<u8>, Failure> {

@@ -24,11 +24,13 @@ mod secrets;
 mod state;
 mod trap;
 mod values;
+mod version;
 
 pub use compile::{CompileLimits, Helper, helper_main, raw_compile};
 pub use engine::{Options, config as raw_config};
 pub use run::WasmRunner;
 pub use secrets::Secrets;
+pub use version::{Runtime, runtime};
 
 /// Runs calls. Two things stand behind it: [`WasmRunner`], and the scripted one of the tests.
 #[async_trait]

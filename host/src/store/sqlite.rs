@@ -70,6 +70,11 @@ pub struct SqliteLog {
     lost: Arc<OnceLock<Failure>>,
 }
 
+/// Returns the version of SQLite that is compiled in.
+pub fn version() -> &'static str {
+    rusqlite::version()
+}
+
 impl SqliteLog {
     /// Opens the log in `dir`, and makes it where there is none.
     ///

@@ -20,6 +20,9 @@ fn one_name_twice_and_look_alikes_are_refused() {
         (["csv", "csv"], "two components called `csv`"),
         (["tools", "t-0o1s"], "look alike"),
         (["mail", "mai1"], "look alike"),
+        (["modern", "modem"], "look alike"),
+        (["view", "vievv"], "look alike"),
+        (["csv-zs", "c5v25"], "look alike"),
     ] {
         let failure = catalog_of(&names).unwrap_err();
         assert_eq!(failure.kind, Kind::LoadInvalid);

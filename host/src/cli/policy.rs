@@ -1,0 +1,133 @@
+//! `policy explain`: which rule decides about a tool, what a call gets, and what to write so that it is another way.
+
+use serde_json::json;
+
+use crate::config::Settings;
+use crate::domain::{Access, Failure};
+use crate::host::{Edit, Explanation, Host, Verdict};
+
+use super::Session;
+use super::args::{ExplainArgs, ModelArgs, PolicyArgs, PolicyCommand};
+use super::exit::Code;
+use super::text;
+
+/// Characters of one line of a rule's or a tool's own text.
+const LINE_CHARS_MAX: usize = 400;
+
+/// Asks the policy.
+pub(super) fn command(session: &Session, args: &PolicyArgs) -> Result<Code, Failure> {
+    match &args.command {
+        PolicyCommand::Explain(args) => explain(session, args),
+    }
+}
+
+fn explain(session: &Session, args: &ExplainArgs) -> Result<Code, Failure> {
+    let request = (!args.request.is_empty()).then(|| args.request.join(" ").parse()).transpose()?;
+    let settings = Settings { model: None, ..session.settings_with_components(ModelArgs::default())? };
+    let policy = settings.policy.as_ref().map(|path| path.display().to_string());
+    let host = Host::from_settings(settings)?;
+    session.tell_withheld(&host);
+    let explanation = host.explain(&args.tool, request.as_ref())?;
+    if session.output.is_json {
+        session.output.document(&json!({ "policy": policy, "explanation": explanation }))?;
+    } else {
+        session.output.result(&told(&explanation, policy.as_deref()))?;
+    }
+    Ok(Code::SUCCEEDED)
+}
+
+fn told(explanation: &Explanation, policy: Option<&str>) -> String {
+    let verdict = match explanation.verdict {
+        Verdict::Allow => "allowed",
+        Verdict::Ask => "allowed when a person approves",
+        Verdict::Deny => "denied",
+    };
+    let mut words = format!("{}  {verdict}\n", explanation.tool);
+    words.push_str(&format!("policy     {}\n", policy.unwrap_or("none: nothing is allowed")));
+    words.push_str(&format!("decided by rule `{}`: {}\n", line(&explanation.rule), line(&explanation.reason)));
+    if let Some(effect) = explanation.effect {
+        let person = explanation
+            .person
+            .as_deref()
+            .map_or_else(|| "nobody is asked".into(), |why| format!("a person is asked, by rule {}", line(why)));
+        words.push_str(&format!("effect     {effect}; {person}\n"));
+    }
+    words.push_str(&rules(explanation));
+    words.push_str(&grant(explanation));
+    if let Some(answer) = &explanation.request {
+        let granted = if answer.is_granted { "granted" } else { "not granted" };
+        words.push_str(&format!("\n{}  {granted}: {}\n", line(&answer.request), line(&answer.reason)));
+        words.push_str(&edits("to grant it", &answer.change, policy));
+    }
+    let other = match explanation.verdict {
+        Verdict::Allow => "to have a person asked",
+        Verdict::Ask => "to have nobody asked",
+        Verdict::Deny => "to allow it",
+    };
+    words.push_str(&edits(other, &explanation.change, policy));
+    words
+}
+
+fn rules(explanation: &Explanation) -> String {
+    let mut words = String::from("\nrules that match\n");
+    if explanation.matching.is_empty() {
+        words.push_str("  none\n");
+    }
+    for rule in &explanation.matching {
+        let says = if rule.is_denying { "denies" } else { "allows" };
+        let at = rule.line.map_or(String::new(), |line| format!(" (line {line})"));
+        words.push_str(&format!("  {says}  {}{at}: {}\n", line(&rule.rule), line(&rule.why)));
+    }
+    words
+}
+
+fn grant(explanation: &Explanation) -> String {
+    let Some(grant) = &explanation.grant else { return String::new() };
+    let mut words = String::from("\na call gets\n");
+    for mount in &grant.mounts {
+        let may = if mount.access == Access::Read { "read " } else { "write" };
+        words.push_str(&format!(
+            "  {may}  {}, which is {}\n",
+            line(&mount.guest),
+            line(&mount.host.display().to_string())
+        ));
+    }
+    for capability in &grant.capabilities {
+        words.push_str(&format!("  {capability}\n"));
+    }
+    for limit in &grant.limits {
+        let (name, rule) = (&limit.name, line(&limit.rule));
+        words.push_str(&format!("  {name} = {}, by rule `{rule}`; by default {}\n", limit.value, limit.default));
+    }
+    if grant.mounts.is_empty() && grant.capabilities.is_empty() && grant.limits.is_empty() {
+        words.push_str("  its arguments, and the default limits\n");
+    }
+    for ask in &explanation.not_given {
+        words.push_str(&format!("  not {ask}: it asks, and no rule gives it\n"));
+    }
+    words
+}
+
+fn edits(purpose: &str, edits: &[Edit], policy: Option<&str>) -> String {
+    let file = policy.unwrap_or("policy.toml");
+    let mut words = String::new();
+    for edit in edits {
+        let place = match (&edit.rule, edit.line) {
+            (Some(rule), Some(at)) => format!("{file}:{at}, rule `{}`", line(rule)),
+            (Some(rule), None) => format!("rule `{}`", line(rule)),
+            (None, _) => file.to_owned(),
+        };
+        words.push_str(&format!("\n{purpose}, in {place}\n"));
+        if let Some(remove) = &edit.remove {
+            words.push_str(&format!("  take out  {}\n", line(remove)));
+        }
+        for (n, added) in edit.add.iter().flat_map(|add| add.lines()).enumerate() {
+            words.push_str(&format!("  {}  {}\n", if n == 0 { "write   " } else { "        " }, line(added)));
+        }
+    }
+    words
+}
+
+fn line(words: &str) -> String {
+    text::line(words, LINE_CHARS_MAX)
+}

@@ -1,0 +1,442 @@
+//! Why policy says what it says of a tool, and what to write so that it says something else.
+//!
+//! Promises: the verdict is that of `authorize`, for it is made of the same decision; each rule that matters is named with
+//! its line; pure. An explanation speaks of a lone call: a plan may ask for a person too, and a run has less time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::domain::{Access, Ask, Effect, Failure, Grant, Json, Kind, Limits, Mount, ToolName};
+use crate::policy::authorize::{asks, granted, raised};
+use crate::policy::{ApprovalRule, Policy, Rule, RunGrant};
+use crate::registry::VerifiedTool;
+
+/// The word that stands for the rule of no rule.
+const DEFAULT_RULE: &str = "default";
+
+/// What policy says of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Allow,
+    /// A person must approve.
+    Ask,
+    Deny,
+}
+
+/// Why policy says what it says of a tool.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    pub tool: ToolName,
+    pub verdict: Verdict,
+    /// The rule that decides; `default` where none matches.
+    pub rule: String,
+    pub reason: String,
+    /// Every rule that matches, in the order of the file.
+    pub matching: Vec<Matching>,
+    /// The worst that a call can do; `None` where it is denied.
+    pub effect: Option<Effect>,
+    /// Why a person is asked, where one is.
+    pub person: Option<String>,
+    /// What a call may do and use; `None` where it is denied.
+    pub grant: Option<Opened>,
+    /// What the tool asks for and no rule gives.
+    pub not_given: Vec<Ask>,
+    /// What to write so that the verdict is another one.
+    pub change: Vec<Edit>,
+    /// What became of the request that was asked about.
+    pub request: Option<Answer>,
+}
+
+/// A rule that matches the tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Matching {
+    pub rule: String,
+    /// The line on which it begins, from 1.
+    pub line: Option<usize>,
+    pub is_denying: bool,
+    pub why: String,
+}
+
+/// What a call is given.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Opened {
+    pub mounts: Vec<Mount>,
+    pub capabilities: Vec<&'static str>,
+    /// Those that are not as they are by default.
+    pub limits: Vec<ChangedLimit>,
+}
+
+/// A limit that a rule sets.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChangedLimit {
+    pub name: String,
+    pub value: Json,
+    pub default: Json,
+    pub rule: String,
+}
+
+/// A change of the policy file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Edit {
+    /// The rule to change; `None` for a new one.
+    pub rule: Option<String>,
+    pub line: Option<usize>,
+    /// TOML to write there.
+    pub add: Option<String>,
+    /// What to take out there.
+    pub remove: Option<String>,
+}
+
+/// Something that a call of the tool might do, as a person asks about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `read /data/orders.csv` or `write /out/report.md`, by the path that the guest sees.
+    File { access: Access, path: String },
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Answer {
+    pub request: String,
+    /// Whether a call may do it; the call itself may still need a person.
+    pub is_granted: bool,
+    pub reason: String,
+    /// What to write so that it is granted; nothing where the tool does not ask for it, or it is.
+    pub change: Vec<Edit>,
+}
+
+/// Explains what `policy` says of a lone call of `tool`, and of `request` within it.
+pub fn explain(policy: &Policy, tool: &VerifiedTool, request: Option<&Request>) -> Explanation {
+    let view = View { policy, tool };
+    let request = |grant: Option<&Grant>| request.map(|request| view.answer(request, grant));
+    match granted(policy, &RunGrant::default(), tool, None) {
+        Err(failure) => Explanation { request: request(None), ..view.denied(&failure) },
+        Ok((grant, asking)) => Explanation { request: request(Some(&grant)), ..view.granted(&grant, asking) },
+    }
+}
+
+/// A policy and a tool of which it speaks.
+struct View<'a> {
+    policy: &'a Policy,
+    tool: &'a VerifiedTool,
+}
+
+impl View<'_> {
+    fn denied(&self, failure: &Failure) -> Explanation {
+        let denying = self.policy.rules.iter().find(|rule| self.is_denying(rule));
+        let change = match denying {
+            Some(rule) => vec![self.without_denial(rule)],
+            None if self.allowing().next().is_none() => vec![self.new_rule()],
+            None => self.one_directory_each(),
+        };
+        let decides = denying.or_else(|| self.allowing().last()).map_or(DEFAULT_RULE, |rule| rule.name.as_str());
+        Explanation {
+            tool: self.tool.name().clone(),
+            verdict: Verdict::Deny,
+            rule: decides.to_owned(),
+            reason: failure.message.clone(),
+            matching: self.matching(),
+            effect: None,
+            person: None,
+            grant: None,
+            not_given: Vec::new(),
+            change,
+            request: None,
+        }
+    }
+
+    fn granted(&self, grant: &Grant, asking: Option<ApprovalRule>) -> Explanation {
+        let effect = raised(grant, self.tool);
+        let person = asks(effect, asking, false, grant);
+        let verdict = if person.is_some() { Verdict::Ask } else { Verdict::Allow };
+        Explanation {
+            tool: self.tool.name().clone(),
+            verdict,
+            rule: self.deciding(verdict, asking),
+            reason: reason(verdict, effect, asking),
+            matching: self.matching(),
+            effect: Some(effect),
+            person,
+            grant: Some(self.opened(grant)),
+            not_given: self.tool.tool().asks.iter().copied().filter(|ask| !is_given(*ask, grant)).collect(),
+            change: self.other_approval(verdict, asking),
+            request: None,
+        }
+    }
+
+    fn is_denying(&self, rule: &Rule) -> bool {
+        rule.deny.iter().any(|pattern| pattern.matches(self.tool.name()))
+    }
+
+    /// The rules that allow the tool, in the order of the file.
+    fn allowing(&self) -> impl Iterator<Item = &Rule> {
+        self.policy.rules.iter().filter(|rule| rule.allow.iter().any(|pattern| pattern.matches(self.tool.name())))
+    }
+
+    fn matching(&self) -> Vec<Matching> {
+        let is_allowing = |rule: &Rule| rule.allow.iter().any(|pattern| pattern.matches(self.tool.name()));
+        let rules = self.policy.rules.iter().filter(|rule| self.is_denying(rule) || is_allowing(rule));
+        let matching = |rule: &Rule| Matching {
+            rule: rule.name.clone(),
+            line: self.policy.line(&rule.name),
+            is_denying: self.is_denying(rule),
+            why: rule.why.clone(),
+        };
+        rules.map(matching).collect()
+    }
+
+    /// Where a rule asks, it is that one; else the first that allows.
+    fn deciding(&self, verdict: Verdict, asking: Option<ApprovalRule>) -> String {
+        let is_asking = |rule: &&Rule| rule.approval == Some(ApprovalRule::Ask);
+        let asks = verdict == Verdict::Ask && asking == Some(ApprovalRule::Ask);
+        let decides = self.allowing().find(is_asking).filter(|_| asks).or_else(|| self.allowing().next());
+        decides.map_or(DEFAULT_RULE, |rule| rule.name.as_str()).to_owned()
+    }
+
+    fn opened(&self, grant: &Grant) -> Opened {
+        let given =
+            [("log", grant.log), ("progress", grant.progress), ("clock", grant.clock), ("random", grant.random)];
+        let capabilities = given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect();
+        Opened { mounts: grant.mounts.clone(), capabilities, limits: self.limits() }
+    }
+
+    /// The limits that rules set to something else than the default; a later rule goes before an earlier one.
+    fn limits(&self) -> Vec<ChangedLimit> {
+        let defaults = serde_json::to_value(Limits::default()).unwrap_or_default();
+        let mut set: BTreeMap<String, ChangedLimit> = BTreeMap::new();
+        for rule in self.allowing() {
+            let patch = serde_json::to_value(&rule.limits).unwrap_or_default();
+            for (name, value) in patch.as_object().into_iter().flatten() {
+                let default = defaults.get(name).cloned().unwrap_or_default();
+                let changed =
+                    ChangedLimit { name: name.clone(), value: value.clone(), default, rule: rule.name.clone() };
+                set.insert(name.clone(), changed);
+            }
+        }
+        set.into_values().filter(|limit| limit.value != limit.default).collect()
+    }
+
+    fn edit(&self, rule: &Rule) -> Edit {
+        Edit { rule: Some(rule.name.clone()), line: self.policy.line(&rule.name), add: None, remove: None }
+    }
+
+    fn without_denial(&self, rule: &Rule) -> Edit {
+        let patterns = rule.deny.iter().filter(|pattern| pattern.matches(self.tool.name()));
+        let patterns: Vec<_> = patterns.map(|pattern| format!("\"{pattern}\"")).collect();
+        Edit { remove: Some(format!("{} from `deny`", patterns.join(", "))), ..self.edit(rule) }
+    }
+
+    /// The rule that would allow the tool all that it asks for; it names no directory, for that is the operator's choice.
+    fn new_rule(&self) -> Edit {
+        let name = self.tool.name();
+        let mut rule = format!("[[rule]]\nname = \"{name}\"\nwhy = \"TELL WHY\"\nallow = [\"{name}\"]\n");
+        if let Some(access) = asked_access(self.tool) {
+            let mount = format!("{{ mount = \"/data\", path = \"DIRECTORY\", access = \"{}\" }}", word(access));
+            rule.push_str(&format!("# files = [{mount}]\n"));
+        }
+        let capabilities = self.tool.tool().asks.iter().filter_map(|ask| capability(*ask));
+        let capabilities: Vec<_> = capabilities.map(|name| format!("\"{name}\"")).collect();
+        if !capabilities.is_empty() {
+            rule.push_str(&format!("capabilities = [{}]\n", capabilities.join(", ")));
+        }
+        Edit { rule: None, line: None, add: Some(rule), remove: None }
+    }
+
+    /// Each later entry that shows another directory under a mount than the first one.
+    fn one_directory_each(&self) -> Vec<Edit> {
+        let mut first: BTreeMap<&str, &std::path::Path> = BTreeMap::new();
+        let mut edits = Vec::new();
+        for (rule, file) in self.allowing().flat_map(|rule| rule.files.iter().map(move |file| (rule, file))) {
+            if *first.entry(&file.mount).or_insert(&file.path) != file.path {
+                let remove = format!("the entry for mount \"{}\" from `files`, or use another mount", file.mount);
+                edits.push(Edit { remove: Some(remove), ..self.edit(rule) });
+            }
+        }
+        edits
+    }
+
+    /// Whoever wants no person asked says so in every rule; one rule is enough to have one asked.
+    fn other_approval(&self, verdict: Verdict, asking: Option<ApprovalRule>) -> Vec<Edit> {
+        let with = |rule: &Rule, add: &str| Edit { add: Some(add.to_owned()), ..self.edit(rule) };
+        if verdict == Verdict::Ask {
+            let is_open = |rule: &&Rule| rule.approval != Some(ApprovalRule::None);
+            return self.allowing().filter(is_open).map(|rule| with(rule, "approval = \"none\"")).collect();
+        }
+        let is_silent = |rule: &&Rule| asking.is_none() || rule.approval == Some(ApprovalRule::None);
+        self.allowing().find(is_silent).map(|rule| with(rule, "approval = \"ask\"")).into_iter().collect()
+    }
+
+    fn answer(&self, request: &Request, grant: Option<&Grant>) -> Answer {
+        let (is_granted, reason, change) = match (grant, request) {
+            (None, _) => (false, "no call of the tool is allowed".to_owned(), Vec::new()),
+            (Some(grant), Request::File { access, path }) => self.file(*access, path, grant),
+        };
+        Answer { request: request.to_string(), is_granted, reason, change }
+    }
+
+    /// Whether the call may use a file. The mount with the longest name counts, as it does for the guest.
+    fn file(&self, access: Access, path: &str, grant: &Grant) -> (bool, String, Vec<Edit>) {
+        if asked_access(self.tool).is_none_or(|asked| asked < access) {
+            let wanted = if access == Access::Read { Ask::FilesRead } else { Ask::FilesWrite };
+            return (
+                false,
+                format!("the tool does not ask for `{wanted}`, and gets no more than it asks for"),
+                Vec::new(),
+            );
+        }
+        let within = grant.mounts.iter().filter(|mount| is_within(path, &mount.guest));
+        match within.max_by_key(|mount| mount.guest.len()) {
+            Some(mount) if mount.access >= access => {
+                let (guest, host) = (&mount.guest, mount.host.display());
+                (true, format!("mount `{guest}` ({}) shows it {host}", word(mount.access)), Vec::new())
+            }
+            Some(mount) => {
+                let reason = format!("mount `{}` may be read only", mount.guest);
+                (false, reason, self.wider(&mount.guest))
+            }
+            None => (false, "no rule shows the tool a directory there".into(), self.new_mount(path, access)),
+        }
+    }
+
+    fn wider(&self, guest: &str) -> Vec<Edit> {
+        let gives = |rule: &&Rule| rule.files.iter().any(|file| file.mount == guest);
+        let add = Some(format!("access = \"read_write\" for mount \"{guest}\" in `files`"));
+        let remove = Some("access = \"read\" there".to_owned());
+        self.allowing().find(gives).map(|rule| Edit { add, remove, ..self.edit(rule) }).into_iter().collect()
+    }
+
+    fn new_mount(&self, path: &str, access: Access) -> Vec<Edit> {
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let mount = if parent.is_empty() { path } else { parent };
+        let add = format!("files = [{{ mount = \"{mount}\", path = \"DIRECTORY\", access = \"{}\" }}]", word(access));
+        self.allowing().next().map(|rule| Edit { add: Some(add), ..self.edit(rule) }).into_iter().collect()
+    }
+}
+
+fn reason(verdict: Verdict, effect: Effect, asking: Option<ApprovalRule>) -> String {
+    match (verdict, asking) {
+        (Verdict::Ask, Some(ApprovalRule::Ask)) => "a rule asks for a person".into(),
+        (Verdict::Ask, _) => {
+            format!(
+                "its effect is `{effect}`: what stays needs a person, unless every rule that allows it says `approval = \"none\"`"
+            )
+        }
+        (_, Some(ApprovalRule::None)) if effect == Effect::Once => {
+            format!("its effect is `{effect}`, and every rule that allows it says that nobody is asked")
+        }
+        _ => format!("a rule allows it, and an effect that is `{effect}` needs no person"),
+    }
+}
+
+fn asked_access(tool: &VerifiedTool) -> Option<Access> {
+    let asks = &tool.tool().asks;
+    match (asks.contains(&Ask::FilesRead), asks.contains(&Ask::FilesWrite)) {
+        (_, true) => Some(Access::ReadWrite),
+        (true, false) => Some(Access::Read),
+        (false, false) => None,
+    }
+}
+
+fn is_given(ask: Ask, grant: &Grant) -> bool {
+    let widest = grant.mounts.iter().map(|mount| mount.access).max();
+    match ask {
+        Ask::FilesRead => widest.is_some(),
+        Ask::FilesWrite => widest == Some(Access::ReadWrite),
+        Ask::Log => grant.log,
+        Ask::Progress => grant.progress,
+        Ask::Clock => grant.clock,
+        Ask::Random => grant.random,
+    }
+}
+
+/// What a rule writes under `capabilities` for an ask.
+fn capability(ask: Ask) -> Option<&'static str> {
+    match ask {
+        Ask::FilesRead | Ask::FilesWrite => None,
+        Ask::Log => Some("log"),
+        Ask::Progress => Some("progress"),
+        Ask::Clock => Some("clock"),
+        Ask::Random => Some("random"),
+    }
+}
+
+fn word(access: Access) -> &'static str {
+    match access {
+        Access::Read => "read",
+        Access::ReadWrite => "read_write",
+    }
+}
+
+fn is_within(path: &str, mount: &str) -> bool {
+    path.strip_prefix(mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl FromStr for Request {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let wrong = |why: &str| {
+            Err(Failure::new(Kind::DataInput, format!("read the request: {why}"))
+                .hint("write it as `read /data/orders.csv` or `write /out/report.md`"))
+        };
+        let Some((verb, what)) = text.trim().split_once(char::is_whitespace) else {
+            return wrong("a request is a verb and what it is about");
+        };
+        let access = match verb {
+            "read" => Access::Read,
+            "write" => Access::ReadWrite,
+            _ => return wrong("its verb is neither `read` nor `write`"),
+        };
+        let path = what.trim();
+        let is_plain =
+            path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")));
+        if !is_plain {
+            return wrong("its path is not absolute, or has `.`, `..` or an empty part in it");
+        }
+        Ok(Self::File { access, path: path.to_owned() })
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { access: Access::Read, path } => write!(f, "read {path}"),
+            Self::File { access: Access::ReadWrite, path } => write!(f, "write {path}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_a_verb_and_a_plain_path() {
+        for text in ["read /data/x.csv", "write /out/a b.md"] {
+            assert_eq!(text.parse::<Request>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "read",
+            "/data",
+            "delete /data/x",
+            "read data",
+            "read /data/../x",
+            "read /data//x",
+            "write /",
+            "read .",
+        ] {
+            assert_eq!(text.parse::<Request>().unwrap_err().kind, Kind::DataInput, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mount_holds_whole_names() {
+        assert!(is_within("/data/x", "/data") && is_within("/data", "/data"));
+        assert!(!is_within("/database/x", "/data") && !is_within("/dat", "/data"));
+    }
+}

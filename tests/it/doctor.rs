@@ -1,0 +1,112 @@
+//! What the doctor says of a directory that is well, and of each thing that is not.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::cli::Shop;
+
+/// The finding called `name`, in whatever group.
+fn finding(document: &Value, name: &str) -> Value {
+    let groups = document["groups"].as_object().expect("groups");
+    let mut found = groups.values().flat_map(|group| group.as_array().into_iter().flatten());
+    found.find(|finding| finding["name"] == name).unwrap_or_else(|| panic!("no `{name}`: {document}")).clone()
+}
+
+/// Expects that `name` is found to be in `state`, with a hint, and that the exit code tells whether anything failed.
+#[track_caller]
+fn check(shop: &Shop, name: &str, state: &str) -> Value {
+    let code = if state == "fail" { 1 } else { 0 };
+    let document = shop.run(&["doctor", "--json"]).ends(code).json();
+    let found = finding(&document, name);
+    assert_eq!(found["state"], state, "{found}");
+    assert_eq!(found["hint"].is_string(), state != "ok", "{found}");
+    found
+}
+
+#[test]
+fn what_is_well_is_told_and_ends_well() {
+    let shop = Shop::new();
+    shop.run(&["lock"]).ends(0);
+    let told = shop.run(&["doctor"]).ends(0).out;
+    for words in [
+        "  ok    cofferdam: 0.",
+        "  ok    wasmtime: ",
+        "  ok    SQLite: 3.",
+        "  ok    lock: ",
+        "  ok    tool math: is what the lock pins",
+        "  ok    fuel: 20,000,000,000\n",
+        "  ok    locks: files can be written and locked",
+        "memory_bytes_ceiling: 1.0 GiB",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(!shop.path(".cofferdam").exists(), "looking makes nothing");
+    let document = shop.run(&["doctor", "--json"]).ends(0).json();
+    assert_ne!(document["state"], "fail");
+    for name in ["rustc", "cargo", "wasm32-wasip2", "open files", "free space", "approvals", "policy"] {
+        finding(&document, name);
+    }
+}
+
+#[test]
+fn what_is_missing_is_a_warning_and_what_is_wrong_a_failure() {
+    let shop = Shop::new();
+    check(&shop, "lock", "warn");
+    shop.run(&["lock"]).ends(0);
+    check(&shop, "lock", "ok");
+
+    shop.write(
+        "policy.toml",
+        "version = 0\n[[rule]]\nname = 'slow'\nwhy = 'A test.'\nallow = ['*']\n[rule.limits]\nfuel = 7\n",
+    );
+    assert_eq!(check(&shop, "fuel", "ok")["says"], "20,000,000,000; 7 by rule `slow`");
+    shop.write("policy.toml", "version = 0\nallow = true\n");
+    assert!(check(&shop, "policy", "fail")["says"].as_str().is_some_and(|says| says.contains("line 2")));
+    fs::remove_file(shop.path("policy.toml")).expect("it was there");
+    check(&shop, "policy", "warn");
+
+    let lock = fs::read_to_string(shop.path("cofferdam.lock")).expect("it reads");
+    shop.write("cofferdam.lock", &lock.replace("Adds numbers exactly.", "Subtracts."));
+    let drifted = check(&shop, "tool math", "fail");
+    assert!(drifted["says"].as_str().is_some_and(|says| says.contains("math.sum: summary: ")), "{drifted}");
+    shop.write("cofferdam.lock", "version = 9\n");
+    check(&shop, "lock", "fail");
+    fs::remove_file(shop.path("cofferdam.lock")).expect("it was there");
+
+    shop.write("cofferdam.toml", "version = 0\nstate = 'flow.toml'\n[tools]\nmine = { crate = 'mine' }\n");
+    check(&shop, "directory", "fail");
+    shop.write("cofferdam.toml", "version = 0\n[tools]\nmine = { crate = 'mine' }\n");
+    check(&shop, "tool mine", "warn");
+    shop.write("cofferdam.toml", "version = 0\n[tools]\nmine = 'absent.wasm'\n");
+    check(&shop, "tools", "fail");
+    shop.write("cofferdam.toml", "version = 1\n");
+    check(&shop, "cofferdam.toml", "fail");
+    fs::remove_file(shop.path("cofferdam.toml")).expect("it was there");
+    check(&shop, "cofferdam.toml", "warn");
+}
+
+#[test]
+fn no_secret_is_told() {
+    let shop = Shop::new();
+    let secret = "sk-5ecret-7c1f";
+    shop.write(
+        "cofferdam.toml",
+        &format!("version = 0\n[model]\nname = \"small\"\nbase_url = \"http://u:{secret}@localhost/v1\"\napi_key = \"env:SHOP_KEY\"\n"),
+    );
+    assert!(check(&shop, "model", "fail")["says"].as_str().is_some_and(|says| says.contains("SHOP_KEY")));
+    for args in [&["doctor"][..], &["doctor", "--json"], &["doctor", "--verbose"]] {
+        let output = shop.command(args).env("SHOP_KEY", secret).output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(0));
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains("`small`, with a key") && !told.contains(secret), "{told}");
+    }
+    // A key where only its place may stand.
+    shop.write(
+        "cofferdam.toml",
+        &format!("version = 0\n[model]\nname = \"small\"\nbase_url = \"http://x\"\napi_key = \"{secret}\"\n"),
+    );
+    let told = shop.run(&["doctor"]).ends(1);
+    assert!(!told.out.contains(secret) && !told.err.contains(secret), "{}", told.out);
+}
