@@ -159,7 +159,7 @@ fn rule(name: &str, contract: &Contract) -> String {
 
 fn capability(ask: Ask) -> Option<&'static str> {
     match ask {
-        Ask::FilesRead | Ask::FilesWrite => None,
+        Ask::FilesRead | Ask::FilesWrite | Ask::Http | Ask::Env | Ask::Secrets => None,
         Ask::Log => Some("log"),
         Ask::Progress => Some("progress"),
         Ask::Clock => Some("clock"),

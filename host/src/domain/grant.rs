@@ -1,10 +1,12 @@
 //! What one call may do, and how much it may use.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Effect;
+use crate::domain::{Effect, Method, WebPattern};
 
 /// Whether files may be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,10 +26,43 @@ pub struct Mount {
     pub access: Access,
 }
 
+/// Requests that the guest may send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpGrant {
+    pub to: WebPattern,
+    pub methods: BTreeSet<Method>,
+    /// Addresses that the rule names though they are not public: `10.1.0.0/16`. Names may then resolve to them.
+    pub addresses: Vec<IpNet>,
+    /// The rule that gave it, for whoever asks why.
+    pub rule: String,
+}
+
+/// A secret that the host puts into requests for the guest. Its value is not here: only the sandbox holds it, and only
+/// while it sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretGrant {
+    pub name: String,
+    /// Its audience: the only requests that it goes into.
+    pub to: Vec<WebPattern>,
+    /// The header that carries it, in lower case; without one it goes where the guest puts its placeholder.
+    pub header: Option<String>,
+    /// The header's text, in which `{secret}` stands for the value.
+    pub value: String,
+    /// The variable in which the guest finds the placeholder, or the value itself where `reveal` is set.
+    pub env: Option<String>,
+    /// Whether the guest is given the value.
+    pub reveal: bool,
+    pub rule: String,
+}
+
 /// What one call may do: manifest ∩ policy ∩ run. What is not here is not linked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     pub mounts: Vec<Mount>,
+    pub http: Vec<HttpGrant>,
+    pub secrets: Vec<SecretGrant>,
+    /// Variables that the guest finds in its environment.
+    pub env: BTreeMap<String, String>,
     pub log: bool,
     pub progress: bool,
     /// A live clock; otherwise time stands at 1970-01-01 and only passes with work.
@@ -42,11 +77,19 @@ pub struct Grant {
 impl Grant {
     /// Returns the worst that a call under this grant can do. Imports alone prove nothing; what is linked live does.
     pub fn effect(&self) -> Effect {
-        match self.mounts.iter().map(|mount| mount.access).max() {
-            Some(Access::ReadWrite) => Effect::Once,
-            Some(Access::Read) => Effect::Read,
-            None if self.clock || self.random => Effect::Read,
-            None => Effect::Pure,
+        let is_writing = self.mounts.iter().any(|mount| mount.access == Access::ReadWrite)
+            || self.http.iter().any(|http| http.methods.iter().any(|method| !method.is_read()));
+        // Variables are the operator's, not arguments: two calls with the same arguments may differ by them.
+        let is_reading = !self.mounts.is_empty()
+            || !self.http.is_empty()
+            || !self.env.is_empty()
+            || !self.secrets.is_empty()
+            || self.clock
+            || self.random;
+        match (is_writing, is_reading) {
+            (true, _) => Effect::Once,
+            (false, true) => Effect::Read,
+            (false, false) => Effect::Pure,
         }
     }
 }
@@ -96,8 +139,28 @@ limits! {
     log_bytes_max: u64 = 64 << 10;
     /// Lines of log and printed text kept.
     log_lines_max: u64 = 256;
+    /// Bytes of one line of log or printed text; the rest of it is dropped: a line is for a person.
+    log_line_bytes_max: u64 = 2 << 10;
     /// Progress reports passed on; more are dropped.
     progress_reports_max: u64 = 1_000;
+    /// Progress reports passed on in one second; more are dropped: an eye sees no more.
+    progress_per_second_max: u64 = 20;
+    /// Requests sent, redirects included: a tool that needs more is a crawler.
+    requests_max: u64 = 64;
+    /// Requests under way at one time: what a browser opens to one host.
+    requests_parallel_max: u64 = 8;
+    /// Redirects followed for one request: two are common (to https, to the canonical name).
+    redirects_max: u64 = 3;
+    /// Bytes of all requests together, heads included: what a tool may carry out.
+    egress_bytes_max: u64 = 1 << 20;
+    /// Bytes of one response's body, after it is inflated: larger things are files.
+    response_bytes_max: u64 = 8 << 20;
+    /// Bytes of the head of one request or response: servers commonly take 8 KiB, some 64.
+    header_bytes_max: u64 = 64 << 10;
+    /// Bytes of all files that the call makes or changes, together.
+    file_bytes_max: u64 = 64 << 20;
+    /// Files and directories that the call makes or changes.
+    file_entries_max: u64 = 1_000;
 }
 
 #[cfg(test)]
@@ -108,6 +171,9 @@ mod tests {
     fn the_effect_is_the_worst_of_what_is_granted() {
         let mut grant = Grant {
             mounts: vec![],
+            http: vec![],
+            secrets: vec![],
+            env: BTreeMap::new(),
             log: true,
             progress: true,
             clock: false,
@@ -120,6 +186,13 @@ mod tests {
         assert_eq!(grant.effect(), Effect::Read);
         for (access, effect) in [(Access::Read, Effect::Read), (Access::ReadWrite, Effect::Once)] {
             grant.mounts = vec![Mount { guest: "/data".into(), host: "/tmp".into(), access }];
+            assert_eq!(grant.effect(), effect);
+        }
+        grant.mounts.clear();
+        for (method, effect) in [(Method::Get, Effect::Read), (Method::Post, Effect::Once)] {
+            let to = "https://api.example.com/*".parse().unwrap();
+            grant.http =
+                vec![HttpGrant { to, methods: BTreeSet::from([method]), addresses: vec![], rule: "web".into() }];
             assert_eq!(grant.effect(), effect);
         }
     }

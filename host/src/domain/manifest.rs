@@ -22,6 +22,12 @@ pub enum Ask {
     Clock,
     #[serde(rename = "random")]
     Random,
+    #[serde(rename = "http")]
+    Http,
+    #[serde(rename = "env")]
+    Env,
+    #[serde(rename = "secrets")]
+    Secrets,
 }
 
 impl fmt::Display for Ask {

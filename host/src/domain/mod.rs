@@ -18,6 +18,7 @@ mod plan;
 mod principal;
 mod step;
 mod time;
+mod web;
 mod wit_type;
 
 pub use budget::Budget;
@@ -28,7 +29,7 @@ pub use event::{
     Decision, Epoch, Event, Fact, GENESIS, PlannedStep, RunEnd, SCHEMA_VERSION, Seq, Settlement, StepEnd, Suspension,
 };
 pub use failure::{Failure, Fault, Kind, MESSAGE_CHARS_MAX, Retry, printable};
-pub use grant::{Access, Grant, Limits, LimitsPatch, Mount};
+pub use grant::{Access, Grant, HttpGrant, Limits, LimitsPatch, Mount, SecretGrant};
 pub use id::{RunId, StepId};
 pub use json::{Json, canonical, excerpt};
 pub use manifest::{Ask, Manifest, ToolManifest, TypeManifest};
@@ -38,4 +39,5 @@ pub use plan::{OnFailure, Plan, PlanLimits, PlanStep, Reference, literal, refere
 pub use principal::Principal;
 pub use step::{ReadyStep, idempotency_key};
 pub use time::Timestamp;
+pub use web::{Method, WebHost, WebPattern, WebScheme, WebUrl};
 pub use wit_type::{Case, Field, WitType};

@@ -1,10 +1,12 @@
 //! The operator's file: rules, in the order in which they are written.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Access, Digest, Failure, Kind, LimitsPatch, ToolPattern};
+use crate::domain::{Access, Digest, Failure, Kind, LimitsPatch, Method, ToolPattern, WebPattern};
 
 /// Rules in one file: more cannot be read by a person.
 const RULES_MAX: usize = 1_000;
@@ -45,6 +47,15 @@ pub struct Rule {
     pub deny: Vec<ToolPattern>,
     #[serde(default)]
     pub files: Vec<FileRule>,
+    /// Requests that tools may send. Nothing else leaves the host.
+    #[serde(default)]
+    pub http: Vec<HttpRule>,
+    /// Secrets of the settings that the host puts into such requests.
+    #[serde(default)]
+    pub secrets: Vec<SecretRule>,
+    /// Variables that tools find in their environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
     #[serde(default)]
     pub capabilities: Vec<Capability>,
     /// Without it, a call that cannot be taken back needs a person's approval.
@@ -63,6 +74,51 @@ pub struct FileRule {
     /// The directory on this machine; relative to the policy file.
     pub path: PathBuf,
     pub access: Access,
+}
+
+/// Requests to one place: scheme, host, port and path in `url`, with these methods.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpRule {
+    /// Such as `https://api.example.com/v1/*`.
+    pub url: WebPattern,
+    /// Without it only those that read: `GET` and `HEAD`.
+    #[serde(default = "reading")]
+    pub methods: BTreeSet<Method>,
+    /// Ranges that are not public and yet may be reached under this name: `["10.1.0.0/16"]`.
+    #[serde(default)]
+    pub addresses: Vec<IpNet>,
+}
+
+fn reading() -> BTreeSet<Method> {
+    BTreeSet::from([Method::Get, Method::Head])
+}
+
+/// A secret, and the requests that it goes into.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretRule {
+    /// Its name under `[secrets]` of the settings.
+    pub name: String,
+    /// Its audience.
+    #[serde(default)]
+    pub to: Vec<WebPattern>,
+    /// The header that carries it; without one it goes where the guest puts its placeholder.
+    #[serde(default)]
+    pub header: Option<String>,
+    /// The header's text: `Bearer {secret}`.
+    #[serde(default = "bare")]
+    pub value: String,
+    /// The variable in which the guest finds the placeholder.
+    #[serde(default)]
+    pub env: Option<String>,
+    /// Gives the guest the value itself in `env`. What it does with it then is only bounded by its other grants.
+    #[serde(default)]
+    pub reveal: bool,
+}
+
+fn bare() -> String {
+    "{secret}".into()
 }
 
 /// A capability other than files.
@@ -160,9 +216,14 @@ impl Rule {
         if self.allow.is_empty() == self.deny.is_empty() {
             return wrong("it either allows or denies some tools: write `allow = [..]` or `deny = [..]`");
         }
-        let gives = !self.files.is_empty() || !self.capabilities.is_empty() || self.approval.is_some();
+        let gives = !self.files.is_empty()
+            || !self.http.is_empty()
+            || !self.secrets.is_empty()
+            || !self.env.is_empty()
+            || !self.capabilities.is_empty()
+            || self.approval.is_some();
         if gives && !self.deny.is_empty() {
-            return wrong("a rule that denies gives nothing: leave out `files`, `capabilities` and `approval`");
+            return wrong("a rule that denies gives nothing: leave out all but `name`, `why` and `deny`");
         }
         if let Some(file) = self.files.iter().find(|file| !is_mount(&file.mount)) {
             return wrong(&format!(

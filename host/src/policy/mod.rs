@@ -11,5 +11,5 @@ mod intersect;
 
 pub use authorize::{Approval, Decision, RunGrant, authorize, effect, mounts};
 pub use call::Call;
-pub use explain::{Answer, ChangedLimit, Edit, Explanation, Matching, Opened, Request, Verdict, explain};
-pub use file::{ApprovalRule, Capability, FileRule, Policy, Rule};
+pub use explain::{Answer, ChangedLimit, Edit, Explanation, Matching, Opened, OpenedSecret, Request, Verdict, explain};
+pub use file::{ApprovalRule, Capability, FileRule, HttpRule, Policy, Rule, SecretRule};

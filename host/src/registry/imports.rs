@@ -32,6 +32,7 @@ const WASI: &[(&str, &[&str])] = &[
     ("filesystem", &["types", "preopens"]),
     ("io", &["error", "poll", "streams"]),
     ("random", &["random", "insecure", "insecure-seed"]),
+    ("http", &["types", "outgoing-handler"]),
 ];
 /// What a tool may import of Cofferdam itself.
 const TOOL: &[&str] = &["context", "log", "progress"];
@@ -119,6 +120,8 @@ fn asks(package: &PackageName, interface: &str) -> &'static [Ask] {
         ("filesystem", "types") => &[Ask::FilesRead, Ask::FilesWrite],
         ("clocks", _) => &[Ask::Clock],
         ("random", _) => &[Ask::Random],
+        ("http", "outgoing-handler") => &[Ask::Http],
+        ("cli", "environment") => &[Ask::Env],
         ("tool", "log") => &[Ask::Log],
         ("tool", "progress") => &[Ask::Progress],
         _ => &[],
