@@ -18,11 +18,11 @@ use crate::cli::Shop;
 use crate::guest::assembled;
 
 /// A component with one function `run` that returns its argument, and what it says of itself.
-struct Component {
-    name: &'static str,
-    param: &'static str,
-    summary: String,
-    asks: Value,
+pub struct Component {
+    pub name: &'static str,
+    pub param: &'static str,
+    pub summary: String,
+    pub asks: Value,
 }
 
 impl Default for Component {
@@ -32,7 +32,7 @@ impl Default for Component {
 }
 
 impl Component {
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let tool = json!({ "summary": self.summary, "asks": self.asks });
         with_manifest(
             self.param,

@@ -1,15 +1,28 @@
 //! Explanations of policy: they agree with what policy decides, and what they say to write changes it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use cofferdam::policy::{Decision, Edit, Explanation, Policy, Request, RunGrant, Verdict, authorize, explain};
-use cofferdam::registry::VerifiedTool;
+use cofferdam::registry::{Options, VerifiedComponent, VerifiedTool};
 use serde_json::json;
 
 use crate::cli::Shop;
-use crate::guest::{step, tool};
+use crate::contracts::Component;
+use crate::guest::{self, step};
 
-const TOOLS: [&str; 5] = ["notes.read", "notes.append", "csv.query", "text.stats", "probe.link"];
+const TOOLS: [&str; 6] = ["web.run", "notes.read", "notes.append", "csv.query", "text.stats", "probe.link"];
+
+/// Returns a tool of the examples, or `web.run`, which asks for requests, variables and secrets.
+fn tool(name: &str) -> VerifiedTool {
+    if name != "web.run" {
+        return guest::tool(name);
+    }
+    let bytes =
+        Component { name: "web", asks: json!(["http", "env", "secrets", "log"]), ..Component::default() }.bytes();
+    let component = VerifiedComponent::new(bytes, None, &Options::default()).expect("the component loads");
+    Arc::new(component).tools().next().expect("it has a function")
+}
 
 fn policy(text: &str) -> Policy {
     Policy::parse(text, Path::new("/srv")).unwrap_or_else(|failure| panic!("{failure}: {text}"))
@@ -38,7 +51,7 @@ impl Random {
     }
 
     fn rule(&mut self, n: usize) -> String {
-        let pattern = self.one(&["*", "notes.*", "notes.append", "csv.*", "text.stats", "probe.*"]);
+        let pattern = self.one(&["*", "notes.*", "notes.append", "csv.*", "text.stats", "probe.*", "web.*"]);
         let head = format!("[[rule]]\nname = 'r{n}'\nwhy = 'A test.'\n");
         if self.below(5) == 0 {
             return format!("{head}deny = ['{pattern}']\n");
@@ -55,10 +68,17 @@ impl Random {
                 )
             })
             .collect();
+        let web = self.one(&[
+            "",
+            "http = [{ url = 'https://a.example/*' }]",
+            "http = [{ url = 'https://a.example/x', methods = ['POST'] }]",
+        ]);
+        let env = self.one(&["", "env = { MODE = 'a' }", "env = { MODE = 'b' }"]);
+        let secrets = self.one(&["", "secrets = [{ name = 'key', to = ['https://a.example/*'], header = 'x-key' }]"]);
         let capabilities = self.one(&["[]", "['log']", "['clock', 'progress']"]);
         let limits = self.one(&["", "[rule.limits]\nfuel = 7\n", "[rule.limits]\nwall_ms_max = 10000\n"]);
         format!(
-            "{head}allow = ['{pattern}']\n{approval}\nfiles = [{}]\ncapabilities = {capabilities}\n{limits}",
+            "{head}allow = ['{pattern}']\n{approval}\n{web}\n{env}\n{secrets}\nfiles = [{}]\ncapabilities = {capabilities}\n{limits}",
             files.join(", ")
         )
     }
@@ -92,6 +112,8 @@ fn an_explanation_never_disagrees_with_the_decision() {
                 Decision::Allow(call) => {
                     let grant = told.grant.as_ref().expect("it tells the grant");
                     assert_eq!((&grant.mounts, told.effect), (&call.grant().mounts, Some(call.effect())), "{place}");
+                    assert_eq!((&grant.http, grant.env.len()), (&call.grant().http, call.grant().env.len()), "{place}");
+                    assert_eq!(grant.secrets.len(), call.grant().secrets.len(), "{place}");
                     assert_eq!(grant.capabilities.contains(&"clock"), call.grant().clock, "{place}");
                     let fuel = grant.limits.iter().find(|limit| limit.name == "fuel").map(|limit| limit.value.clone());
                     assert_eq!(fuel.unwrap_or(json!(20_000_000_000_u64)), json!(call.grant().limits.fuel), "{place}");
@@ -164,6 +186,37 @@ fn a_request_for_a_file_is_answered_by_its_mount() {
         "no rule gives what is not asked for: {own:?}"
     );
     assert!(!asked(RULES, "probe.link", "read /data/x").request.expect("it answers").is_granted);
+}
+
+#[test]
+fn a_request_over_the_network_is_answered_by_its_rule() {
+    let rules = "version = 0
+[[rule]]
+name = 'any'
+why = 'A test.'
+allow = ['*']
+[[rule]]
+name = 'orders'
+why = 'A test.'
+allow = ['web.*']
+http = [{ url = 'https://api.example.com/v1/*' }]
+";
+    let granted = |request: &str| asked(rules, "web.run", request).request.expect("it answers").is_granted;
+    assert!(granted("GET https://api.example.com/v1/orders?max=3") && granted("GET https://API.example.com:443/v1/x"));
+    assert!(!granted("GET http://api.example.com/v1/orders") && !granted("GET https://api.example.com/v2"));
+    let post = asked(rules, "web.run", "POST https://api.example.com/v1/orders").request.expect("it answers");
+    assert!(!post.is_granted && post.reason.contains("other methods"), "{post:?}");
+    assert_eq!((post.change[0].rule.as_deref(), post.change[0].line), (Some("orders"), Some(6)));
+    let elsewhere = asked(rules, "web.run", "GET https://b.example/x?y=z").request.expect("it answers");
+    let add = elsewhere.change[0].add.as_deref();
+    assert_eq!(add, Some("{ url = \"https://b.example/x\", methods = [\"GET\"] } in `http`"));
+    let never = asked(rules, "text.stats", "GET https://api.example.com/v1/orders").request.expect("it answers");
+    assert!(!never.is_granted && never.change.is_empty() && never.reason.contains("`http`"), "{never:?}");
+    // What a secret is goes nowhere, not even into its rule's own text.
+    let rules = rules.to_owned()
+        + "secrets = [{ name = 'key', to = ['https://api.example.com/*'], header = 'x-key', value = 'k {secret}' }]\n";
+    let told = serde_json::to_string(&explain(&policy(&rules), &tool("web.run"), None)).expect("it is JSON");
+    assert!(told.contains("\"name\":\"key\"") && !told.contains("{secret}"), "{told}");
 }
 
 #[test]

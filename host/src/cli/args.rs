@@ -226,7 +226,7 @@ pub(super) enum PolicyCommand {
 pub(super) struct ExplainArgs {
     /// component.function
     pub tool: String,
-    /// What a call might do: `read /data/orders.csv`, `write /out/report.md`.
+    /// What a call might do: `read /data/orders.csv`, `write /out/report.md`, `GET https://api.example.com/v1/orders`.
     pub request: Vec<String>,
 }
 

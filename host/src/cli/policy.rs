@@ -92,6 +92,22 @@ fn grant(explanation: &Explanation) -> String {
             line(&mount.host.display().to_string())
         ));
     }
+    for http in &grant.http {
+        let methods: Vec<_> = http.methods.iter().map(ToString::to_string).collect();
+        words.push_str(&format!(
+            "  {} {}, by rule `{}`\n",
+            methods.join("|"),
+            line(&String::from(http.to.clone())),
+            line(&http.rule)
+        ));
+    }
+    for secret in &grant.secrets {
+        let way = if secret.is_revealed { "the value of secret" } else { "in its requests, secret" };
+        words.push_str(&format!("  {way} `{}`, by rule `{}`\n", line(&secret.name), line(&secret.rule)));
+    }
+    for variable in &grant.env {
+        words.push_str(&format!("  variable {}\n", line(variable)));
+    }
     for capability in &grant.capabilities {
         words.push_str(&format!("  {capability}\n"));
     }
@@ -99,7 +115,7 @@ fn grant(explanation: &Explanation) -> String {
         let (name, rule) = (&limit.name, line(&limit.rule));
         words.push_str(&format!("  {name} = {}, by rule `{rule}`; by default {}\n", limit.value, limit.default));
     }
-    if grant.mounts.is_empty() && grant.capabilities.is_empty() && grant.limits.is_empty() {
+    if words.lines().count() == 2 {
         words.push_str("  its arguments, and the default limits\n");
     }
     for ask in &explanation.not_given {

@@ -9,7 +9,9 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::domain::{Access, Ask, Effect, Failure, Grant, Json, Kind, Limits, Mount, ToolName};
+use crate::domain::{
+    Access, Ask, Effect, Failure, Grant, HttpGrant, Json, Kind, Limits, Method, Mount, SecretGrant, ToolName, WebUrl,
+};
 use crate::policy::authorize::{asks, granted, raised};
 use crate::policy::{ApprovalRule, Policy, Rule, RunGrant};
 use crate::registry::VerifiedTool;
@@ -65,9 +67,23 @@ pub struct Matching {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Opened {
     pub mounts: Vec<Mount>,
+    /// Requests that it may send.
+    pub http: Vec<HttpGrant>,
+    pub secrets: Vec<OpenedSecret>,
+    /// Names of the variables that it finds.
+    pub env: Vec<String>,
     pub capabilities: Vec<&'static str>,
     /// Those that are not as they are by default.
     pub limits: Vec<ChangedLimit>,
+}
+
+/// A secret that a call's requests carry, by its name alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpenedSecret {
+    pub name: String,
+    /// Whether the guest is given the value itself.
+    pub is_revealed: bool,
+    pub rule: String,
 }
 
 /// A limit that a rule sets.
@@ -96,6 +112,8 @@ pub struct Edit {
 pub enum Request {
     /// `read /data/orders.csv` or `write /out/report.md`, by the path that the guest sees.
     File { access: Access, path: String },
+    /// `GET https://api.example.com/v1/orders`.
+    Http { method: Method, url: WebUrl },
 }
 
 /// What becomes of a request.
@@ -131,7 +149,7 @@ impl View<'_> {
         let change = match denying {
             Some(rule) => vec![self.without_denial(rule)],
             None if self.allowing().next().is_none() => vec![self.new_rule()],
-            None => self.one_directory_each(),
+            None => self.disagreements(),
         };
         let decides = denying.or_else(|| self.allowing().last()).map_or(DEFAULT_RULE, |rule| rule.name.as_str());
         Explanation {
@@ -201,7 +219,19 @@ impl View<'_> {
         let given =
             [("log", grant.log), ("progress", grant.progress), ("clock", grant.clock), ("random", grant.random)];
         let capabilities = given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect();
-        Opened { mounts: grant.mounts.clone(), capabilities, limits: self.limits() }
+        let secret = |secret: &SecretGrant| OpenedSecret {
+            name: secret.name.clone(),
+            is_revealed: secret.reveal,
+            rule: secret.rule.clone(),
+        };
+        Opened {
+            mounts: grant.mounts.clone(),
+            http: grant.http.clone(),
+            secrets: grant.secrets.iter().map(secret).collect(),
+            env: grant.env.keys().cloned().collect(),
+            capabilities,
+            limits: self.limits(),
+        }
     }
 
     /// The limits that rules set to something else than the default; a later rule goes before an earlier one.
@@ -238,6 +268,9 @@ impl View<'_> {
             let mount = format!("{{ mount = \"/data\", path = \"DIRECTORY\", access = \"{}\" }}", word(access));
             rule.push_str(&format!("# files = [{mount}]\n"));
         }
+        if self.tool.tool().asks.contains(&Ask::Http) {
+            rule.push_str("# http = [{ url = \"https://HOST/*\" }]\n");
+        }
         let capabilities = self.tool.tool().asks.iter().filter_map(|ask| capability(*ask));
         let capabilities: Vec<_> = capabilities.map(|name| format!("\"{name}\"")).collect();
         if !capabilities.is_empty() {
@@ -246,14 +279,18 @@ impl View<'_> {
         Edit { rule: None, line: None, add: Some(rule), remove: None }
     }
 
-    /// Each later entry that shows another directory under a mount than the first one.
-    fn one_directory_each(&self) -> Vec<Edit> {
-        let mut first: BTreeMap<&str, &std::path::Path> = BTreeMap::new();
+    /// Each later entry that shows another directory under a mount than the first one, or gives a variable another value.
+    fn disagreements(&self) -> Vec<Edit> {
+        let mut first: BTreeMap<(&str, &str), String> = BTreeMap::new();
         let mut edits = Vec::new();
-        for (rule, file) in self.allowing().flat_map(|rule| rule.files.iter().map(move |file| (rule, file))) {
-            if *first.entry(&file.mount).or_insert(&file.path) != file.path {
-                let remove = format!("the entry for mount \"{}\" from `files`, or use another mount", file.mount);
-                edits.push(Edit { remove: Some(remove), ..self.edit(rule) });
+        for rule in self.allowing() {
+            let files = rule.files.iter().map(|file| (("files", file.mount.as_str()), file.path.display().to_string()));
+            let variables = rule.env.iter().map(|(name, value)| (("env", name.as_str()), value.clone()));
+            for ((table, name), given) in files.chain(variables) {
+                if *first.entry((table, name)).or_insert_with(|| given.clone()) != given {
+                    let remove = Some(format!("\"{name}\" from `{table}`, or let the rules agree about it"));
+                    edits.push(Edit { remove, ..self.edit(rule) });
+                }
             }
         }
         edits
@@ -274,6 +311,7 @@ impl View<'_> {
         let (is_granted, reason, change) = match (grant, request) {
             (None, _) => (false, "no call of the tool is allowed".to_owned(), Vec::new()),
             (Some(grant), Request::File { access, path }) => self.file(*access, path, grant),
+            (Some(grant), Request::Http { method, url }) => self.http(*method, url, grant),
         };
         Answer { request: request.to_string(), is_granted, reason, change }
     }
@@ -300,6 +338,35 @@ impl View<'_> {
             }
             None => (false, "no rule shows the tool a directory there".into(), self.new_mount(path, access)),
         }
+    }
+
+    /// Whether the call may send a request. Which addresses its host has is seen when it is sent.
+    fn http(&self, method: Method, url: &WebUrl, grant: &Grant) -> (bool, String, Vec<Edit>) {
+        if !self.tool.tool().asks.contains(&Ask::Http) {
+            return (
+                false,
+                format!("the tool does not ask for `{}`, and gets no more than it asks for", Ask::Http),
+                Vec::new(),
+            );
+        }
+        let of_place: Vec<_> = grant.http.iter().filter(|http| http.to.matches(url)).collect();
+        if let Some(http) = of_place.iter().find(|http| http.methods.contains(&method)) {
+            let to = String::from(http.to.clone());
+            return (
+                true,
+                format!("rule `{}` lets it send {method} to {to}, at public addresses and those it names", http.rule),
+                Vec::new(),
+            );
+        }
+        let add = format!("{{ url = \"{}{}\", methods = [\"{method}\"] }} in `http`", url.origin(), url.path);
+        let named = of_place.first().map(|http| http.rule.as_str());
+        let rule = self.allowing().find(|rule| named.is_none_or(|named| rule.name == named));
+        let change = rule.map(|rule| Edit { add: Some(add), ..self.edit(rule) }).into_iter().collect();
+        let reason = named.map_or_else(
+            || "no rule lets it send requests there".into(),
+            |named| format!("rule `{named}` lets it send other methods there, not {method}"),
+        );
+        (false, reason, change)
     }
 
     fn wider(&self, guest: &str) -> Vec<Edit> {
@@ -350,13 +417,16 @@ fn is_given(ask: Ask, grant: &Grant) -> bool {
         Ask::Progress => grant.progress,
         Ask::Clock => grant.clock,
         Ask::Random => grant.random,
+        Ask::Http => !grant.http.is_empty(),
+        Ask::Env => !grant.env.is_empty(),
+        Ask::Secrets => !grant.secrets.is_empty(),
     }
 }
 
 /// What a rule writes under `capabilities` for an ask.
 fn capability(ask: Ask) -> Option<&'static str> {
     match ask {
-        Ask::FilesRead | Ask::FilesWrite => None,
+        Ask::FilesRead | Ask::FilesWrite | Ask::Http | Ask::Env | Ask::Secrets => None,
         Ask::Log => Some("log"),
         Ask::Progress => Some("progress"),
         Ask::Clock => Some("clock"),
@@ -379,26 +449,30 @@ impl FromStr for Request {
     type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self, Failure> {
-        let wrong = |why: &str| {
-            Err(Failure::new(Kind::DataInput, format!("read the request: {why}"))
-                .hint("write it as `read /data/orders.csv` or `write /out/report.md`"))
-        };
         let Some((verb, what)) = text.trim().split_once(char::is_whitespace) else {
-            return wrong("a request is a verb and what it is about");
+            return Err(unclear("a request is a verb and what it is about"));
         };
-        let access = match verb {
-            "read" => Access::Read,
-            "write" => Access::ReadWrite,
-            _ => return wrong("its verb is neither `read` nor `write`"),
-        };
-        let path = what.trim();
-        let is_plain =
-            path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")));
-        if !is_plain {
-            return wrong("its path is not absolute, or has `.`, `..` or an empty part in it");
+        let what = what.trim();
+        match (verb, serde_json::from_value::<Method>(verb.into())) {
+            ("read", _) => file(Access::Read, what),
+            ("write", _) => file(Access::ReadWrite, what),
+            (_, Ok(method)) => what.parse().map(|url| Self::Http { method, url }).map_err(|why: String| unclear(&why)),
+            _ => Err(unclear("its verb is neither `read` nor `write` nor a method such as `GET`")),
         }
-        Ok(Self::File { access, path: path.to_owned() })
     }
+}
+
+fn file(access: Access, path: &str) -> Result<Request, Failure> {
+    let is_plain = |rest: &str| rest.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if !path.strip_prefix('/').is_some_and(is_plain) {
+        return Err(unclear("its path is not absolute, or has `.`, `..` or an empty part in it"));
+    }
+    Ok(Request::File { access, path: path.to_owned() })
+}
+
+fn unclear(why: &str) -> Failure {
+    Failure::new(Kind::DataInput, format!("read the request: {why}"))
+        .hint("write it as `read /data/orders.csv`, `write /out/report.md` or `GET https://api.example.com/v1/orders`")
 }
 
 impl fmt::Display for Request {
@@ -406,6 +480,7 @@ impl fmt::Display for Request {
         match self {
             Self::File { access: Access::Read, path } => write!(f, "read {path}"),
             Self::File { access: Access::ReadWrite, path } => write!(f, "write {path}"),
+            Self::Http { method, url } => write!(f, "{method} {url}"),
         }
     }
 }
@@ -416,7 +491,7 @@ mod tests {
 
     #[test]
     fn a_request_is_a_verb_and_a_plain_path() {
-        for text in ["read /data/x.csv", "write /out/a b.md"] {
+        for text in ["read /data/x.csv", "write /out/a b.md", "GET https://api.example.com/v1?a=b"] {
             assert_eq!(text.parse::<Request>().unwrap().to_string(), text);
         }
         for text in [

@@ -48,7 +48,7 @@ fn policy(settings: &Settings) -> Finding {
 /// Names the place of the key, and never the key.
 fn model(model: Option<&ModelSettings>) -> Finding {
     let Some(model) = model else { return Finding::ok("model", "none: workflows run, goals in words do not") };
-    match model.api_key.as_ref().map(config::KeySource::read) {
+    match model.api_key.as_ref().map(|source| source.read("the model's key")) {
         None => Finding::ok("model", format!("`{}`, without a key", model.name)),
         Some(Ok(_)) => Finding::ok("model", format!("`{}`, with a key", model.name)),
         Some(Err(failure)) => failed("model", &failure),
