@@ -147,7 +147,7 @@ kinds! {
     LoadAbi "load.abi" "load.abi" Tool Never;
     /// The component imports what no host here gives.
     LoadDenied "load.denied" "load.denied" Policy Changed;
-    /// The log could not be written or read.
+    /// The log, or what a tool wrote, could not be written or read.
     HostStorage "host.storage" "host" Host Later;
     /// Another process owns the run.
     HostOwned "host.owned" "host" Host Later;

@@ -13,9 +13,11 @@ use crate::policy::Call;
 use crate::registry::VerifiedTool;
 
 mod capabilities;
+mod commit;
 mod engine;
 mod limits;
 mod linker;
+mod overlay;
 mod run;
 mod state;
 mod trap;

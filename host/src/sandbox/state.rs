@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::domain::{Denial, Digest, Failure, Json, Kind, Limits, LogLine, printable};
 use crate::policy::Call;
 use crate::sandbox::limits::Meter;
+use crate::sandbox::overlay::Shared;
 use crate::sandbox::trap::Ended;
 use crate::sandbox::{Begin, CallLink, HostCall};
 
@@ -27,6 +28,8 @@ pub(super) struct GuestState {
     pub(super) link: Arc<dyn CallLink>,
     pub(super) log: LogSink,
     pub(super) denials: Vec<Denial>,
+    /// The mounts that may be written, with what the call wrote there.
+    pub(super) files: Vec<Shared>,
     pub(super) clock: Arc<dyn Clock>,
     /// Monotonic milliseconds at which the call ends.
     pub(super) deadline_ms: u64,
