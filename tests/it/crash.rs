@@ -287,6 +287,8 @@ async fn a_run_killed_at_any_point_goes_on_and_writes_each_line_once() {
         expected.sort_unstable();
         assert_eq!(lines, expected, "point {point}: each line once");
         assert_eq!(world.report(), report, "point {point}: the same report");
+        let staging = folder.join("reports/.cofferdam-staging");
+        assert!(!staging.exists(), "point {point}: what the dead process staged is removed");
         let run = host.runs(1).await.unwrap()[0].run.clone();
         host.verify(&run).await.unwrap_or_else(|e| panic!("point {point}: {e}"));
     }

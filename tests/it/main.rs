@@ -4,6 +4,7 @@ mod cli;
 mod crash;
 mod demo;
 mod events;
+mod files;
 mod guest;
 mod hostile;
 mod layers;
