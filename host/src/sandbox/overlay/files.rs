@@ -271,6 +271,10 @@ impl Overlay {
     /// copy from then on.
     pub(super) fn stage(&mut self, id: FileId, bytes_max: u64) -> Result<(), ErrorCode> {
         let (source, Content::Base) = self.file(id)? else { return Ok(()) };
+        if self.files.get(&id).is_some_and(|file| file.place.is_some()) {
+            // Or a guest could have us copy again and again what it then has no room for.
+            self.quota.check_one_more()?;
+        }
         let stat = fstat(source).map_err(code)?;
         let mut source = source.try_clone().map_err(|e| io_code(&e))?;
         let bytes = u64::try_from(stat.st_size).unwrap_or_default().min(bytes_max);

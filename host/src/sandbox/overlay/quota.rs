@@ -35,6 +35,11 @@ impl Quota {
         take(&self.entries, entries, self.entries_max)
     }
 
+    /// Whether one more entry may be changed.
+    pub(super) fn check_one_more(&self) -> Result<(), ErrorCode> {
+        if self.entries.load(Ordering::Relaxed) < self.entries_max { Ok(()) } else { Err(ErrorCode::Quota) }
+    }
+
     /// Whether so many entries could be changed at all.
     pub(super) fn check_entries(&self, entries: usize) -> Result<(), ErrorCode> {
         let is_within = u64::try_from(entries).is_ok_and(|entries| entries <= self.entries_max);

@@ -307,6 +307,20 @@ fn the_quota_counts_lengths_and_entries_and_gives_them_back() {
 }
 
 #[test]
+fn nothing_is_copied_that_there_is_no_room_for() {
+    let dir = mount();
+    for limits in
+        [Limits { file_entries_max: 0, ..Limits::default() }, Limits { file_bytes_max: 2, ..Limits::default() }]
+    {
+        let mut guest = Guest::new(dir.path(), &limits);
+        assert_eq!(guest.append("a", "!").unwrap_err(), ErrorCode::Quota);
+        assert!(guest.overlay.area.is_none() && guest.overlay.quota.used() == (0, 0));
+    }
+    let mut guest = Guest::new(dir.path(), &Limits { file_entries_max: 1, file_bytes_max: 4, ..Limits::default() });
+    guest.append("a", "!").unwrap();
+}
+
+#[test]
 fn a_replaced_file_keeps_its_permissions() {
     let dir = mount();
     fs::set_permissions(dir.path().join("a"), fs::Permissions::from_mode(0o640)).unwrap();
