@@ -44,9 +44,9 @@ pub use handle::RunHandle;
 pub use report::{RunReport, StepReport, ToolView};
 
 pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
-pub use crate::sandbox::{Helper, helper_main};
 pub use crate::policy::{Edit, Explanation, Request, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
+pub use crate::sandbox::{Helper, helper_main};
 pub use crate::sandbox::{Runtime, runtime};
 pub use crate::store::sqlite::version as database_version;
 pub use crate::store::{Message, Settle, Verified};

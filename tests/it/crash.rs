@@ -3,14 +3,16 @@
 //! for each time that a step truly wrote.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use cofferdam::clock::SystemClock;
-use cofferdam::domain::{Digest, Event, Failure, Json, Outcome, Principal, RunId, Seq, StepId, Suspension, Timestamp};
+use cofferdam::domain::{
+    Digest, Event, Fact, Failure, Json, Kind, Outcome, Principal, RunId, Seq, StepEnd, StepId, Suspension, Timestamp,
+};
 use cofferdam::host::{Host, Message, RunReport, RunState, Settle};
 use cofferdam::policy::{Call, Policy};
 use cofferdam::registry::VerifiedTool;
@@ -18,6 +20,7 @@ use cofferdam::sandbox::{Begin, CallLink, HostCall, Runner, WasmRunner};
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
 use cofferdam::store::{Batch, Durability, EventLog, Message as Sent, Ownership, Received, RunEntry, Verified};
 
+use crate::guest::pause;
 use crate::runs::{World, approved, goal};
 
 /// What a child process is told, by variables of its environment.
@@ -40,6 +43,15 @@ allow = ["notes.*"]
 files = [{ mount = "/reports", path = "reports", access = "read_write" }]
 capabilities = ["log"]
 approval = "none"
+[[rule]]
+name = "hang"
+why = "It writes and never returns."
+allow = ["probe.*"]
+files = [{ mount = "/reports", path = "reports", access = "read_write" }]
+capabilities = ["log", "progress", "clock", "random"]
+approval = "none"
+[rule.limits]
+wall_ms_max = 5000
 "#;
 
 const FLOW: &str = r#"
@@ -67,6 +79,15 @@ id = "report"
 tool = "notes.write"
 needs = ["first", "second", "third"]
 args = { path = "/reports/out.txt", text = { "$from" = "count", path = "/1/word" } }
+"#;
+
+const HANG: &str = r#"
+workflow = "hang"
+goal = "Write a line, and never return."
+[[steps]]
+id = "hang"
+tool = "probe.files-then"
+args = { steps = [{ verb = "write", path = "/reports/ledger.txt", text = "half" }], end = "sleep" }
 "#;
 
 const LEDGER: [&str; 3] = ["first", "second", "sea"];
@@ -180,7 +201,7 @@ fn runner() -> WasmRunner {
 fn host(folder: &Path, log: Arc<dyn EventLog>, runner: Arc<dyn Runner>) -> Host {
     let policy = Policy::parse(POLICY, folder).expect("the policy reads");
     let mut builder = Host::builder().event_log(log).runner(runner).policy(policy);
-    for name in ["notes", "text"] {
+    for name in ["notes", "probe", "text"] {
         builder = builder.tool(name, cofferdam_guests::component(name));
     }
     builder.build().expect("the host is made")
@@ -210,6 +231,11 @@ fn child(folder: &Path, point: i64) -> ExitStatus {
     command.args(["crash::crash_child", "--exact", "--nocapture", "--test-threads=1"]);
     command.env(FOLDER, folder).env(POINT, point.to_string());
     command.output().expect("the child starts").status
+}
+
+/// Where calls stage what they write to the reports.
+fn staging(folder: &Path) -> PathBuf {
+    folder.join("reports/.cofferdam-staging")
 }
 
 fn ledger(folder: &Path) -> Vec<String> {
@@ -287,6 +313,7 @@ async fn a_run_killed_at_any_point_goes_on_and_writes_each_line_once() {
         expected.sort_unstable();
         assert_eq!(lines, expected, "point {point}: each line once");
         assert_eq!(world.report(), report, "point {point}: the same report");
+        assert!(!staging(folder).exists(), "point {point}: what the dead process staged is removed");
         let run = host.runs(1).await.unwrap()[0].run.clone();
         host.verify(&run).await.unwrap_or_else(|e| panic!("point {point}: {e}"));
     }
@@ -294,4 +321,48 @@ async fn a_run_killed_at_any_point_goes_on_and_writes_each_line_once() {
     // step beside them fall into these stretches too, sometimes.
     println!("killed at {points} points; a person settled {settled} steps");
     assert!((4..=24).contains(&settled), "{settled} settled");
+}
+
+/// Not a test of its own: the process that is killed while its call has written and does not return.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the parent speaks to its child by the environment")]
+async fn hanging_child() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let host = host(folder, Arc::new(open(folder)), Arc::new(runner()));
+    host.start(goal(HANG), approved()).await.unwrap().finished().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_has_written_and_not_returned_leaves_nothing_to_settle() {
+    let world = World::with_policy(POLICY);
+    let folder = world.path();
+    let mut command = Command::new(std::env::current_exe().expect("this test has a file"));
+    command.args(["crash::hanging_child", "--exact", "--test-threads=1"]).env(FOLDER, folder).stdout(Stdio::null());
+    let mut child = command.spawn().expect("the child starts");
+    // As long as the child may need to compile the tools.
+    for _ in 0..6_000 {
+        if staging(folder).exists() || child.try_wait().expect("it can be asked").is_some() {
+            break;
+        }
+        pause(10).await;
+    }
+    child.kill().expect("it still runs");
+    child.wait().expect("it ends");
+    assert!(staging(folder).exists(), "it was killed with its work in hand");
+    assert_eq!(ledger(folder), Vec::<String>::new());
+
+    let host = host(folder, Arc::new(open(folder)), Arc::new(runner()));
+    let run = host.runs(1).await.unwrap()[0].run.clone();
+    // Run again, the call meets its deadline: that is its end, as it had not begun to change anything.
+    let report = host.resume(&run, approved()).await.unwrap().finished().await.unwrap();
+    assert_eq!((report.state, report.unknown.len()), (RunState::Failed, 0));
+    let facts: Vec<Fact> = host.events(&run).await.unwrap().into_iter().map(|event| event.fact).collect();
+    assert!(facts.iter().any(|fact| matches!(fact, Fact::StepInterrupted { .. })), "{facts:#?}");
+    let is_late =
+        |fact: &Fact| matches!(fact, Fact::StepEnded { end: StepEnd::Failed { kind: Kind::ToolDeadline, .. }, .. });
+    assert!(facts.iter().any(is_late), "{facts:#?}");
+    assert!(!facts.iter().any(|fact| matches!(fact, Fact::WriteBegun { .. })), "{facts:#?}");
+    assert_eq!(ledger(folder), Vec::<String>::new());
+    assert!(!staging(folder).exists());
 }

@@ -25,8 +25,26 @@ use wasm_encoder::{
     TypeSection, ValType,
 };
 
+use crate::alone::cases;
 use crate::guest::{Rule, assembled, call, helper, kind, options, pause, runner, tool, tool_in, tool_of};
 use crate::hostile::{guest, logging};
+
+cases![
+    c1_cut_at_each_section,
+    c3_nested_loops,
+    c3_nested_blocks,
+    c4_locals,
+    c5_functions,
+    c5_types_and_exports,
+    c5_names,
+    c9_other_versions_of_interfaces,
+    c10_manifests,
+    c11_manifests_that_say_less_or_more,
+    c13_tampered_code,
+    c13_code_of_another_component,
+    c13_links_and_modes,
+    c13_a_cache_that_others_may_use,
+];
 
 /// A file is refused within this; the promise is one second, the rest is for busy machines.
 const REFUSED_WITHIN_MS: u64 = 5_000;
@@ -217,8 +235,7 @@ impl Shape {
     }
 }
 
-#[test]
-fn c1_cut_at_each_section() {
+async fn c1_cut_at_each_section() {
     let whole = fs::read(cofferdam_guests::component("text")).expect("the component reads");
     let sections = wasmparser::Parser::new(0).parse_all(&whole).map(|payload| payload.expect("it is whole"));
     let mut ends = vec![];
@@ -241,7 +258,6 @@ fn c1_cut_at_each_section() {
     reading(&whole).expect("the whole file loads");
 }
 
-#[tokio::test]
 async fn c3_nested_loops() {
     disarmed(&around(&module_of(4, &loops(1_000, 200))), "levels of loops").await;
     let few = around(&module_of(1, &loops(20, 20)));
@@ -249,7 +265,6 @@ async fn c3_nested_loops() {
     raw_compile(&options(), &few).await.expect("and compiled");
 }
 
-#[tokio::test]
 async fn c3_nested_blocks() {
     // Deep blocks are not slow, as deep loops are: what reading lets pass of them is compiled within the bounds.
     let block = Instruction::Block(BlockType::Empty);
@@ -260,7 +275,6 @@ async fn c3_nested_blocks() {
     refused(&around(&module_of(1, &nested(&block, 2_050, 0))), Kind::LoadLimit, "levels of blocks");
 }
 
-#[tokio::test]
 async fn c4_locals() {
     disarmed(&around(&module_of(20_000, &body(49_000, &[]))), "49000 locals in a function").await;
     let few = around(&module_of(20, &body(400, &[])));
@@ -268,13 +282,11 @@ async fn c4_locals() {
     raw_compile(&options(), &few).await.expect("and compiled");
 }
 
-#[tokio::test]
 async fn c5_functions() {
     disarmed(&around(&module_of(500_000, &body(0, &[]))), "500000 functions").await;
 }
 
-#[test]
-fn c5_types_and_exports() {
+async fn c5_types_and_exports() {
     let empty = || vec![(1, body(0, &[]))];
     let types = Shape { functions: empty(), types: 1_000_000, ..Shape::default() };
     refused(&around(&types.module()), Kind::LoadLimit, "1000000 types");
@@ -284,7 +296,6 @@ fn c5_types_and_exports() {
     reading(&around(&some.module())).expect("a thousand of each are read");
 }
 
-#[tokio::test]
 async fn c5_names() {
     let named = |bytes: usize| {
         let mut functions = NameMap::new();
@@ -316,7 +327,6 @@ fn importing(interface: &str) -> Vec<u8> {
     ))
 }
 
-#[tokio::test]
 async fn c9_other_versions_of_interfaces() {
     for (interface, found, ours) in [
         ("cofferdam:tool/log@1.0.0", "1.0.0", "0.1"),
@@ -352,8 +362,7 @@ fn with_manifest(mut bytes: Vec<u8>, manifest: &[u8]) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn c10_manifests() {
+async fn c10_manifests() {
     let bare = || assembled(&guest("(func (export \"run\"))"));
     let good = br#"{"manifest":0,"component":"guest"}"#;
     reading(&with_manifest(bare(), good)).expect("a good manifest is read");
@@ -368,7 +377,6 @@ fn c10_manifests() {
     assert!(!contract.has_manifest && contract.tools[0].asks.len() == 1, "{contract:?}");
 }
 
-#[tokio::test]
 async fn c11_manifests_that_say_less_or_more() {
     let manifest = |asks: &str| {
         let manifest = format!(r#"{{"manifest":0,"component":"guest","tools":{{"run":{{"asks":[{asks}]}}}}}}"#);
@@ -447,7 +455,6 @@ impl Kept {
     }
 }
 
-#[tokio::test]
 async fn c13_tampered_code() {
     let kept = Kept::new().await;
     let good = fs::read(kept.file()).expect("the code reads");
@@ -468,7 +475,6 @@ async fn c13_tampered_code() {
     kept.is_replaced("code of another host").await;
 }
 
-#[tokio::test]
 async fn c13_code_of_another_component() {
     let kept = Kept::new().await;
     let (file, good) = (kept.file(), fs::read(kept.file()).expect("the code reads"));
@@ -483,7 +489,6 @@ async fn c13_code_of_another_component() {
     assert!(kept.is_there().await, "it is the name that was wrong");
 }
 
-#[tokio::test]
 async fn c13_links_and_modes() {
     let kept = Kept::new().await;
     let elsewhere = kept.folder.path().join("elsewhere");
@@ -507,7 +512,6 @@ async fn c13_links_and_modes() {
     kept.runs().await;
 }
 
-#[tokio::test]
 async fn c13_a_cache_that_others_may_use() {
     let kept = Kept::new().await;
     let set = |mode| fs::set_permissions(kept.directory(), fs::Permissions::from_mode(mode)).expect("the mode is set");

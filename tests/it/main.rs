@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod events;
 mod explain;
+mod files;
 mod guest;
 mod hostile;
 mod layers;

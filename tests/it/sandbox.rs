@@ -99,7 +99,7 @@ async fn a_read_only_mount_refuses_writes() {
 }
 
 #[tokio::test]
-async fn a_write_is_announced_before_the_file_changes() {
+async fn a_commit_is_announced_before_the_file_changes() {
     let folders = Folders::new();
     let rule = Rule::default().writes("/notes", &folders.data());
     let args = json!({"path": "/notes/note.md", "text": "changed"});
@@ -114,7 +114,7 @@ async fn a_write_is_announced_before_the_file_changes() {
     let outcome = runner().run(call(&tool("notes.write"), &args, &rule), link.clone()).await;
     assert_eq!(*good(&outcome), json!(7));
     assert!(outcome.has_written);
-    assert_eq!(link.seen(), ["begin 1 files.write, a write"]);
+    assert_eq!(link.seen(), ["begin 1 files.write, a write", "done 1 1"]);
     assert_eq!(folders.text("data/note.md").as_deref(), Some("changed"));
 }
 

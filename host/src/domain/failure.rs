@@ -153,7 +153,7 @@ kinds! {
     LoadDenied "load.denied" "load.denied" 403 Policy Changed;
     /// The component is not the one that the lock pins.
     LoadPinned "load.pinned" "load.denied" 403 Policy Changed;
-    /// The log could not be written or read.
+    /// The log, or what a tool wrote, could not be written or read.
     HostStorage "host.storage" "host" 500 Host Later;
     /// Another process owns the run.
     HostOwned "host.owned" "host" 409 Host Later;

@@ -10,7 +10,6 @@ use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi_io::bindings::wasi::io;
@@ -89,6 +88,6 @@ fn floor(l: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     wasi::cli::terminal_stdin::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
     wasi::cli::terminal_stdout::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
     wasi::cli::terminal_stderr::add_to_linker::<State, WasiCli>(l, |s| entered(s).cli())?;
-    wasi::filesystem::preopens::add_to_linker::<State, WasiFilesystem>(l, |s| entered(s).filesystem())?;
+    wasi::filesystem::preopens::add_to_linker::<State, HasFiles>(l, |s| Files(entered(s)))?;
     wasi::filesystem::types::add_to_linker::<State, HasFiles>(l, |s| Files(entered(s)))
 }

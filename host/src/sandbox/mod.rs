@@ -14,11 +14,13 @@ use crate::policy::Call;
 use crate::registry::VerifiedTool;
 
 mod capabilities;
+mod commit;
 mod compile;
 mod engine;
 mod flags;
 mod limits;
 mod linker;
+mod overlay;
 mod run;
 mod secrets;
 mod state;

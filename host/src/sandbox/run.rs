@@ -15,17 +15,19 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use crate::clock::Clock;
 use crate::domain::{
-    Access, Denial, Digest, Failure, Grant, Json, Kind, Limits, LogLine, Outcome, Returns, ToolContract, Usage,
+    Access, Denial, Digest, Failure, Grant, Json, Kind, Limits, LogLine, Mount, Outcome, Returns, ToolContract, Usage,
     canonical, json_name,
 };
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
+use crate::sandbox::capabilities::files::{denial, lock};
 use crate::sandbox::capabilities::{clock, print::Print};
 use crate::sandbox::compile::Compiler;
 use crate::sandbox::engine::{Options, engine};
 use crate::sandbox::flags::deceptive;
 use crate::sandbox::limits::{HOST_CALL_FUEL, Meter, Pace};
 use crate::sandbox::linker::{Linked, linker};
+use crate::sandbox::overlay;
 use crate::sandbox::secrets::{Granted, Secrets};
 use crate::sandbox::state::{GuestState, LogSink, Printed};
 use crate::sandbox::trap;
@@ -234,6 +236,7 @@ impl Shared {
             log,
             secrets,
             denials: Vec::new(),
+            files: self.overlays(call)?,
             clock: self.clock.clone(),
             deadline_ms: start_ms.saturating_add(limits.wall_ms_max),
             progress: Pace::new(limits, start_ms),
@@ -255,13 +258,26 @@ impl Shared {
         for (name, value) in secrets.variables() {
             builder.env(name, value);
         }
-        for mount in &call.grant().mounts {
-            let perms = if mount.access == Access::ReadWrite { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        for mount in call.grant().mounts.iter().filter(|mount| mount.access == Access::Read) {
             builder
-                .preopened_dir(&mount.host, &mount.guest, perms)
+                .preopened_dir(&mount.host, &mount.guest, FsPerms::ReadOnly)
                 .map_err(|e| no_directory(call.grant(), &mount.host, &e))?;
         }
         Ok(builder.build())
+    }
+
+    /// The mounts that the call may write.
+    fn overlays(&self, call: &Call) -> Result<Vec<overlay::Shared>, Failure> {
+        let mounts: Vec<&Mount> =
+            call.grant().mounts.iter().filter(|mount| mount.access == Access::ReadWrite).collect();
+        if mounts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut name = [0; 16];
+        self.clock.random(&mut name).map_err(|e| Failure::new(Kind::HostBug, e))?;
+        let paths = mounts.iter().map(|mount| (mount.guest.as_str(), mount.host.as_path()));
+        overlay::open(paths, &hex::encode(name), &call.grant().limits)
+            .map_err(|(n, error)| no_directory(call.grant(), &mounts[n].host, &error.into()))
     }
 }
 
@@ -385,7 +401,17 @@ impl Instance {
         let func = instance.get_func(&mut self.store, index);
         let func = func.ok_or_else(|| Failure::new(Kind::HostBug, format!("find the function of `{}`", tool.name)))?;
         let results = self.invoke(&func, &args).await?;
-        self.read(tool, &results)
+        let output = self.read(tool, &results)?;
+        self.commit(output).await
+    }
+
+    /// Keeps what the call wrote, as its result is in order.
+    async fn commit(&mut self, output: Json) -> Result<Json, Failure> {
+        if self.store.data().has_staged() {
+            self.call.tool().check_output(&output)?;
+            self.store.data_mut().commit().await?;
+        }
+        Ok(output)
     }
 
     async fn invoke(&mut self, func: &Func, args: &[Val]) -> Result<Vec<Val>, Failure> {
@@ -437,6 +463,7 @@ impl Instance {
 
     fn outcome(mut self, result: Result<Json, Failure>) -> Outcome {
         let (log, log_bytes_dropped): (Vec<LogLine>, u64) = self.store.data().log.take();
+        self.note_refusals();
         let denials: Vec<Denial> = std::mem::take(&mut self.store.data_mut().denials);
         let state = self.store.data();
         let result = result.map_err(|failure| state.secrets.failure(failure));
@@ -449,6 +476,17 @@ impl Instance {
             ..self.usage
         };
         Outcome { result, usage, log, denials, has_written: state.has_written }
+    }
+}
+
+impl Instance {
+    /// Notes what streams of files were refused.
+    fn note_refusals(&mut self) {
+        let state = self.store.data_mut();
+        let refusals: Vec<_> = state.files.iter().flat_map(|mount| lock(mount).take_refusals()).collect();
+        for code in refusals.into_iter().filter_map(denial) {
+            state.deny(code, "write an open file");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::domain::{Denial, Digest, Failure, Json, Kind, Limits, LogLine, escaped, printable};
 use crate::policy::Call;
 use crate::sandbox::limits::{Meter, Pace};
+use crate::sandbox::overlay::Shared;
 use crate::sandbox::secrets::{Granted, Scrubber};
 use crate::sandbox::trap::Ended;
 use crate::sandbox::{Begin, CallLink, HostCall};
@@ -30,6 +31,8 @@ pub(super) struct GuestState {
     /// The secrets of this call. What leaves it goes through here.
     pub(super) secrets: Granted,
     pub(super) denials: Vec<Denial>,
+    /// The mounts that may be written, with what the call wrote there.
+    pub(super) files: Vec<Shared>,
     pub(super) clock: Arc<dyn Clock>,
     /// Monotonic milliseconds at which the call ends.
     pub(super) deadline_ms: u64,

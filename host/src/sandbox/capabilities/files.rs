@@ -1,11 +1,18 @@
-//! Files: the host's side of `wasi:filesystem`, around wasmtime-wasi's own.
+//! Files: the host's side of `wasi:filesystem`.
 //!
-//! wasmtime-wasi keeps a guest inside its mounts and to its access. This wrapper adds three things: the first write of a
-//! call is announced before it begins; what was refused is noted; only regular files and directories open, so that no
-//! FIFO or device can hang or flood a call.
+//! Mounts that may only be read go to wasmtime-wasi, which keeps a guest inside them and from writing. Mounts that may be
+//! written are overlays (`sandbox/overlay/`): what a call writes there is its own until it has succeeded. Here both become
+//! one: a descriptor is either wasmtime-wasi's or a [`Handle`], and the table of the call tells which. Added to both: what
+//! was refused is noted; only regular files and directories open, so that no FIFO or device can hang or flood a call; and
+//! directories are listed page by page.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::filesystem::preopens;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, DirectoryEntryStream, ErrorCode, Filesize,
     Host, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
@@ -13,10 +20,15 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::{FsError, FsResult};
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
-use crate::domain::{Access, Digest, Failure, Kind};
-use crate::sandbox::Begin;
+use crate::sandbox::capabilities::file_streams::{Reader, Writer};
+use crate::sandbox::overlay::{self, DirId, Entry, FileId, How, Identity, Listing, Opened, Overlay, Shared};
 use crate::sandbox::state::GuestState;
-use crate::sandbox::trap::Ended;
+
+/// Bytes that one read returns at most: more takes more reads.
+pub(super) const READ_BYTES_MAX: usize = 64 << 10;
+
+/// Entries of a directory that are read at a time.
+const PAGE_ENTRIES: usize = 256;
 
 /// Binds the wrapper to the guest's state.
 pub(in crate::sandbox) struct HasFiles;
@@ -28,37 +40,107 @@ impl HasData for HasFiles {
 /// The files of one guest.
 pub(in crate::sandbox) struct Files<'a>(pub(in crate::sandbox) &'a mut GuestState);
 
+/// A descriptor of an overlay. It stands in the table where wasmtime-wasi's would: what is not ours finds no descriptor
+/// there, and ends the call.
+#[derive(Clone)]
+struct Handle {
+    overlay: Shared,
+    opened: Opened,
+    flags: DescriptorFlags,
+}
+
+impl Handle {
+    fn dir(&self) -> Result<DirId, ErrorCode> {
+        match self.opened {
+            Opened::Dir(dir) => Ok(dir),
+            Opened::File(_) => Err(ErrorCode::NotDirectory),
+        }
+    }
+
+    fn file(&self) -> Result<FileId, ErrorCode> {
+        match self.opened {
+            Opened::File(file) => Ok(file),
+            Opened::Dir(_) => Err(ErrorCode::BadDescriptor),
+        }
+    }
+
+    fn writable(&self) -> Result<FileId, ErrorCode> {
+        let file = self.file()?;
+        if self.flags.contains(DescriptorFlags::WRITE) { Ok(file) } else { Err(ErrorCode::BadDescriptor) }
+    }
+
+    fn readable(&self) -> Result<FileId, ErrorCode> {
+        if matches!(self.opened, Opened::Dir(_)) {
+            return Err(ErrorCode::IsDirectory);
+        }
+        if self.flags.contains(DescriptorFlags::READ) { self.file() } else { Err(ErrorCode::BadDescriptor) }
+    }
+
+    /// Does `work` on the overlay, which may wait for the disk: other guests go on.
+    fn with<T>(&self, work: impl FnOnce(&mut Overlay) -> Result<T, ErrorCode>) -> FsResult<T> {
+        Ok(tokio::task::block_in_place(|| work(&mut lock(&self.overlay)))?)
+    }
+}
+
+/// Nobody holds it across a wait, and one call does one thing at a time.
+pub(in crate::sandbox) fn lock(overlay: &Shared) -> MutexGuard<'_, Overlay> {
+    overlay.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A directory that a guest lists.
+struct Pages {
+    listing: Listing,
+    page: VecDeque<Entry>,
+}
+
+impl Pages {
+    fn next(&mut self) -> Result<Option<DirectoryEntry>, ErrorCode> {
+        if self.page.is_empty() {
+            self.page = tokio::task::block_in_place(|| self.listing.page(PAGE_ENTRIES))?.into();
+        }
+        self.page.pop_front().transpose()
+    }
+}
+
+/// What an operation at a path does where the descriptor is wasmtime-wasi's.
+macro_rules! or_wasi {
+    ($self:ident, $fd:ident, |$handle:ident| $ours:expr, |$wasi:ident| $theirs:expr) => {
+        match $self.handle(&$fd) {
+            Some($handle) => $ours,
+            None => {
+                #[allow(unused_mut, reason = "some calls borrow it mutably")]
+                let mut $wasi = $self.wasi();
+                $theirs
+            }
+        }
+    };
+}
+
 impl Files<'_> {
     fn wasi(&mut self) -> WasiFilesystemCtxView<'_> {
         self.0.filesystem()
     }
 
-    /// Announces a write, once per call: after it the call may have changed something.
-    async fn before_write(&mut self, path: &str) -> FsResult<()> {
-        if self.0.has_written {
-            return Ok(());
-        }
-        let begun = self.0.begin("files.write", Digest::of(path.as_bytes()), true).await;
-        match begun {
-            Ok((_, Begin::Proceed)) => Ok(()),
-            Ok((_, Begin::Answer(_))) => Err(FsError::trap(Ended(Failure::new(
-                Kind::HostBug,
-                "replay a file write: files are written, not answered",
-            )))),
-            Err(failure) => Err(FsError::trap(Ended(failure))),
-        }
+    /// The descriptor, where it is one of an overlay.
+    fn handle(&self, fd: &Resource<Descriptor>) -> Option<Handle> {
+        self.0.table.get(&Resource::<Handle>::new_borrow(fd.rep())).ok().cloned()
     }
 
-    /// Announces a change through a descriptor: it may have been opened for reading only.
-    async fn before_change(&mut self) -> FsResult<()> {
-        if self.may_write() { self.before_write("").await } else { Ok(()) }
+    fn push(&mut self, handle: Handle) -> FsResult<Resource<Descriptor>> {
+        match self.0.table.push(handle.clone()) {
+            Ok(handle) => Ok(Resource::new_own(handle.rep())),
+            Err(full) => {
+                close(&handle);
+                Err(full.into())
+            }
+        }
     }
 
     /// Notes a refusal in the receipt.
     fn noted<T>(&mut self, what: &str, path: &str, result: FsResult<T>) -> FsResult<T> {
         let Err(error) = result else { return result };
-        if matches!(error.downcast_ref(), Some(ErrorCode::NotPermitted | ErrorCode::ReadOnly | ErrorCode::Access)) {
-            self.0.deny("denied.fs", &format!("{what} {path}"));
+        if let Some(code) = error.downcast_ref().and_then(|code| denial(*code)) {
+            self.0.deny(code, &format!("{what} {path}"));
         }
         Err(error)
     }
@@ -82,35 +164,118 @@ impl Files<'_> {
         how: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        self.check_kind(&dir, at, &path).await?;
-        let is_write = flags.intersects(DescriptorFlags::WRITE | DescriptorFlags::MUTATE_DIRECTORY)
-            || how.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE);
-        if is_write && self.may_write() {
-            self.before_write(&path).await?;
+        match self.handle(&dir) {
+            Some(handle) => self.open_staged(&handle, at, &path, how, flags),
+            None => self.open_read(dir, at, path, how, flags).await,
         }
-        self.wasi().open_at(dir, at, path, how, flags).await
     }
 
-    /// Whether any mount of this call may be written: where none may, nothing begins.
-    fn may_write(&self) -> bool {
-        self.0.call.grant().mounts.iter().any(|mount| mount.access == Access::ReadWrite)
+    fn open_staged(
+        &mut self,
+        dir: &Handle,
+        at: PathFlags,
+        path: &str,
+        how: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Resource<Descriptor>> {
+        let sync = DescriptorFlags::FILE_INTEGRITY_SYNC
+            | DescriptorFlags::DATA_INTEGRITY_SYNC
+            | DescriptorFlags::REQUESTED_WRITE_SYNC;
+        if flags.intersects(sync) {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        let how = How {
+            follow: at.contains(PathFlags::SYMLINK_FOLLOW),
+            create: how.contains(OpenFlags::CREATE),
+            exclusive: how.contains(OpenFlags::EXCLUSIVE),
+            truncate: how.contains(OpenFlags::TRUNCATE),
+            directory: how.contains(OpenFlags::DIRECTORY),
+            write: flags.contains(DescriptorFlags::WRITE),
+        };
+        let id = dir.dir()?;
+        let opened = dir.with(|overlay| overlay.open(id, path, how))?;
+        let flags = match opened {
+            Opened::Dir(_) => DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY,
+            Opened::File(_) => flags & (DescriptorFlags::READ | DescriptorFlags::WRITE),
+        };
+        self.push(Handle { overlay: dir.overlay.clone(), opened, flags })
+    }
+
+    /// Opens something in a mount that may only be read.
+    async fn open_read(
+        &mut self,
+        dir: Resource<Descriptor>,
+        at: PathFlags,
+        path: String,
+        how: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Resource<Descriptor>> {
+        readable(&path)?;
+        self.check_kind(&dir, at, &path).await?;
+        let fd = self.wasi().open_at(dir, at, path, how, flags).await?;
+        let is_of_kernel = match self.0.table.get(&fd)? {
+            Descriptor::File(file) => overlay::is_of_kernel(&file.file),
+            Descriptor::Dir(_) => false,
+        };
+        if is_of_kernel {
+            self.0.table.delete(fd)?;
+            return Err(ErrorCode::NotPermitted.into());
+        }
+        Ok(fd)
+    }
+
+    fn push_listing(&mut self, listing: Listing) -> FsResult<Resource<DirectoryEntryStream>> {
+        let pages = self.0.table.push(Pages { listing, page: VecDeque::new() })?;
+        Ok(Resource::new_own(pages.rep()))
     }
 }
 
-/// A change at a path: announced, done, and noted where it was refused.
-macro_rules! change {
-    ($self:ident, $what:literal, $path:expr, |$wasi:ident| $body:expr) => {{
-        let path: String = $path.clone();
-        if $self.may_write() {
-            $self.before_write(&path).await?;
+/// The short code under which a refusal stands in the receipt.
+pub(in crate::sandbox) fn denial(code: ErrorCode) -> Option<&'static str> {
+    match code {
+        ErrorCode::NotPermitted | ErrorCode::ReadOnly | ErrorCode::Access => Some("denied.fs"),
+        ErrorCode::Quota | ErrorCode::InsufficientSpace => Some("limit.fs"),
+        ErrorCode::NameTooLong | ErrorCode::IllegalByteSequence => Some("invalid.path"),
+        _ => None,
+    }
+}
+
+/// Checks a path for a mount that may only be read: our own directory in it is not there.
+fn readable(path: &str) -> Result<(), ErrorCode> {
+    overlay::check(path)?;
+    if path.split('/').any(overlay::is_reserved) { Err(ErrorCode::NoEntry) } else { Ok(()) }
+}
+
+fn close(handle: &Handle) {
+    match handle.opened {
+        Opened::File(file) => lock(&handle.overlay).release(file),
+        Opened::Dir(dir) => lock(&handle.overlay).close_dir(dir),
+    }
+}
+
+fn hash(identity: &Identity) -> MetadataHashValue {
+    let hashed = |half: u8| {
+        let mut hasher = DefaultHasher::new();
+        (half, identity).hash(&mut hasher);
+        hasher.finish()
+    };
+    MetadataHashValue { lower: hashed(0), upper: hashed(1) }
+}
+
+impl preopens::Host for Files<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        let mut directories = preopens::Host::get_directories(&mut self.wasi())?;
+        for overlay in self.0.files.clone() {
+            let (dir, guest) = {
+                let mut overlay = lock(&overlay);
+                (overlay.open_root(), overlay.guest().to_owned())
+            };
+            let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
+            let handle = self.0.table.push(Handle { overlay, opened: Opened::Dir(dir), flags })?;
+            directories.push((Resource::new_own(handle.rep()), guest));
         }
-        let result = {
-            #[allow(unused_mut, reason = "some calls borrow it mutably")]
-            let mut $wasi = $self.wasi();
-            $body.await
-        };
-        $self.noted($what, &path, result)
-    }};
+        Ok(directories)
+    }
 }
 
 impl Host for Files<'_> {
@@ -119,7 +284,10 @@ impl Host for Files<'_> {
     }
 
     fn filesystem_error_code(&mut self, err: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
-        self.wasi().filesystem_error_code(err)
+        match self.0.table.get(&err)?.downcast_ref::<ErrorCode>() {
+            Some(code) => Ok(Some(*code)),
+            None => self.wasi().filesystem_error_code(err),
+        }
     }
 }
 
@@ -137,15 +305,27 @@ impl HostDescriptor for Files<'_> {
     }
 
     async fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        change!(self, "create directory", path, |wasi| wasi.create_directory_at(fd, path))
+        let result =
+            or_wasi!(self, fd, |handle| handle.with(|overlay| overlay.make_dir(handle.dir()?, &path)), |wasi| wasi
+                .create_directory_at(fd, path.clone())
+                .await);
+        self.noted("create directory", &path, result)
     }
 
     async fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        change!(self, "remove directory", path, |wasi| wasi.remove_directory_at(fd, path))
+        let result =
+            or_wasi!(self, fd, |handle| handle.with(|overlay| overlay.remove_dir(handle.dir()?, &path)), |wasi| wasi
+                .remove_directory_at(fd, path.clone())
+                .await);
+        self.noted("remove directory", &path, result)
     }
 
     async fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        change!(self, "remove", path, |wasi| wasi.unlink_file_at(fd, path))
+        let result =
+            or_wasi!(self, fd, |handle| handle.with(|overlay| overlay.unlink(handle.dir()?, &path)), |wasi| wasi
+                .unlink_file_at(fd, path.clone())
+                .await);
+        self.noted("remove", &path, result)
     }
 
     async fn rename_at(
@@ -155,7 +335,16 @@ impl HostDescriptor for Files<'_> {
         new_fd: Resource<Descriptor>,
         new: String,
     ) -> FsResult<()> {
-        change!(self, "rename", old, |wasi| wasi.rename_at(fd, old, new_fd, new))
+        let result = match (self.handle(&fd), self.handle(&new_fd)) {
+            (Some(from), Some(to)) if Arc::ptr_eq(&from.overlay, &to.overlay) => {
+                from.with(|overlay| overlay.rename(from.dir()?, &old, to.dir()?, &new))
+            }
+            // Two mounts are two file systems.
+            (Some(_), Some(_)) => Err(ErrorCode::CrossDevice.into()),
+            (None, None) => self.wasi().rename_at(fd, old.clone(), new_fd, new).await,
+            _ => Err(ErrorCode::NotPermitted.into()),
+        };
+        self.noted("rename", &old, result)
     }
 
     async fn link_at(
@@ -183,16 +372,34 @@ impl HostDescriptor for Files<'_> {
         atim: NewTimestamp,
         mtim: NewTimestamp,
     ) -> FsResult<()> {
-        change!(self, "set times", path, |wasi| wasi.set_times_at(fd, at, path, atim, mtim))
+        let result = or_wasi!(
+            self,
+            fd,
+            |handle| handle.with(|overlay| overlay.set_times_at(handle.dir()?, &path, atim, mtim)),
+            |wasi| wasi.set_times_at(fd, at, path.clone(), atim, mtim).await
+        );
+        self.noted("set times", &path, result)
     }
 
     async fn stat_at(&mut self, fd: Resource<Descriptor>, at: PathFlags, path: String) -> FsResult<DescriptorStat> {
-        let result = self.wasi().stat_at(fd, at, path.clone()).await;
+        let follow = at.contains(PathFlags::SYMLINK_FOLLOW);
+        let result = or_wasi!(
+            self,
+            fd,
+            |handle| handle.with(|overlay| overlay.stat_at(handle.dir()?, &path, follow).map(|(stat, _)| stat)),
+            |wasi| match readable(&path) {
+                Ok(()) => wasi.stat_at(fd, at, path.clone()).await,
+                Err(code) => Err(code.into()),
+            }
+        );
         self.noted("look at", &path, result)
     }
 
     async fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
-        let result = self.wasi().readlink_at(fd, path.clone()).await;
+        let result =
+            or_wasi!(self, fd, |handle| handle.with(|overlay| overlay.read_link(handle.dir()?, &path)), |wasi| wasi
+                .readlink_at(fd, path.clone())
+                .await);
         self.noted("read link", &path, result)
     }
 
@@ -202,30 +409,64 @@ impl HostDescriptor for Files<'_> {
         at: PathFlags,
         path: String,
     ) -> FsResult<MetadataHashValue> {
-        let result = self.wasi().metadata_hash_at(fd, at, path.clone()).await;
+        let follow = at.contains(PathFlags::SYMLINK_FOLLOW);
+        let result = or_wasi!(
+            self,
+            fd,
+            |handle| handle.with(|overlay| Ok(hash(&overlay.stat_at(handle.dir()?, &path, follow)?.1))),
+            |wasi| match readable(&path) {
+                Ok(()) => wasi.metadata_hash_at(fd, at, path.clone()).await,
+                Err(code) => Err(code.into()),
+            }
+        );
         self.noted("look at", &path, result)
     }
 
     async fn set_size(&mut self, fd: Resource<Descriptor>, size: Filesize) -> FsResult<()> {
-        self.before_change().await?;
-        let result = self.wasi().set_size(fd, size).await;
+        let result =
+            or_wasi!(self, fd, |handle| handle.with(|overlay| overlay.resize(handle.writable()?, size)), |wasi| wasi
+                .set_size(fd, size)
+                .await);
         self.noted("set size", "an open file", result)
     }
 
     async fn set_times(&mut self, fd: Resource<Descriptor>, atim: NewTimestamp, mtim: NewTimestamp) -> FsResult<()> {
-        self.before_change().await?;
-        let result = self.wasi().set_times(fd, atim, mtim).await;
+        let result = or_wasi!(
+            self,
+            fd,
+            |handle| match handle.opened {
+                Opened::File(file) => handle.with(|overlay| overlay.set_times(file, atim, mtim)),
+                // Times of directories are the mount's own.
+                Opened::Dir(_) => Err(ErrorCode::Unsupported.into()),
+            },
+            |wasi| wasi.set_times(fd, atim, mtim).await
+        );
         self.noted("set times", "an open file", result)
     }
 
     async fn write(&mut self, fd: Resource<Descriptor>, buffer: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
-        self.before_change().await?;
-        let result = self.wasi().write(fd, buffer, offset).await;
+        let bytes = Filesize::try_from(buffer.len()).unwrap_or(Filesize::MAX);
+        let result = or_wasi!(
+            self,
+            fd,
+            |handle| handle.with(|overlay| overlay.write(handle.writable()?, &buffer, Some(offset)).map(|_| bytes)),
+            |wasi| wasi.write(fd, buffer, offset).await
+        );
         self.noted("write", "an open file", result)
     }
 
     async fn read(&mut self, fd: Resource<Descriptor>, len: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)> {
-        self.wasi().read(fd, len, offset).await
+        or_wasi!(
+            self,
+            fd,
+            |handle| {
+                let bytes_max = usize::try_from(len).unwrap_or(usize::MAX).min(READ_BYTES_MAX);
+                let bytes = handle.with(|overlay| overlay.read(handle.readable()?, bytes_max, offset))?;
+                let is_end = bytes.is_empty();
+                Ok((bytes, is_end))
+            },
+            |wasi| wasi.read(fd, len, offset).await
+        )
     }
 
     async fn advise(
@@ -235,55 +476,106 @@ impl HostDescriptor for Files<'_> {
         len: Filesize,
         advice: Advice,
     ) -> FsResult<()> {
-        self.wasi().advise(fd, offset, len, advice).await
+        or_wasi!(self, fd, |handle| Ok(handle.file().map(drop)?), |wasi| wasi.advise(fd, offset, len, advice).await)
     }
 
     async fn sync_data(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
-        self.wasi().sync_data(fd).await
+        // What is staged comes to disk when it is committed: a crash before that is to leave nothing.
+        or_wasi!(self, fd, |_handle| Ok(()), |wasi| wasi.sync_data(fd).await)
     }
 
     async fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
-        self.wasi().sync(fd).await
+        or_wasi!(self, fd, |_handle| Ok(()), |wasi| wasi.sync(fd).await)
     }
 
     async fn get_flags(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
-        self.wasi().get_flags(fd).await
+        or_wasi!(self, fd, |handle| Ok(handle.flags), |wasi| wasi.get_flags(fd).await)
     }
 
     async fn get_type(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorType> {
-        self.wasi().get_type(fd).await
+        or_wasi!(
+            self,
+            fd,
+            |handle| Ok(match handle.opened {
+                Opened::File(_) => DescriptorType::RegularFile,
+                Opened::Dir(_) => DescriptorType::Directory,
+            }),
+            |wasi| wasi.get_type(fd).await
+        )
     }
 
     async fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
-        self.wasi().read_directory(fd).await
+        let listing = match self.handle(&fd) {
+            Some(handle) => handle.with(|overlay| overlay.list(handle.dir()?))?,
+            None => match self.0.table.get(&fd)? {
+                Descriptor::Dir(dir) => tokio::task::block_in_place(|| Listing::of(&dir.dir))?,
+                Descriptor::File(_) => return Err(ErrorCode::NotDirectory.into()),
+            },
+        };
+        self.push_listing(listing)
     }
 
     async fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
-        self.wasi().stat(fd).await
+        or_wasi!(self, fd, |handle| handle.with(|overlay| stat(overlay, handle.opened).map(|(stat, _)| stat)), |wasi| {
+            wasi.stat(fd).await
+        })
     }
 
     async fn is_same_object(&mut self, a: Resource<Descriptor>, b: Resource<Descriptor>) -> wasmtime::Result<bool> {
-        self.wasi().is_same_object(a, b).await
+        match (self.handle(&a), self.handle(&b)) {
+            (Some(a), Some(b)) => {
+                let [a, b] =
+                    [a, b].map(|handle| stat(&lock(&handle.overlay), handle.opened).map(|(_, identity)| identity));
+                Ok(a.is_ok_and(|a| b.is_ok_and(|b| a == b)))
+            }
+            (None, None) => self.wasi().is_same_object(a, b).await,
+            _ => Ok(false),
+        }
     }
 
     async fn metadata_hash(&mut self, fd: Resource<Descriptor>) -> FsResult<MetadataHashValue> {
-        self.wasi().metadata_hash(fd).await
+        or_wasi!(self, fd, |handle| handle.with(|overlay| Ok(hash(&stat(overlay, handle.opened)?.1))), |wasi| wasi
+            .metadata_hash(fd)
+            .await)
     }
 
     fn read_via_stream(&mut self, fd: Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
-        self.wasi().read_via_stream(fd, offset)
+        let Some(handle) = self.handle(&fd) else { return self.wasi().read_via_stream(fd, offset) };
+        let reader: DynInputStream = Box::new(Reader::new(handle.overlay.clone(), handle.readable()?, offset)?);
+        Ok(self.0.table.push(reader)?)
     }
 
     fn write_via_stream(&mut self, fd: Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
-        self.wasi().write_via_stream(fd, offset)
+        let Some(handle) = self.handle(&fd) else { return self.wasi().write_via_stream(fd, offset) };
+        self.push_writer(&handle, Some(offset))
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
-        self.wasi().append_via_stream(fd)
+        let Some(handle) = self.handle(&fd) else { return self.wasi().append_via_stream(fd) };
+        self.push_writer(&handle, None)
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        HostDescriptor::drop(&mut self.wasi(), fd)
+        if self.handle(&fd).is_none() {
+            return HostDescriptor::drop(&mut self.wasi(), fd);
+        }
+        let handle = self.0.table.delete(Resource::<Handle>::new_own(fd.rep()))?;
+        close(&handle);
+        Ok(())
+    }
+}
+
+impl Files<'_> {
+    fn push_writer(&mut self, handle: &Handle, position: Option<u64>) -> FsResult<Resource<DynOutputStream>> {
+        let writer: DynOutputStream = Box::new(Writer::new(handle.overlay.clone(), handle.writable()?, position)?);
+        Ok(self.0.table.push(writer)?)
+    }
+}
+
+fn stat(overlay: &Overlay, opened: Opened) -> Result<(DescriptorStat, Identity), ErrorCode> {
+    match opened {
+        Opened::File(file) => overlay.stat(file),
+        Opened::Dir(dir) => overlay.stat_dir(dir),
     }
 }
 
@@ -292,10 +584,11 @@ impl HostDirectoryEntryStream for Files<'_> {
         &mut self,
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
-        self.wasi().read_directory_entry(stream).await
+        Ok(self.0.table.get_mut(&Resource::<Pages>::new_borrow(stream.rep()))?.next()?)
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        HostDirectoryEntryStream::drop(&mut self.wasi(), stream)
+        self.0.table.delete(Resource::<Pages>::new_own(stream.rep()))?;
+        Ok(())
     }
 }

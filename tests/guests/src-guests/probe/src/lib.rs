@@ -7,8 +7,9 @@ use cofferdam_tool_sdk::prelude::*;
 #[tools]
 mod probe {
     use std::ffi::{CString, c_char, c_int};
+    use std::fs::{self, File, OpenOptions};
     use std::hash::{BuildHasher, RandomState};
-    use std::io::{Read, Write};
+    use std::io::{self, Read, Seek, SeekFrom, Write};
     use std::time::{Duration, SystemTime};
 
     unsafe extern "C" {
@@ -133,11 +134,139 @@ mod probe {
     /// Makes a symbolic link.
     #[tool(effect = "once", asks("files.write"))]
     pub fn link(target: String, link: String) -> Result<(), ToolError> {
-        let text = |path: String| CString::new(path).map_err(|_| ToolError::input("a path holds a NUL"));
-        let (target, link) = (text(target)?, text(link)?);
+        Ok(make_link(&target, &link)?)
+    }
+
+    /// Something to do with files. What is written is always `text`, at `at` where it says where.
+    #[derive(Clone, Debug, ToolType)]
+    pub struct Step {
+        pub verb: Verb,
+        pub path: String,
+        /// The other path, where there are two.
+        pub to: Option<String>,
+        pub text: Option<String>,
+        pub at: Option<u64>,
+        /// How often; `path` then gets a number at its end.
+        pub times: Option<u32>,
+    }
+
+    /// What to do.
+    #[derive(Clone, Copy, Debug, ToolType)]
+    pub enum Verb {
+        /// Opens for reading, and reads to the end.
+        Read,
+        /// Opens, made or emptied, and writes.
+        Write,
+        /// Opens at its end, and writes.
+        Append,
+        /// Opens without making it, goes to `at`, and writes.
+        Patch,
+        /// Sets the length to `at`.
+        Resize,
+        /// Opens for reading, and sets the time of the last change to `at` seconds since 1970.
+        Touch,
+        MakeDir,
+        RemoveDir,
+        Remove,
+        Rename,
+        /// Makes a hard link.
+        Link,
+        /// Makes a symbolic link to `path`.
+        Symlink,
+        /// How many bytes there are, links followed.
+        Size,
+        /// Counts what a directory holds.
+        Count,
+        /// Makes a directory and goes on in it, as deep as `times`.
+        Deepen,
+        /// Opens for reading, and keeps it open to the end of the call.
+        Hold,
+    }
+
+    /// Does one thing after another, whatever becomes of each. Returns what each brought: `ok …` or the error.
+    #[tool(effect = "once", asks("files.read", "files.write"))]
+    pub fn files(steps: Vec<Step>) -> Vec<String> {
+        let mut held = Vec::new();
+        steps.iter().map(|step| told(repeated(step, &mut held))).collect()
+    }
+
+    /// Does the same, and then does not return well: `fail`, `trap`, `spin` or `sleep`.
+    #[tool(effect = "once", asks("files.read", "files.write"))]
+    pub fn files_then(steps: Vec<Step>, end: String) -> Result<Vec<String>, ToolError> {
+        let told = files(steps);
+        match end.as_str() {
+            "fail" => Err(ToolError::new("probe.fails", told.join("; "))),
+            "trap" => std::process::abort(),
+            "spin" => loop {
+                std::hint::spin_loop();
+            },
+            "sleep" => loop {
+                std::thread::sleep(Duration::from_secs(1));
+            },
+            _ => Ok(told),
+        }
+    }
+
+    fn told(result: io::Result<String>) -> String {
+        match result {
+            Ok(text) => format!("ok {text}").trim_end().to_owned(),
+            Err(error) => format!("{:?}: {error}", error.kind()),
+        }
+    }
+
+    fn repeated(step: &Step, held: &mut Vec<File>) -> io::Result<String> {
+        let Some(times) = step.times.filter(|_| !matches!(step.verb, Verb::Deepen)) else { return done(step, held) };
+        for n in 0..times {
+            done(&Step { path: format!("{}{n}", step.path), ..step.clone() }, held)?;
+        }
+        Ok(times.to_string())
+    }
+
+    fn done(step: &Step, held: &mut Vec<File>) -> io::Result<String> {
+        let path = &step.path;
+        let (to, text) = (step.to.clone().unwrap_or_default(), step.text.clone().unwrap_or_default());
+        let (at, nothing) = (step.at.unwrap_or_default(), |()| String::new());
+        match step.verb {
+            Verb::Read => fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            Verb::Write => fs::write(path, text).map(nothing),
+            Verb::Append => OpenOptions::new().append(true).open(path)?.write_all(text.as_bytes()).map(nothing),
+            Verb::Patch => {
+                let mut file = OpenOptions::new().write(true).open(path)?;
+                file.seek(SeekFrom::Start(at))?;
+                file.write_all(text.as_bytes()).map(nothing)
+            }
+            Verb::Resize => OpenOptions::new().write(true).open(path)?.set_len(at).map(nothing),
+            Verb::Touch => {
+                File::open(path)?.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(at)).map(nothing)
+            }
+            Verb::MakeDir => fs::create_dir(path).map(nothing),
+            Verb::RemoveDir => fs::remove_dir(path).map(nothing),
+            Verb::Remove => fs::remove_file(path).map(nothing),
+            Verb::Rename => fs::rename(path, to).map(nothing),
+            Verb::Link => fs::hard_link(path, to).map(nothing),
+            Verb::Symlink => make_link(path, &to).map(nothing),
+            Verb::Size => fs::metadata(path).map(|found| found.len().to_string()),
+            Verb::Count => fs::read_dir(path)?.try_fold(0, |n, entry| entry.map(|_| n + 1)).map(|n: u64| n.to_string()),
+            Verb::Deepen => {
+                let mut path = path.clone();
+                for n in 0..step.times.unwrap_or_default() {
+                    path += "/d";
+                    fs::create_dir(&path).map_err(|e| io::Error::new(e.kind(), format!("{e} at depth {n}")))?;
+                }
+                Ok(String::new())
+            }
+            Verb::Hold => File::open(path).map(|file| {
+                held.push(file);
+                String::new()
+            }),
+        }
+    }
+
+    fn make_link(target: &str, link: &str) -> io::Result<()> {
+        let (target, link) = (CString::new(target)?, CString::new(link)?);
         #[expect(unsafe_code, reason = "both are C strings that live until it returns")]
         let failed = unsafe { symlink(target.as_ptr(), link.as_ptr()) } != 0;
-        if failed { Err(std::io::Error::last_os_error().into()) } else { Ok(()) }
+        if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Ends the program.

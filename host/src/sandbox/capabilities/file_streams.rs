@@ -1,0 +1,115 @@
+//! Streams over the files of an overlay. They see what is written meanwhile, and count what they write.
+
+use bytes::Bytes;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::sandbox::capabilities::files::{READ_BYTES_MAX, lock};
+use crate::sandbox::overlay::{FileId, Shared};
+
+/// Bytes that one write may bring: larger ones come in parts.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// One more use of an open file.
+struct Using {
+    overlay: Shared,
+    file: FileId,
+}
+
+impl Using {
+    fn new(overlay: Shared, file: FileId) -> Result<Self, ErrorCode> {
+        lock(&overlay).retain(file)?;
+        Ok(Self { overlay, file })
+    }
+}
+
+impl Drop for Using {
+    fn drop(&mut self) {
+        lock(&self.overlay).release(self.file);
+    }
+}
+
+/// Reads a file from some position on.
+pub(super) struct Reader {
+    using: Using,
+    position: u64,
+}
+
+impl Reader {
+    pub(super) fn new(overlay: Shared, file: FileId, position: u64) -> Result<Self, ErrorCode> {
+        Ok(Self { using: Using::new(overlay, file)?, position })
+    }
+}
+
+#[async_trait]
+impl Pollable for Reader {
+    // A disk answers when it is asked.
+    async fn ready(&mut self) {}
+}
+
+impl InputStream for Reader {
+    fn read(&mut self, bytes_max: usize) -> StreamResult<Bytes> {
+        if bytes_max == 0 {
+            return Ok(Bytes::new());
+        }
+        let bytes_max = bytes_max.min(READ_BYTES_MAX);
+        let read =
+            tokio::task::block_in_place(|| lock(&self.using.overlay).read(self.using.file, bytes_max, self.position));
+        let bytes = read.map_err(|code| StreamError::LastOperationFailed(code.into()))?;
+        if bytes.is_empty() {
+            return Err(StreamError::Closed);
+        }
+        self.position = self.position.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        Ok(bytes.into())
+    }
+}
+
+/// Writes a file from some position on, or at its end.
+pub(super) struct Writer {
+    using: Using,
+    /// `None` writes at the end.
+    position: Option<u64>,
+    /// A write has failed: what comes after it must not stand where that should be.
+    has_failed: bool,
+}
+
+impl Writer {
+    pub(super) fn new(overlay: Shared, file: FileId, position: Option<u64>) -> Result<Self, ErrorCode> {
+        Ok(Self { using: Using::new(overlay, file)?, position, has_failed: false })
+    }
+}
+
+#[async_trait]
+impl Pollable for Writer {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Writer {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.check_write()?;
+        let written = tokio::task::block_in_place(|| {
+            let mut overlay = lock(&self.using.overlay);
+            let written = overlay.write(self.using.file, &bytes, self.position);
+            written.inspect_err(|code| overlay.note_refusal(*code))
+        });
+        match written {
+            Ok(end) => {
+                self.position = self.position.map(|_| end);
+                Ok(())
+            }
+            Err(code) => {
+                self.has_failed = true;
+                Err(StreamError::LastOperationFailed(code.into()))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        self.check_write().map(drop)
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        if self.has_failed { Err(StreamError::Closed) } else { Ok(WRITE_BYTES_MAX) }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a call wrote becomes the mounts', once the call has succeeded.
+//!
+//! Promises: nothing is changed before the commit is announced; the announcement is durable before the first change; from
+//! then on nothing interrupts but the death of the process. Leaves to others: the changes themselves (`overlay/`).
+
+use crate::domain::{Digest, Failure, Json, Kind};
+use crate::sandbox::Begin;
+use crate::sandbox::capabilities::files::lock;
+use crate::sandbox::overlay::{Applied, Refused, Shared};
+use crate::sandbox::state::GuestState;
+
+impl GuestState {
+    /// Whether the call has written anything.
+    pub(super) fn has_staged(&self) -> bool {
+        self.files.iter().any(|mount| !lock(mount).planned().is_empty())
+    }
+
+    /// Commits what the call has written.
+    ///
+    /// # Errors
+    /// `data.conflict` and `host.storage` where something cannot be changed; what the announcement brings. The message says
+    /// whether anything was.
+    pub(super) async fn commit(&mut self) -> Result<(), Failure> {
+        let mounts = self.files.clone();
+        for mount in &mounts {
+            self.sync(mount).await?;
+            tokio::task::block_in_place(|| lock(mount).check_commit()).map_err(|refused| self.unkept(&refused))?;
+        }
+        let planned: Vec<String> = mounts.iter().flat_map(|mount| lock(mount).planned()).collect();
+        let (host_call, begin) = self.begin("files.write", Digest::of(planned.join("\n").as_bytes()), true).await?;
+        if let Begin::Answer(_) = begin {
+            return Err(Failure::new(Kind::HostBug, "replay a file write: files are written, not answered"));
+        }
+        // No wait from here on: a call that is stopped now is stopped after its commit.
+        let done = tokio::task::block_in_place(|| self.apply(&mounts))?;
+        self.done(&host_call, &Json::from(done)).await;
+        Ok(())
+    }
+
+    /// Brings what is staged to disk. Between two files the call may be stopped.
+    async fn sync(&mut self, mount: &Shared) -> Result<(), Failure> {
+        let files = lock(mount).staged_files();
+        for file in files {
+            let synced = tokio::task::block_in_place(|| lock(mount).sync(file));
+            synced.map_err(|why| {
+                self.failure(Kind::HostStorage, format!("{why}; nothing was changed")).hint("look at the disk")
+            })?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, mounts: &[Shared]) -> Result<usize, Failure> {
+        let mut done = Vec::new();
+        for mount in mounts {
+            let Applied { done: changes, refused } = lock(mount).apply();
+            done.extend(changes);
+            if let Some(refused) = refused {
+                return Err(self.partly_kept(&refused, &done));
+            }
+        }
+        Ok(done.len())
+    }
+
+    fn unkept(&self, refused: &Refused) -> Failure {
+        let kind = if refused.is_conflict { Kind::DataConflict } else { Kind::HostStorage };
+        let hint = "look at who else writes there, and at its permissions";
+        self.failure(kind, format!("it could not {}: {}; nothing was changed", refused.what, refused.why)).hint(hint)
+    }
+
+    fn partly_kept(&self, refused: &Refused, done: &[String]) -> Failure {
+        let done = if done.is_empty() { "nothing".to_owned() } else { done.join(", ") };
+        self.failure(Kind::HostStorage, format!("it could not {}: {}; done before: {done}", refused.what, refused.why))
+            .hint("look at the files, then say whether the step is done")
+    }
+
+    fn failure(&self, kind: Kind, why: String) -> Failure {
+        Failure::new(kind, format!("keep what `{}` wrote: {why}", self.call.tool().name()))
+    }
+}

@@ -1,0 +1,230 @@
+//! The changes of a call become the mount's.
+//!
+//! Promises: each file is either the old one or the new one, whole and on disk; nothing is removed before what was made is
+//! in place, but for what stands in its way; what cannot be done is found before anything is, as far as nobody changes the
+//! mount in between.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Access, AtFlags, FileType, Mode, accessat, fsync, mkdirat, openat, unlinkat};
+use rustix::io::Errno;
+
+use crate::sandbox::overlay::base::{DIRECTORY, kind};
+use crate::sandbox::overlay::files::Content;
+use crate::sandbox::overlay::{Change, FileId, Hidden, Now, Overlay, Place};
+
+/// One change of the mount. Each is one system call, and whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    MakeDir(Place),
+    Put(Place, FileId),
+    Unlink(Place),
+    RemoveDir(Place),
+}
+
+impl Step {
+    fn place(&self) -> &Place {
+        match self {
+            Self::MakeDir(place) | Self::Put(place, _) | Self::Unlink(place) | Self::RemoveDir(place) => place,
+        }
+    }
+
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::MakeDir(_) => "make",
+            Self::Put(..) => "write",
+            Self::Unlink(_) | Self::RemoveDir(_) => "remove",
+        }
+    }
+}
+
+/// How far a commit came.
+#[derive(Debug, Default)]
+pub(in crate::sandbox) struct Applied {
+    /// What was done, by the guest's paths: `write /notes/today.md`.
+    pub(in crate::sandbox) done: Vec<String>,
+    /// What was not, and why.
+    pub(in crate::sandbox) refused: Option<Refused>,
+}
+
+/// A change that could not be made.
+#[derive(Debug)]
+pub(in crate::sandbox) struct Refused {
+    /// `write /notes/today.md`.
+    pub(in crate::sandbox) what: String,
+    pub(in crate::sandbox) why: std::io::Error,
+    /// Whether somebody else put there what is in the way.
+    pub(in crate::sandbox) is_conflict: bool,
+}
+
+impl Overlay {
+    /// The staged files, which [`Overlay::sync`] brings to disk one by one.
+    pub(in crate::sandbox) fn staged_files(&self) -> Vec<FileId> {
+        let files = self.changes.values().filter_map(|change| match change.now {
+            Now::File(id) => Some(id),
+            Now::Gone | Now::Dir => None,
+        });
+        files.collect()
+    }
+
+    /// Brings a staged file to disk.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(in crate::sandbox) fn sync(&self, id: FileId) -> std::io::Result<()> {
+        let content = self.files.get(&id).map(|file| file.content);
+        if let (Some(Content::Staged { number, .. }), Some(area)) = (content, &self.area) {
+            fsync(area.open(number)?)?;
+        }
+        Ok(())
+    }
+
+    /// Returns what a commit would do, by the guest's paths and in order.
+    pub(in crate::sandbox) fn planned(&self) -> Vec<String> {
+        self.steps().iter().map(|step| self.told(step)).collect()
+    }
+
+    /// Checks that every change can be made.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub(in crate::sandbox) fn check_commit(&self) -> Result<(), Refused> {
+        self.steps().iter().try_for_each(|step| self.check_step(step).map_err(|why| self.refused(step, why)))
+    }
+
+    /// Makes the changes, and brings the directories that they are in to disk. Stops at the first that cannot be made.
+    pub(in crate::sandbox) fn apply(&mut self) -> Applied {
+        let mut applied = Applied::default();
+        let steps = self.steps();
+        for step in &steps {
+            match self.take(step) {
+                Ok(()) => applied.done.push(self.told(step)),
+                Err(why) => {
+                    applied.refused = Some(self.refused(step, why));
+                    break;
+                }
+            }
+        }
+        let parents: BTreeSet<&[String]> =
+            steps.iter().filter_map(|step| step.place().split_last()).map(|p| p.1).collect();
+        for parent in parents {
+            if let (Err(why), None) = (self.sync_dir(parent), &applied.refused) {
+                let what = format!("keep {}", self.shown(parent));
+                applied.refused = Some(Refused { what, why: why.into(), is_conflict: false });
+            }
+        }
+        applied
+    }
+
+    /// What is to be done, in an order that loses nothing.
+    fn steps(&self) -> Vec<Step> {
+        let (after, first): (Vec<_>, Vec<_>) = self.changes.iter().partition(|(at, _)| self.is_blocked(at));
+        let made = |(at, change): (&Place, &Change)| match (change.now, change.hides) {
+            (Now::Dir, Some(Hidden::Dir)) | (Now::Gone, _) => None,
+            (Now::Dir, _) => Some(Step::MakeDir(at.clone())),
+            (Now::File(id), _) => Some(Step::Put(at.clone(), id)),
+        };
+        let (first_gone, after_gone) = (first.iter().rev().copied(), after.iter().rev().copied());
+        let put_first = first.iter().copied().filter_map(made);
+        let in_the_way = after_gone.filter(|(_, c)| c.now == Now::Gone || is_other_kind(c)).filter_map(removal);
+        let put_after = after.iter().copied().filter_map(made);
+        let gone = first_gone.filter(|(_, c)| c.now == Now::Gone).filter_map(removal);
+        put_first.chain(in_the_way).chain(put_after).chain(gone).collect()
+    }
+
+    /// Whether something must go before the place, or one above it, can be what it becomes.
+    fn is_blocked(&self, at: &[String]) -> bool {
+        (1..=at.len()).any(|n| self.changes.get(&at[..n]).is_some_and(is_other_kind))
+    }
+
+    fn check_step(&self, step: &Step) -> Result<(), Errno> {
+        let Some((_, parent)) = step.place().split_last() else { return Err(Errno::BUSY) };
+        if !self.changes.contains_key(parent) {
+            let dir = self.base.changeable(parent)?;
+            accessat(&dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+        }
+        let hides = self.changes.get(step.place()).and_then(|change| change.hides);
+        let found = self.base.stat(step.place())?.map(|stat| kind(&stat));
+        match (step, found) {
+            (Step::MakeDir(_), Some(found)) if found != FileType::Directory && hides.is_none() => Err(Errno::EXIST),
+            (Step::Put(..), Some(FileType::Directory)) if hides != Some(Hidden::Dir) => Err(Errno::ISDIR),
+            (Step::Unlink(_), Some(FileType::Directory)) => Err(Errno::ISDIR),
+            (Step::RemoveDir(_), Some(found)) if found != FileType::Directory => Err(Errno::NOTDIR),
+            _ => Ok(()),
+        }
+    }
+
+    fn take(&self, step: &Step) -> Result<(), Errno> {
+        let Some((name, parent)) = step.place().split_last() else { return Err(Errno::BUSY) };
+        let dir = self.base.changeable(parent)?;
+        let name = name.as_str();
+        match step {
+            Step::MakeDir(_) => made_dir(&dir, name),
+            Step::Put(_, id) => self.put(*id, &dir, name),
+            Step::Unlink(_) => removed(unlinkat(&dir, name, AtFlags::empty())),
+            Step::RemoveDir(_) => removed(unlinkat(&dir, name, AtFlags::REMOVEDIR)),
+        }
+    }
+
+    fn put(&self, id: FileId, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
+        let content = self.files.get(&id).map(|file| file.content);
+        match (content, &self.area) {
+            (Some(Content::Staged { number, .. }), Some(area)) => area.place(number, dir, name),
+            _ => Err(Errno::BADF),
+        }
+    }
+
+    fn sync_dir(&self, place: &[String]) -> Result<(), Errno> {
+        let dir = match self.base.dir(place) {
+            // It was removed in the same commit, or by somebody else: its own parent tells.
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            dir => dir?,
+        };
+        fsync(openat(&dir, ".", DIRECTORY, Mode::empty())?)
+    }
+
+    fn refused(&self, step: &Step, why: Errno) -> Refused {
+        let is_conflict = matches!(
+            why,
+            Errno::EXIST | Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::NOENT | Errno::LOOP | Errno::XDEV
+        );
+        Refused { what: self.told(step), why: why.into(), is_conflict }
+    }
+
+    fn told(&self, step: &Step) -> String {
+        format!("{} {}", step.verb(), self.shown(step.place()))
+    }
+
+    fn shown(&self, place: &[String]) -> String {
+        format!("{}/{}", self.guest.trim_end_matches('/'), place.join("/"))
+    }
+}
+
+/// Whether a change makes a directory of a file or a file of a directory.
+fn is_other_kind(change: &Change) -> bool {
+    matches!((change.hides, change.now), (Some(Hidden::Leaf), Now::Dir) | (Some(Hidden::Dir), Now::File(_)))
+}
+
+fn removal((at, change): (&Place, &Change)) -> Option<Step> {
+    Some(match change.hides? {
+        Hidden::Dir => Step::RemoveDir(at.clone()),
+        Hidden::Leaf => Step::Unlink(at.clone()),
+    })
+}
+
+/// A directory that somebody else made meanwhile is as good.
+fn made_dir(dir: &OwnedFd, name: &str) -> Result<(), Errno> {
+    match mkdirat(dir, name, Mode::from_raw_mode(0o777)) {
+        Err(Errno::EXIST) => openat(dir, name, DIRECTORY, Mode::empty()).map(drop),
+        made => made,
+    }
+}
+
+/// What somebody else removed meanwhile is gone, as it should be.
+fn removed(removed: Result<(), Errno>) -> Result<(), Errno> {
+    match removed {
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed,
+    }
+}

@@ -1,0 +1,486 @@
+//! Open files: of the mount until they are written, then of the staging area.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps, fchmod, fstat, futimens};
+use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
+use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorStat, DescriptorType, ErrorCode, NewTimestamp};
+
+use crate::sandbox::overlay::base::{device, kind};
+use crate::sandbox::overlay::path::{Resolved, Use};
+use crate::sandbox::overlay::{DirId, FileId, Now, Overlay, Place, Seen, code, io_code};
+
+/// A file that is open, or staged.
+pub(super) struct OpenFile {
+    pub(super) content: Content,
+    /// Open while somebody uses it.
+    handle: Option<File>,
+    uses: u32,
+    /// `None` once it was removed; who has it open may go on with it.
+    pub(super) place: Option<Place>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// As the mount has it.
+    Base,
+    /// The file of this number in the staging area, and its length.
+    Staged { number: u64, bytes: u64 },
+}
+
+/// How a guest opens something.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the flags of `open-at`")]
+pub(in crate::sandbox) struct How {
+    pub(in crate::sandbox) follow: bool,
+    pub(in crate::sandbox) create: bool,
+    pub(in crate::sandbox) exclusive: bool,
+    pub(in crate::sandbox) truncate: bool,
+    pub(in crate::sandbox) directory: bool,
+    pub(in crate::sandbox) write: bool,
+}
+
+/// What was opened. Each is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sandbox) enum Opened {
+    File(FileId),
+    Dir(DirId),
+}
+
+impl Overlay {
+    /// Opens what is at `path`; a file that is not there is made where `how` says so.
+    ///
+    /// # Errors
+    /// As `open-at` of `wasi:filesystem`; `not-permitted` for what is neither file nor directory, or is to be changed
+    /// through a link; `quota`.
+    pub(in crate::sandbox) fn open(&mut self, dir: DirId, path: &str, how: How) -> Result<Opened, ErrorCode> {
+        if how.directory && (how.create || how.exclusive || how.truncate) {
+            return Err(ErrorCode::Invalid);
+        }
+        let is_change = how.create || how.truncate || how.write;
+        let usage = if is_change { Use::Change } else { Use::Look { follow: how.follow } };
+        let Resolved { place, is_dir } = self.resolve(dir, path, usage)?;
+        match self.look(&place)? {
+            Seen::Nothing if how.create && !is_dir && !place.is_empty() => self.make_file(&place).map(Opened::File),
+            Seen::Nothing => Err(ErrorCode::NoEntry),
+            _ if how.create && how.exclusive => Err(ErrorCode::Exist),
+            Seen::Made => self.open_dir(place, is_change),
+            Seen::Staged(_) if how.directory || is_dir => Err(ErrorCode::NotDirectory),
+            Seen::Staged(id) => self.open_staged(id, how.truncate),
+            Seen::Base(stat) => match kind(&stat) {
+                FileType::Directory => self.open_dir(place, is_change),
+                FileType::RegularFile if how.directory || is_dir => Err(ErrorCode::NotDirectory),
+                FileType::RegularFile => self.open_base(&place, how),
+                FileType::Symlink if how.directory => Err(ErrorCode::NotDirectory),
+                FileType::Symlink if !is_change => Err(ErrorCode::Loop),
+                // A link that would be written through, a FIFO, a device, a socket.
+                _ => Err(ErrorCode::NotPermitted),
+            },
+        }
+    }
+
+    /// Opens the mount itself.
+    pub(in crate::sandbox) fn open_root(&mut self) -> DirId {
+        let id = DirId(self.id());
+        self.dirs.insert(id, Some(Place::new()));
+        id
+    }
+
+    fn open_dir(&mut self, place: Place, is_change: bool) -> Result<Opened, ErrorCode> {
+        if is_change {
+            return Err(ErrorCode::IsDirectory);
+        }
+        let id = DirId(self.id());
+        self.dirs.insert(id, Some(place));
+        Ok(Opened::Dir(id))
+    }
+
+    fn make_file(&mut self, place: &[String]) -> Result<FileId, ErrorCode> {
+        self.reach(place)?;
+        let (number, handle) = self.area()?.create().map_err(code)?;
+        let id = FileId(self.id());
+        if let Err(error) = self.set(place, Now::File(id)) {
+            self.area()?.remove(number);
+            return Err(error);
+        }
+        let content = Content::Staged { number, bytes: 0 };
+        self.files.insert(id, OpenFile { content, handle: Some(handle), uses: 1, place: Some(place.to_vec()) });
+        Ok(id)
+    }
+
+    fn open_staged(&mut self, id: FileId, truncate: bool) -> Result<Opened, ErrorCode> {
+        self.retain(id)?;
+        if truncate {
+            self.resize(id, 0).inspect_err(|_| self.release(id))?;
+        }
+        Ok(Opened::File(id))
+    }
+
+    fn open_base(&mut self, place: &[String], how: How) -> Result<Opened, ErrorCode> {
+        let is_change = how.create || how.truncate || how.write;
+        if is_change {
+            self.reach(place)?;
+        }
+        let id = self.use_base(place, is_change)?;
+        if how.truncate {
+            self.stage(id, 0).inspect_err(|_| self.release(id))?;
+        }
+        Ok(Opened::File(id))
+    }
+
+    /// Opens a file of the mount, or uses it once more.
+    pub(super) fn use_base(&mut self, place: &[String], is_write: bool) -> Result<FileId, ErrorCode> {
+        let handle = self.base.file(place, is_write).map_err(code)?;
+        if let Some(id) = self.opened.get(place).copied()
+            && let Some(file) = self.files.get_mut(&id)
+        {
+            file.uses += 1;
+            // It may be open for reading only.
+            file.handle = Some(handle);
+            return Ok(id);
+        }
+        let id = FileId(self.id());
+        let file = OpenFile { content: Content::Base, handle: Some(handle), uses: 1, place: Some(place.to_vec()) };
+        self.files.insert(id, file);
+        self.opened.insert(place.to_vec(), id);
+        Ok(id)
+    }
+
+    /// Checks that a change at `place` could be renamed into the mount.
+    pub(super) fn reach(&self, place: &[String]) -> Result<(), ErrorCode> {
+        let Some((_, parent)) = place.split_last() else { return Err(ErrorCode::NotPermitted) };
+        if self.changes.contains_key(parent) || self.is_covered(parent) {
+            return Ok(());
+        }
+        self.base.changeable(parent).map(drop).map_err(code)
+    }
+
+    /// Uses an open or staged file once more.
+    pub(in crate::sandbox) fn retain(&mut self, id: FileId) -> Result<(), ErrorCode> {
+        let file = self.files.get_mut(&id).ok_or(ErrorCode::BadDescriptor)?;
+        if let (None, Content::Staged { number, .. }, Some(area)) = (&file.handle, file.content, &self.area) {
+            file.handle = Some(area.open(number).map_err(code)?);
+        }
+        file.uses += 1;
+        Ok(())
+    }
+
+    /// Ends one use of a file; with the last one it is closed.
+    pub(in crate::sandbox) fn release(&mut self, id: FileId) {
+        let Some(file) = self.files.get_mut(&id) else { return };
+        file.uses = file.uses.saturating_sub(1);
+        if file.uses > 0 {
+            return;
+        }
+        file.handle = None;
+        match (&file.place, file.content) {
+            (Some(_), Content::Staged { .. }) => {}
+            (Some(place), Content::Base) => {
+                self.opened.remove(place);
+                self.files.remove(&id);
+            }
+            (None, _) => self.forget(id),
+        }
+    }
+
+    /// Takes a file from its place. Who has it open may go on with it.
+    pub(super) fn detach(&mut self, id: FileId) {
+        let Some(file) = self.files.get_mut(&id) else { return };
+        file.place = None;
+        if file.uses == 0 {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: FileId) {
+        if let (Some(OpenFile { content: Content::Staged { number, bytes }, .. }), Some(area)) =
+            (self.files.remove(&id), &self.area)
+        {
+            area.remove(number);
+            self.quota.give_bytes(bytes);
+        }
+    }
+
+    pub(in crate::sandbox) fn close_dir(&mut self, id: DirId) {
+        self.dirs.remove(&id);
+    }
+
+    fn file(&self, id: FileId) -> Result<(&File, Content), ErrorCode> {
+        let file = self.files.get(&id).ok_or(ErrorCode::BadDescriptor)?;
+        Ok((file.handle.as_ref().ok_or(ErrorCode::BadDescriptor)?, file.content))
+    }
+
+    /// Reads up to `bytes_max` bytes from `offset`; none at the end of the file.
+    pub(in crate::sandbox) fn read(&self, id: FileId, bytes_max: usize, offset: u64) -> Result<Vec<u8>, ErrorCode> {
+        let mut buffer = vec![0; bytes_max];
+        let read = self.file(id)?.0.read_at(&mut buffer, offset).map_err(|e| io_code(&e))?;
+        buffer.truncate(read);
+        Ok(buffer)
+    }
+
+    /// Writes all of `bytes` at `offset`, or at the end where there is none. Returns where they end.
+    ///
+    /// # Errors
+    /// `quota` where the file would grow past it; nothing is written then.
+    pub(in crate::sandbox) fn write(
+        &mut self,
+        id: FileId,
+        bytes: &[u8],
+        offset: Option<u64>,
+    ) -> Result<u64, ErrorCode> {
+        if bytes.is_empty() {
+            return Ok(offset.unwrap_or_default());
+        }
+        self.stage(id, u64::MAX)?;
+        let (_, Content::Staged { bytes: size, .. }) = self.file(id)? else { return Err(ErrorCode::BadDescriptor) };
+        let start = offset.unwrap_or(size);
+        let end = start.checked_add(units(bytes.len())).ok_or(ErrorCode::FileTooLarge)?;
+        let grown = end.saturating_sub(size);
+        self.quota.take_bytes(grown)?;
+        let written = self.file(id).and_then(|(file, _)| file.write_all_at(bytes, start).map_err(|e| io_code(&e)));
+        // A write that failed may have made the file longer.
+        let now = if written.is_ok() { size.max(end) } else { self.file(id)?.0.metadata().map_or(end, |m| m.len()) };
+        self.quota.give_bytes(size.max(end).saturating_sub(now.max(size)));
+        self.sized(id, now.max(size));
+        written.map(|()| end)
+    }
+
+    /// Sets the length of a file.
+    pub(in crate::sandbox) fn resize(&mut self, id: FileId, size: u64) -> Result<(), ErrorCode> {
+        self.stage(id, size)?;
+        let (file, Content::Staged { bytes, .. }) = self.file(id)? else { return Err(ErrorCode::BadDescriptor) };
+        self.quota.take_bytes(size.saturating_sub(bytes))?;
+        if let Err(error) = file.set_len(size) {
+            self.quota.give_bytes(size.saturating_sub(bytes));
+            return Err(io_code(&error));
+        }
+        self.quota.give_bytes(bytes.saturating_sub(size));
+        self.sized(id, size);
+        Ok(())
+    }
+
+    fn sized(&mut self, id: FileId, size: u64) {
+        if let Some(OpenFile { content: Content::Staged { bytes, .. }, .. }) = self.files.get_mut(&id) {
+            *bytes = size;
+        }
+    }
+
+    /// Copies a file of the mount to the staging area, at most its first `bytes_max` bytes; all who have it open use the
+    /// copy from then on.
+    pub(super) fn stage(&mut self, id: FileId, bytes_max: u64) -> Result<(), ErrorCode> {
+        let (source, Content::Base) = self.file(id)? else { return Ok(()) };
+        if self.files.get(&id).is_some_and(|file| file.place.is_some()) {
+            // Or a guest could have us copy again and again what it then has no room for.
+            self.quota.check_one_more()?;
+        }
+        let stat = fstat(source).map_err(code)?;
+        let mut source = source.try_clone().map_err(|e| io_code(&e))?;
+        let bytes = u64::try_from(stat.st_size).unwrap_or_default().min(bytes_max);
+        self.quota.take_bytes(bytes)?;
+        let staged = self.area().and_then(|area| area.create().map_err(code)).and_then(|(number, mut copy)| {
+            let copied = copied(&mut source, &mut copy, &stat, bytes).and_then(|()| self.staged_at(id));
+            copied.inspect_err(|_| self.discard(number)).map(|()| (number, copy))
+        });
+        let (number, copy) = staged.inspect_err(|_| self.quota.give_bytes(bytes))?;
+        if let Some(file) = self.files.get_mut(&id) {
+            file.content = Content::Staged { number, bytes };
+            file.handle = Some(copy);
+        }
+        Ok(())
+    }
+
+    /// Notes that a file stands changed at its place, if it still has one.
+    fn staged_at(&mut self, id: FileId) -> Result<(), ErrorCode> {
+        let Some(place) = self.files.get(&id).and_then(|file| file.place.clone()) else { return Ok(()) };
+        self.set(&place, Now::File(id))?;
+        self.opened.remove(&place);
+        Ok(())
+    }
+
+    fn discard(&mut self, number: u64) {
+        if let Some(area) = &self.area {
+            area.remove(number);
+        }
+    }
+
+    /// Sets the times of a file.
+    pub(in crate::sandbox) fn set_times(
+        &mut self,
+        id: FileId,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> Result<(), ErrorCode> {
+        self.stage(id, u64::MAX)?;
+        let times = Timestamps { last_access: timespec(accessed)?, last_modification: timespec(modified)? };
+        futimens(self.file(id)?.0, &times).map_err(code)
+    }
+
+    /// Sets the times of what is at `path`: a file, and no other thing.
+    pub(in crate::sandbox) fn set_times_at(
+        &mut self,
+        dir: DirId,
+        path: &str,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> Result<(), ErrorCode> {
+        match self.open(dir, path, How { write: true, ..How::default() }) {
+            Ok(Opened::File(id)) => {
+                let set = self.set_times(id, accessed, modified);
+                self.release(id);
+                set
+            }
+            Ok(Opened::Dir(id)) => {
+                self.close_dir(id);
+                Err(ErrorCode::Unsupported)
+            }
+            // Times of directories are the mount's own.
+            Err(ErrorCode::IsDirectory) => Err(ErrorCode::Unsupported),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns what is known of an open file, and what tells it from others.
+    pub(in crate::sandbox) fn stat(&self, id: FileId) -> Result<(DescriptorStat, Identity), ErrorCode> {
+        let stat = fstat(self.file(id)?.0).map_err(code)?;
+        Ok((told(&stat), identity(&stat)))
+    }
+
+    pub(in crate::sandbox) fn stat_dir(&self, id: DirId) -> Result<(DescriptorStat, Identity), ErrorCode> {
+        let place = self.place_of(id)?;
+        self.stat_place(place)
+    }
+
+    /// Returns what is known of what is at `path`.
+    pub(in crate::sandbox) fn stat_at(
+        &self,
+        dir: DirId,
+        path: &str,
+        follow: bool,
+    ) -> Result<(DescriptorStat, Identity), ErrorCode> {
+        let Resolved { place, is_dir } = self.resolve(dir, path, Use::Look { follow })?;
+        let (stat, identity) = self.stat_place(&place)?;
+        if is_dir && stat.type_ != DescriptorType::Directory {
+            return Err(ErrorCode::NotDirectory);
+        }
+        Ok((stat, identity))
+    }
+
+    fn stat_place(&self, place: &[String]) -> Result<(DescriptorStat, Identity), ErrorCode> {
+        match self.look(place)? {
+            Seen::Nothing => Err(ErrorCode::NoEntry),
+            Seen::Base(stat) => Ok((told(&stat), identity(&stat))),
+            Seen::Staged(id) => match (self.stat(id), self.files.get(&id).map(|file| file.content), &self.area) {
+                // Not open at present.
+                (Err(_), Some(Content::Staged { number, .. }), Some(area)) => {
+                    let stat = area.open(number).and_then(fstat).map_err(code)?;
+                    Ok((told(&stat), identity(&stat)))
+                }
+                (stat, ..) => stat,
+            },
+            Seen::Made => Ok((made(), Identity::Made(place.to_vec()))),
+        }
+    }
+
+    /// Returns the target of the link at `path`.
+    pub(in crate::sandbox) fn read_link(&self, dir: DirId, path: &str) -> Result<String, ErrorCode> {
+        let Resolved { place, .. } = self.resolve(dir, path, Use::Look { follow: false })?;
+        let target = match self.look(&place)? {
+            Seen::Nothing => return Err(ErrorCode::NoEntry),
+            Seen::Base(stat) if kind(&stat) == FileType::Symlink => self.base.link(&place).map_err(code)?,
+            _ => return Err(ErrorCode::Invalid),
+        };
+        // It would name a directory of this machine.
+        if target.starts_with('/') { Err(ErrorCode::NotPermitted) } else { Ok(target) }
+    }
+}
+
+/// What tells one file from others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::sandbox) enum Identity {
+    /// Device and inode.
+    Inode(u64, u64),
+    Made(Vec<String>),
+}
+
+fn identity(stat: &Stat) -> Identity {
+    Identity::Inode(device(stat), stat.st_ino)
+}
+
+/// Copies what a replaced file hands on: bytes, permissions, times.
+fn copied(source: &mut File, copy: &mut File, stat: &Stat, bytes: u64) -> Result<(), ErrorCode> {
+    source.rewind().map_err(|e| io_code(&e))?;
+    let copied = std::io::copy(&mut source.take(bytes), copy).map_err(|e| io_code(&e))?;
+    if copied < bytes {
+        // It was cut by somebody else meanwhile: its length stays what was counted.
+        copy.set_len(bytes).map_err(|e| io_code(&e))?;
+    }
+    fchmod(&*copy, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(code)?;
+    let times = Timestamps { last_access: accessed(stat), last_modification: modified(stat) };
+    futimens(&*copy, &times).map_err(code)
+}
+
+/// A directory that the call made has no times yet.
+fn made() -> DescriptorStat {
+    DescriptorStat {
+        type_: DescriptorType::Directory,
+        link_count: 1,
+        size: 0,
+        data_access_timestamp: None,
+        data_modification_timestamp: None,
+        status_change_timestamp: None,
+    }
+}
+
+fn told(stat: &Stat) -> DescriptorStat {
+    DescriptorStat {
+        type_: descriptor_type(kind(stat)),
+        link_count: units(usize::try_from(stat.st_nlink).unwrap_or(usize::MAX)),
+        size: u64::try_from(stat.st_size).unwrap_or_default(),
+        data_access_timestamp: datetime(accessed(stat)),
+        data_modification_timestamp: datetime(modified(stat)),
+        status_change_timestamp: None,
+    }
+}
+
+pub(super) fn descriptor_type(kind: FileType) -> DescriptorType {
+    match kind {
+        FileType::Directory => DescriptorType::Directory,
+        FileType::RegularFile => DescriptorType::RegularFile,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::Fifo => DescriptorType::Fifo,
+        FileType::Socket => DescriptorType::Socket,
+        FileType::Unknown => DescriptorType::Unknown,
+    }
+}
+
+fn accessed(stat: &Stat) -> Timespec {
+    Timespec { tv_sec: stat.st_atime, tv_nsec: i64::try_from(stat.st_atime_nsec).unwrap_or_default() }
+}
+
+fn modified(stat: &Stat) -> Timespec {
+    Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or_default() }
+}
+
+fn datetime(time: Timespec) -> Option<Datetime> {
+    Some(Datetime { seconds: u64::try_from(time.tv_sec).ok()?, nanoseconds: u32::try_from(time.tv_nsec).ok()? })
+}
+
+fn timespec(time: NewTimestamp) -> Result<Timespec, ErrorCode> {
+    Ok(match time {
+        NewTimestamp::NoChange => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        NewTimestamp::Now => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
+        NewTimestamp::Timestamp(at) if at.nanoseconds < 1_000_000_000 => Timespec {
+            tv_sec: i64::try_from(at.seconds).map_err(|_| ErrorCode::Overflow)?,
+            tv_nsec: i64::from(at.nanoseconds),
+        },
+        NewTimestamp::Timestamp(_) => return Err(ErrorCode::Invalid),
+    })
+}
+
+fn units(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
