@@ -7,6 +7,7 @@ mod events;
 mod guest;
 mod hostile;
 mod layers;
+mod network;
 mod numbers;
 mod policy;
 mod runs;

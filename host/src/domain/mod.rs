@@ -39,5 +39,5 @@ pub use plan::{OnFailure, Plan, PlanLimits, PlanStep, Reference, literal, refere
 pub use principal::Principal;
 pub use step::{ReadyStep, idempotency_key};
 pub use time::Timestamp;
-pub use web::{Method, WebHost, WebPattern, WebScheme, WebUrl};
+pub use web::{Method, URL_BYTES_MAX, WebHost, WebPattern, WebScheme, WebUrl};
 pub use wit_type::{Case, Field, WitType};

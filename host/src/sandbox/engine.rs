@@ -5,6 +5,7 @@ use std::time::Duration;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::domain::{Failure, Kind};
+use crate::sandbox::NetworkOptions;
 
 /// Bounds that hold for all calls together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Options {
     pub guests_running_max: usize,
     /// The most memory that any rule may grant to one call, in bytes.
     pub memory_bytes_ceiling: usize,
+    /// How requests leave this machine.
+    pub network: NetworkOptions,
 }
 
 impl Default for Options {
@@ -26,6 +29,7 @@ impl Default for Options {
             calls_per_component_max: 48,
             guests_running_max: 0,
             memory_bytes_ceiling: 1 << 30,
+            network: NetworkOptions::default(),
         }
     }
 }

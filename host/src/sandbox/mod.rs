@@ -13,6 +13,7 @@ use crate::policy::Call;
 use crate::registry::VerifiedTool;
 
 mod capabilities;
+mod denials;
 mod engine;
 mod limits;
 mod linker;
@@ -21,6 +22,7 @@ mod state;
 mod trap;
 mod values;
 
+pub use capabilities::http::NetworkOptions;
 pub use engine::{Options, config as raw_config};
 pub use run::WasmRunner;
 

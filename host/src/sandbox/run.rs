@@ -20,7 +20,9 @@ use crate::domain::{
 };
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
+use crate::sandbox::capabilities::http::{Clients, Http};
 use crate::sandbox::capabilities::{clock, print::Print};
+use crate::sandbox::denials::Denials;
 use crate::sandbox::engine::{Options, engine};
 use crate::sandbox::limits::{HOST_CALL_FUEL, Meter};
 use crate::sandbox::linker::{Linked, linker};
@@ -38,6 +40,7 @@ pub struct WasmRunner {
 
 struct Shared {
     engine: Engine,
+    clients: Arc<Clients>,
     clock: Arc<dyn Clock>,
     in_flight: Semaphore,
     calls_per_component_max: usize,
@@ -62,16 +65,17 @@ impl WasmRunner {
     /// Makes a runner.
     ///
     /// # Errors
-    /// `host.bug` where the machine cannot hold what `options` reserve.
+    /// `host.bug` where the machine cannot hold what `options` reserve; `data.config` for a `ca_file` that does not read.
     pub fn new(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let mut builder = Builder::new_multi_thread();
         if options.guests_running_max > 0 {
             builder.worker_threads(options.guests_running_max);
         }
-        let runtime = builder.thread_name("cofferdam-guest").enable_time().build();
+        let runtime = builder.thread_name("cofferdam-guest").enable_all().build();
         let runtime = runtime.map_err(|e| Failure::new(Kind::HostBug, "start the guests' threads").detail(e))?;
         let shared = Shared {
             engine: engine(options)?,
+            clients: Arc::new(Clients::new(&options.network, clock.clone())?),
             clock,
             in_flight: Semaphore::new(places(options.calls_in_flight_max)),
             calls_per_component_max: places(options.calls_per_component_max),
@@ -190,6 +194,7 @@ impl Shared {
         let limits = &call.grant().limits;
         let log = LogSink::new(limits);
         let wasi = self.wasi(call, &log)?;
+        let denials = Denials::default();
         let mut table = ResourceTable::new();
         table.set_max_capacity(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
         let state = GuestState {
@@ -199,7 +204,8 @@ impl Shared {
             call: call.clone(),
             link,
             log,
-            denials: Vec::new(),
+            http: Http::new(call.clone(), self.clients.clone(), denials.clone()),
+            denials,
             clock: self.clock.clone(),
             deadline_ms: start_ms.saturating_add(limits.wall_ms_max),
             progress_reports: 0,
@@ -310,7 +316,7 @@ fn not_linked(call: &Call, error: &wasmtime::Error) -> Failure {
     let tool = call.tool().name();
     Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it imports what is not granted: {error}"))
         .hint(format!(
-            "give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`)"
+            "give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`, `http = [{{ url = .. }}]`)"
         ))
         .detail(format!("{error:#}"))
 }
@@ -398,9 +404,9 @@ impl Instance {
         trap::failure(error, self.store.data().meter.hit, self.call.tool().name(), &self.call.grant().limits)
     }
 
-    fn outcome(mut self, result: Result<Json, Failure>) -> Outcome {
+    fn outcome(self, result: Result<Json, Failure>) -> Outcome {
         let (log, log_bytes_dropped): (Vec<LogLine>, u64) = self.store.data().log.take();
-        let denials: Vec<Denial> = std::mem::take(&mut self.store.data_mut().denials);
+        let denials: Vec<Denial> = self.store.data().denials.take();
         let state = self.store.data();
         let fuel_left = self.store.get_fuel().unwrap_or_default();
         let usage = Usage {
@@ -408,6 +414,8 @@ impl Instance {
             memory_bytes_peak: state.meter.memory_bytes_peak,
             host_calls: state.meter.host_calls,
             log_bytes_dropped,
+            requests: state.http.requests(),
+            egress_bytes: state.http.egress_bytes(),
             ..self.usage
         };
         Outcome { result, usage, log, denials, has_written: state.has_written }

@@ -6,17 +6,13 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::clock::Clock;
-use crate::domain::{Denial, Digest, Failure, Json, Kind, Limits, LogLine, printable};
+use crate::domain::{Digest, Failure, Json, Kind, Limits, LogLine, printable};
 use crate::policy::Call;
+use crate::sandbox::capabilities::http::Http;
+use crate::sandbox::denials::Denials;
 use crate::sandbox::limits::Meter;
 use crate::sandbox::trap::Ended;
 use crate::sandbox::{Begin, CallLink, HostCall};
-
-/// Denials kept per call: enough to understand, too few to fill a log.
-const DENIALS_MAX: usize = 100;
-
-/// Characters kept of what a guest tried.
-const DENIAL_CHARS_MAX: usize = 200;
 
 /// All that belongs to one call. Dropped with its store.
 pub(super) struct GuestState {
@@ -26,7 +22,8 @@ pub(super) struct GuestState {
     pub(super) call: Arc<Call>,
     pub(super) link: Arc<dyn CallLink>,
     pub(super) log: LogSink,
-    pub(super) denials: Vec<Denial>,
+    pub(super) denials: Denials,
+    pub(super) http: Http,
     pub(super) clock: Arc<dyn Clock>,
     /// Monotonic milliseconds at which the call ends.
     pub(super) deadline_ms: u64,
@@ -66,10 +63,7 @@ impl GuestState {
 
     /// Notes something that the guest tried and was refused.
     pub(super) fn deny(&mut self, code: &str, what: &str) {
-        if self.denials.len() < DENIALS_MAX {
-            let what: String = what.chars().take(DENIAL_CHARS_MAX).collect();
-            self.denials.push(Denial { code: code.into(), what: printable(&what) });
-        }
+        self.denials.note(code, what);
     }
 
     /// Ends a call that uses what its component imports for other functions.
