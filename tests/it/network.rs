@@ -181,6 +181,30 @@ async fn connections_are_used_again_by_calls_of_one_tool() {
 }
 
 #[tokio::test]
+async fn a_server_that_offers_http2_is_spoken_to_in_it() {
+    let web = WebServer::start_http2(&NET.certificates.sign("second.test", Validity::Now));
+    let site = Site::of(web, "second.test");
+    let url = format!("https://{}", site.authority());
+    let rule = Rule::default().sends(&format!("{url}/*"), &format!("methods = ['GET', 'POST'], {LOOPBACK}"));
+    site.web.on("/items", Reply::Echo);
+    let args = json!({"method": "POST", "url": format!("{url}/items"), "body": "b".repeat(200_000)});
+    good(&run("fetch.send", args, &rule).await);
+    let seen = &site.web.seen()[0];
+    assert_eq!((seen.header(":authority"), seen.body.len()), (Some(site.authority().as_str()), 200_000));
+    // The bounds hold as over HTTP/1.1.
+    site.web.on("/endless", Reply::Stalled { head: vec![], piece: vec![b'x'; 10_000], every_ms: 0 });
+    let outcome = get(&format!("{url}/endless"), &rule).await;
+    assert_eq!((declared(&outcome), codes(&outcome)), ("http.too_large", vec!["limit.response"]));
+    site.web.on("/head", Reply::page(200, "x-large", &"x".repeat(100_000), "ok"));
+    let outcome = get(&format!("{url}/head"), &rule).await;
+    assert_eq!((declared(&outcome), codes(&outcome)), ("http.too_large", vec!["limit.response"]));
+    site.web.on("/head", Reply::page(200, "x-large", &"x".repeat(1_000_000), "ok"));
+    assert!(get(&format!("{url}/head"), &rule.clone().unlimited("header_bytes_max")).await.result.is_err());
+    site.web.on("/head", Reply::page(200, "x-large", &"x".repeat(10_000), "ok"));
+    good(&get(&format!("{url}/head"), &rule).await);
+}
+
+#[tokio::test]
 async fn a_component_that_is_not_granted_the_network_never_starts() {
     let outcome = get("http://nowhere.test/", &Rule::default()).await;
     let failure = outcome.result.as_ref().expect_err("it does not start");

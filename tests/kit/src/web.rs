@@ -3,6 +3,7 @@
 //! It is written by hand, as the fake model server is: a library would keep it from answering what no server should.
 
 pub mod coded;
+mod http2;
 mod serve;
 mod tls;
 
@@ -108,7 +109,15 @@ impl WebServer {
     /// # Panics
     /// Where the machine has no port left, or the certificate does not fit its key.
     pub fn start_tls(identity: &Identity) -> Self {
-        Self::with("127.0.0.1:0", Some(identity.acceptor()))
+        Self::with("127.0.0.1:0", Some(identity.acceptor("http/1.1")))
+    }
+
+    /// Starts a server with TLS that speaks HTTP/2.
+    ///
+    /// # Panics
+    /// Where the machine has no port left, or the certificate does not fit its key.
+    pub fn start_http2(identity: &Identity) -> Self {
+        Self::with("127.0.0.1:0", Some(identity.acceptor("h2")))
     }
 
     fn with(address: &str, acceptor: Option<tokio_rustls::TlsAcceptor>) -> Self {

@@ -122,9 +122,9 @@ fn read(response: &IncomingResponse) -> Result<Vec<u8>, ToolError> {
     }
 }
 
-/// The host tells in a word why a body broke off.
+/// A stream tells only in words why it broke off.
 fn stopped(why: &str) -> ToolError {
-    if why.contains("HttpResponseBodySize") {
+    if why.contains("response body size exceeds limit") {
         return ToolError::new("http.too_large", "the answer is longer than this call may read");
     }
     ToolError::transient("http.failed", format!("the answer broke off: {why}"))

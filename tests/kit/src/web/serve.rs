@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Reply, Seen, State, locked};
+use super::{Reply, Seen, State, http2, locked};
 
 /// Octets of a request's head: more than any host here sends.
 const HEAD_BYTES_MAX: usize = 1 << 20;
@@ -17,9 +17,9 @@ const HEAD_BYTES_MAX: usize = 1 << 20;
 /// Octets of a request's body.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
 /// Serves until `stopped`, on this thread.
 pub(super) fn serve(
@@ -51,6 +51,9 @@ async fn accept(listener: &tokio::net::TcpListener, acceptor: Option<TlsAcceptor
             let _ = match acceptor {
                 None => converse(stream, connection, &state).await,
                 Some(acceptor) => match acceptor.accept(stream).await {
+                    Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                        http2::converse(stream, connection, &state).await
+                    }
                     Ok(stream) => converse(stream, connection, &state).await,
                     Err(error) => Err(error),
                 },
@@ -79,11 +82,7 @@ async fn converse(stream: impl Stream, connection: usize, state: &State) -> std:
 async fn answer(stream: &mut impl Stream, seen: &Seen, reply: Reply) -> std::io::Result<bool> {
     match reply {
         Reply::Echo => {
-            let body = json!({
-                "method": seen.method, "target": seen.target, "headers": seen.headers,
-                "body": String::from_utf8_lossy(&seen.body),
-            });
-            page(stream, seen, 200, &[], body.to_string().as_bytes()).await?;
+            page(stream, seen, 200, &[], &echoed(seen)).await?;
             Ok(true)
         }
         Reply::Page { status, headers, body } => {
@@ -108,6 +107,15 @@ async fn answer(stream: &mut impl Stream, seen: &Seen, reply: Reply) -> std::io:
         }
         Reply::Silent => std::future::pending().await,
     }
+}
+
+/// The request as JSON.
+pub(super) fn echoed(seen: &Seen) -> Vec<u8> {
+    let body = json!({
+        "method": seen.method, "target": seen.target, "headers": seen.headers,
+        "body": String::from_utf8_lossy(&seen.body),
+    });
+    body.to_string().into_bytes()
 }
 
 async fn page(

@@ -74,14 +74,15 @@ impl Identity {
         Self { certificate: certificate.der().clone(), key: key.serialize_der() }
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
+    pub(super) fn acceptor(&self, protocol: &str) -> TlsAcceptor {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
-        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has the versions")
             .with_no_client_auth()
             .with_single_cert(vec![self.certificate.clone()], key)
             .expect("the certificate fits its key");
+        config.alpn_protocols = vec![protocol.into()];
         TlsAcceptor::from(Arc::new(config))
     }
 }
