@@ -28,6 +28,8 @@ fn usage() -> Usage {
         input_bytes: 20,
         output_bytes: 2,
         log_bytes_dropped: 0,
+        requests: 0,
+        egress_bytes: 0,
     }
 }
 

@@ -80,6 +80,7 @@ fn function_of(component: &Arc<VerifiedComponent>, function: &str) -> VerifiedTo
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
     files: Vec<String>,
+    http: Vec<String>,
     capabilities: Vec<&'static str>,
     limits: Vec<(&'static str, u64)>,
     more: Vec<String>,
@@ -96,6 +97,13 @@ impl Rule {
 
     fn mounts(mut self, mount: &str, dir: &Path, access: &str) -> Self {
         self.files.push(format!("{{ mount = '{mount}', path = '{}', access = '{access}' }}", dir.display()));
+        self
+    }
+
+    /// Allows requests; `more` is what follows `url` in the rule: `methods = ['POST']`.
+    pub fn sends(mut self, url: &str, more: &str) -> Self {
+        let comma = if more.is_empty() { "" } else { ", " };
+        self.http.push(format!("{{ url = '{url}'{comma}{more} }}"));
         self
     }
 
@@ -131,8 +139,9 @@ impl Rule {
     pub fn policy(&self) -> Policy {
         let limits: Vec<_> = self.limits.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         let text = format!(
-            "version = 0\n[[rule]]\nname = 'test'\nwhy = 'A test.'\nallow = ['*']\napproval = 'none'\nfiles = [{}]\ncapabilities = {:?}\n{}\n[rule.limits]\n{}",
+            "version = 0\n[[rule]]\nname = 'test'\nwhy = 'A test.'\nallow = ['*']\napproval = 'none'\nfiles = [{}]\nhttp = [{}]\ncapabilities = {:?}\n{}\n[rule.limits]\n{}",
             self.files.join(", "),
+            self.http.join(", "),
             self.capabilities,
             self.more.join("\n"),
             limits.join("\n"),

@@ -16,6 +16,7 @@ mod hostile;
 mod layers;
 mod limits;
 mod load;
+mod network;
 mod numbers;
 mod policy;
 mod runs;

@@ -61,6 +61,7 @@
 
 pub mod context;
 mod error;
+pub mod http;
 pub mod log;
 pub mod progress;
 #[cfg(not(target_arch = "wasm32"))]
@@ -83,5 +84,5 @@ pub use wit_bindgen;
 
 /// Everything a tool needs. `#[tools]` modules have it in scope already.
 pub mod prelude {
-    pub use crate::{ToolError, ToolType, context, log, progress, tool, tools};
+    pub use crate::{ToolError, ToolType, context, http, log, progress, tool, tools};
 }

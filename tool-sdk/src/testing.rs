@@ -1,8 +1,11 @@
 //! The host of native tests: it answers what a tool asks and remembers what a tool tells, per thread.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 
+use crate::ToolError;
 use crate::context::CallContext;
+use crate::http::{Request, Response};
 use crate::log::Level;
 
 /// What the tools of this thread are told and have told.
@@ -12,6 +15,8 @@ pub(crate) struct Stage {
     pub(crate) remaining_ms: u64,
     pub(crate) logs: Vec<(Level, String)>,
     pub(crate) progress: Vec<(Option<f64>, String)>,
+    pub(crate) requests: Vec<Request>,
+    pub(crate) answers: VecDeque<Result<Response, ToolError>>,
 }
 
 thread_local! {
@@ -26,6 +31,8 @@ thread_local! {
         remaining_ms: u64::MAX,
         logs: Vec::new(),
         progress: Vec::new(),
+        requests: Vec::new(),
+        answers: VecDeque::new(),
     });
 }
 
@@ -49,6 +56,24 @@ pub fn progress() -> Vec<(Option<f64>, String)> {
     record(|stage| std::mem::take(&mut stage.progress))
 }
 
+/// Prepares the answer to the next request of this thread for which none is prepared yet.
+pub fn answer(answer: Result<Response, ToolError>) {
+    record(|stage| stage.answers.push_back(answer));
+}
+
+/// Returns the requests sent on this thread, and forgets them.
+pub fn requests() -> Vec<Request> {
+    record(|stage| std::mem::take(&mut stage.requests))
+}
+
+pub(crate) fn respond(request: Request) -> Result<Response, ToolError> {
+    record(|stage| {
+        stage.requests.push(request);
+        let unprepared = || Err(ToolError::new("http.denied", "the test prepared no answer: call `testing::answer`"));
+        stage.answers.pop_front().unwrap_or_else(unprepared)
+    })
+}
+
 pub(crate) fn current() -> Stage {
     record(|stage| stage.clone())
 }
@@ -70,6 +95,17 @@ mod tests {
         assert_eq!(logs(), [(Level::Warn, "slow disk".to_owned())]);
         assert_eq!(progress(), [(Some(0.5), "half".to_owned()), (None, "on".to_owned())]);
         assert!(logs().is_empty(), "heard once");
+    }
+
+    #[test]
+    fn a_test_answers_requests_in_order() {
+        answer(Ok(Response { status: 204, headers: vec![], body: vec![] }));
+        answer(Err(ToolError::transient("http.dns", "no such name")));
+        assert_eq!(crate::http::get("https://a.example/").map(|response| response.status), Ok(204));
+        assert_eq!(crate::http::get("https://b.example/").unwrap_err().code, "http.dns");
+        assert_eq!(crate::http::get("https://c.example/").unwrap_err().code, "http.denied");
+        let urls: Vec<String> = requests().into_iter().map(|request| request.url).collect();
+        assert_eq!(urls, ["https://a.example/", "https://b.example/", "https://c.example/"]);
     }
 
     #[test]

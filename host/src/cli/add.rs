@@ -154,6 +154,12 @@ fn rule(name: &str, contract: &Contract) -> String {
         rule.push_str("# It asks for files. Choose the directory, and take the mark away:\n");
         rule.push_str(&format!("# files = [{{ mount = \"/{name}\", path = \"DIRECTORY\", access = \"{access}\" }}]\n"));
     }
+    if asks.contains(&Ask::Http) {
+        rule.push_str(
+            "# It asks for the network. Choose where it may go, and take the mark away (without `methods` it reads):\n",
+        );
+        rule.push_str("# http = [{ url = \"https://HOST/PATH/*\", methods = [\"GET\"] }]\n");
+    }
     rule
 }
 
@@ -246,5 +252,14 @@ mod tests {
             # files = [{ mount = "/notes", path = "DIRECTORY", access = "read_write" }]
         "#]]
         .assert_eq(&rule("notes", &contract(&[Ask::FilesWrite, Ask::FilesRead, Ask::Log])));
+        expect![[r#"
+            [[rule]]
+            name = "fetch"
+            why = "TELL WHY"
+            allow = ["fetch.*"]
+            # It asks for the network. Choose where it may go, and take the mark away (without `methods` it reads):
+            # http = [{ url = "https://HOST/PATH/*", methods = ["GET"] }]
+        "#]]
+        .assert_eq(&rule("fetch", &contract(&[Ask::Http])));
     }
 }

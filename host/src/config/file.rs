@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::domain::{Budget, Digest, Failure, Kind, Principal, ToolName, is_secret_name};
-use crate::sandbox;
+use crate::sandbox::{self, NetworkOptions};
 
 use super::{ModelSettings, SecretSource, Settings, ToolSource};
 
@@ -30,6 +31,8 @@ pub(super) struct File {
     tools: BTreeMap<ComponentName, Source>,
     #[serde(default)]
     sandbox: SandboxPart,
+    #[serde(default)]
+    network: NetworkPart,
     #[serde(default)]
     budget: Budget,
     model: Option<ModelPart>,
@@ -70,6 +73,14 @@ struct SandboxPart {
     guests_running_max: Option<usize>,
     memory_bytes_ceiling: Option<usize>,
     cache_dir: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkPart {
+    #[serde(default)]
+    nameservers: Vec<SocketAddr>,
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -125,7 +136,7 @@ impl File {
             policy: self.policy.map(|policy| root.join(policy)).or(default.policy),
             state: self.state.map_or(default.state, |state| root.join(state)),
             tools: self.tools.into_iter().map(|(name, source)| (name.0, source.0.within(root))).collect(),
-            sandbox: self.sandbox.options(root),
+            sandbox: self.sandbox.options(root, self.network.options(root)),
             budget: self.budget,
             principal: self.principal.principal(),
             model,
@@ -224,7 +235,7 @@ impl ToolSource {
 }
 
 impl SandboxPart {
-    fn options(self, root: &Path) -> sandbox::Options {
+    fn options(self, root: &Path, network: NetworkOptions) -> sandbox::Options {
         let default = sandbox::Options::default();
         sandbox::Options {
             calls_in_flight_max: self.calls_in_flight_max.unwrap_or(default.calls_in_flight_max),
@@ -232,8 +243,15 @@ impl SandboxPart {
             guests_running_max: self.guests_running_max.unwrap_or(default.guests_running_max),
             memory_bytes_ceiling: self.memory_bytes_ceiling.unwrap_or(default.memory_bytes_ceiling),
             cache_dir: self.cache_dir.map(|directory| root.join(directory)),
+            network,
             ..default
         }
+    }
+}
+
+impl NetworkPart {
+    fn options(self, root: &Path) -> NetworkOptions {
+        NetworkOptions { nameservers: self.nameservers, ca_file: self.ca_file.map(|file| root.join(file)) }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use expect_test::{Expect, expect};
 
 use crate::domain::{Digest, Kind};
+use crate::sandbox::NetworkOptions;
 
 use super::{Environment, Overrides, SecretSource, Settings, ToolSource, find};
 
@@ -99,6 +100,17 @@ fn a_mistake_is_told_with_its_line() {
         ],
     );
     refused("version = 0\n[sandbox\n", expect!["read cofferdam.toml:2:9: unclosed table, expected `]`"]);
+}
+
+#[test]
+fn name_servers_and_certificates_are_the_networks() {
+    let network = |text: &str| parse(text).map(|settings| settings.sandbox.network);
+    assert_eq!(network("version = 0"), Ok(NetworkOptions::default()));
+    let named =
+        network("version = 0\n[network]\nnameservers = ['127.0.0.1:5353', '[::1]:53']\nca_file = 'ca.pem'").unwrap();
+    assert_eq!(named.nameservers, ["127.0.0.1:5353".parse().unwrap(), "[::1]:53".parse().unwrap()]);
+    assert!(named.ca_file.is_some_and(|file| file.is_absolute() && file.ends_with("ca.pem")));
+    assert!(network("version = 0\n[network]\nnameservers = ['127.0.0.1']").unwrap_err().message.contains(":3:16"));
 }
 
 #[test]

@@ -41,5 +41,5 @@ pub use principal::Principal;
 pub use secret::{SECRET_BYTES_MAX, Secret, is_secret_name, is_secret_name_byte};
 pub use step::{ReadyStep, idempotency_key};
 pub use time::Timestamp;
-pub use web::{Method, WebHost, WebPattern, WebScheme, WebUrl};
+pub use web::{Method, URL_BYTES_MAX, WebHost, WebPattern, WebScheme, WebUrl};
 pub use wit_type::{Case, Field, WitType};

@@ -32,6 +32,17 @@ pub struct Usage {
     /// Bytes and lines of log that were dropped.
     #[serde(default)]
     pub log_bytes_dropped: u64,
+    /// Requests sent, redirects included.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub requests: u64,
+    /// Bytes of those requests, heads included.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub egress_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// One line that the guest logged or printed. `text` is escaped and cut.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 /// Bytes of a URL: servers take 8 KiB.
-const URL_BYTES_MAX: usize = 8 << 10;
+pub const URL_BYTES_MAX: usize = 8 << 10;
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

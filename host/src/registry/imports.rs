@@ -104,7 +104,7 @@ fn known(name: &str, package: &PackageName, interface: &str) -> Result<(), Failu
 
 fn denied(name: &str) -> Failure {
     Failure::new(Kind::LoadDenied, format!("load the component: it imports `{name}`, which no tool is given here"))
-        .hint("build it without what needs this import; tools may import WASI 0.2 (cli, clocks, filesystem, io, random) and `cofferdam:tool`")
+        .hint("build it without what needs this import; tools may import WASI 0.2 (cli, clocks, filesystem, http, io, random) and `cofferdam:tool`")
 }
 
 fn version(name: &str, package: &PackageName, (major, minor): (u64, u64)) -> Failure {

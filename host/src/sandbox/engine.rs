@@ -9,7 +9,7 @@ use std::time::Duration;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::domain::{Digest, Failure, Kind};
-use crate::sandbox::{CompileLimits, Helper};
+use crate::sandbox::{CompileLimits, Helper, NetworkOptions};
 
 /// Bounds that hold for all calls together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Options {
     pub cache_dir: Option<PathBuf>,
     /// What one compilation may use.
     pub compile: CompileLimits,
+    /// How requests leave this machine.
+    pub network: NetworkOptions,
 }
 
 impl Default for Options {
@@ -40,6 +42,7 @@ impl Default for Options {
             helper: None,
             cache_dir: None,
             compile: CompileLimits::default(),
+            network: NetworkOptions::default(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a guest's imports are bound to.
 //!
 //! The floor of every std program (`wasi:io`, `clocks`, `random`, `cli`, `filesystem`) is linked, and denies all that the
-//! grant does not give. `cofferdam:tool/context` gives no power and is always there; `log` and `progress` are linked
-//! when granted. A component has one set of imports for all of its functions, so they are linked too where the function
+//! grant does not give. `cofferdam:tool/context` gives no power and is always there; `log`, `progress` and `wasi:http`
+//! are linked when granted. A component has one set of imports for all of its functions, so they are linked too where the function
 //! called does not ask for them: they refuse it then. Everything else, sockets included, is not here at all.
 
 use wasmtime::Engine;
@@ -18,6 +18,7 @@ use crate::domain::Ask;
 use crate::policy::Call;
 use crate::sandbox::capabilities::bindings::cofferdam::tool;
 use crate::sandbox::capabilities::files::{Files, HasFiles};
+use crate::sandbox::capabilities::http;
 use crate::sandbox::state::GuestState;
 
 /// The parts of a call that decide what is linked.
@@ -25,12 +26,17 @@ use crate::sandbox::state::GuestState;
 pub(super) struct Linked {
     log: bool,
     progress: bool,
+    http: bool,
 }
 
 impl Linked {
     pub(super) fn of(call: &Call) -> Self {
         let (grant, asks) = (call.grant(), &call.tool().tool().asks);
-        Self { log: grant.log || !asks.contains(&Ask::Log), progress: grant.progress || !asks.contains(&Ask::Progress) }
+        Self {
+            log: grant.log || !asks.contains(&Ask::Log),
+            progress: grant.progress || !asks.contains(&Ask::Progress),
+            http: !grant.http.is_empty() || !asks.contains(&Ask::Http),
+        }
     }
 }
 
@@ -42,7 +48,7 @@ impl HasData for HasTable {
 
 /// Every host function gets at the guest's state through here, which is how a host call is told from the crossings that
 /// wasmtime makes of its own (interrupts, growing memory).
-fn entered(state: &mut GuestState) -> &mut GuestState {
+pub(super) fn entered(state: &mut GuestState) -> &mut GuestState {
     state.is_host_call = true;
     state
 }
@@ -64,6 +70,9 @@ pub(super) fn linker(engine: &Engine, linked: Linked) -> wasmtime::Result<Linker
     }
     if linked.progress {
         tool::progress::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
+    }
+    if linked.http {
+        http::add_to_linker(&mut linker)?;
     }
     Ok(linker)
 }

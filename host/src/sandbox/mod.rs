@@ -16,6 +16,7 @@ use crate::registry::VerifiedTool;
 mod capabilities;
 mod commit;
 mod compile;
+mod denials;
 mod engine;
 mod flags;
 mod limits;
@@ -28,6 +29,7 @@ mod trap;
 mod values;
 mod version;
 
+pub use capabilities::http::NetworkOptions;
 pub use compile::{CompileLimits, Helper, helper_main, raw_compile};
 pub use engine::{Options, config as raw_config};
 pub use run::WasmRunner;

@@ -21,8 +21,10 @@ use crate::domain::{
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
 use crate::sandbox::capabilities::files::{denial, lock};
+use crate::sandbox::capabilities::http::{Clients, Http};
 use crate::sandbox::capabilities::{clock, print::Print};
 use crate::sandbox::compile::Compiler;
+use crate::sandbox::denials::Denials;
 use crate::sandbox::engine::{Options, engine};
 use crate::sandbox::flags::deceptive;
 use crate::sandbox::limits::{HOST_CALL_FUEL, Meter, Pace};
@@ -47,6 +49,7 @@ pub struct WasmRunner {
 struct Shared {
     engine: Engine,
     compiler: Compiler,
+    clients: Arc<Clients>,
     clock: Arc<dyn Clock>,
     secrets: Secrets,
     in_flight: Semaphore,
@@ -76,8 +79,8 @@ impl WasmRunner {
     /// Makes a runner that has no secrets.
     ///
     /// # Errors
-    /// `host.bug` where the machine cannot hold what `options` reserve; `data.config` where this program is to be its own
-    /// helper and never called [`helper_main`](crate::helper_main).
+    /// `host.bug` where the machine cannot hold what `options` reserve; `data.config` for a `ca_file` that does not read,
+    /// or where this program is to be its own helper and never called [`helper_main`](crate::helper_main).
     pub fn new(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         Self::with_secrets(options, Secrets::default(), clock)
     }
@@ -91,12 +94,13 @@ impl WasmRunner {
         if options.guests_running_max > 0 {
             builder.worker_threads(options.guests_running_max);
         }
-        let runtime = builder.thread_name("cofferdam-guest").thread_keep_alive(FILE_THREAD_KEPT).enable_time().build();
+        let runtime = builder.thread_name("cofferdam-guest").thread_keep_alive(FILE_THREAD_KEPT).enable_all().build();
         let runtime = runtime.map_err(|e| Failure::new(Kind::HostBug, "start the guests' threads").detail(e))?;
         let engine = engine(options)?;
         let shared = Shared {
             compiler: Compiler::new(options, &engine, clock.clone())?,
             engine,
+            clients: Arc::new(Clients::new(&options.network, clock.clone())?),
             clock,
             secrets,
             in_flight: Semaphore::new(places(options.calls_in_flight_max)),
@@ -225,6 +229,7 @@ impl Shared {
         let limits = &call.grant().limits;
         let log = LogSink::new(limits, &secrets);
         let wasi = self.wasi(call, &secrets, &log)?;
+        let denials = Denials::new(secrets.clone());
         let mut table = ResourceTable::new();
         table.set_max_capacity(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
         let state = GuestState {
@@ -234,9 +239,10 @@ impl Shared {
             call: call.clone(),
             link,
             log,
-            secrets,
-            denials: Vec::new(),
             files: self.overlays(call)?,
+            http: Http::new(call.clone(), self.clients.clone(), denials.clone(), secrets.clone()),
+            secrets,
+            denials,
             clock: self.clock.clone(),
             deadline_ms: start_ms.saturating_add(limits.wall_ms_max),
             progress: Pace::new(limits, start_ms),
@@ -357,7 +363,7 @@ fn not_linked(call: &Call, error: &wasmtime::Error) -> Failure {
     let tool = call.tool().name();
     Failure::new(Kind::PolicyDenied, format!("start `{tool}`: it imports what is not granted: {error}"))
         .hint(format!(
-            "give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`)"
+            "give `{tool}` the capability in a rule of policy.toml (`capabilities = [\"log\", \"progress\"]`, `http = [{{ url = .. }}]`)"
         ))
         .detail(format!("{error:#}"))
 }
@@ -464,7 +470,7 @@ impl Instance {
     fn outcome(mut self, result: Result<Json, Failure>) -> Outcome {
         let (log, log_bytes_dropped): (Vec<LogLine>, u64) = self.store.data().log.take();
         self.note_refusals();
-        let denials: Vec<Denial> = std::mem::take(&mut self.store.data_mut().denials);
+        let denials: Vec<Denial> = self.store.data().denials.take();
         let state = self.store.data();
         let result = result.map_err(|failure| state.secrets.failure(failure));
         let fuel_left = self.store.get_fuel().unwrap_or_default();
@@ -473,6 +479,8 @@ impl Instance {
             memory_bytes_peak: state.meter.memory_bytes_peak,
             host_calls: state.meter.host_calls,
             log_bytes_dropped,
+            requests: state.http.requests(),
+            egress_bytes: state.http.egress_bytes(),
             ..self.usage
         };
         Outcome { result, usage, log, denials, has_written: state.has_written }

@@ -6,15 +6,16 @@
 //! lists. A guest holds a placeholder, unless a rule reveals the value. Leaves to others: where a secret is found
 //! (`config`), who may have it (`policy`), and which requests may be sent at all (`capabilities`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::{Failure, Json, Kind, Secret, SecretGrant};
+use crate::domain::{Failure, Json, Kind, Secret, SecretGrant, WebUrl};
 
 mod encodings;
 mod inject;
 mod scrubber;
 
+pub(super) use inject::{Injected, Refusal};
 use scrubber::Patterns;
 pub(super) use scrubber::Scrubber;
 
@@ -116,6 +117,11 @@ impl Granted {
         Self { grants, patterns }
     }
 
+    /// Returns whether the call has no secrets.
+    pub(super) fn is_empty(&self) -> bool {
+        self.grants.is_empty()
+    }
+
     /// Returns the variables that hold placeholders, or values where a rule reveals them.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&str, String)> {
         self.grants.iter().filter_map(|(grant, secret)| {
@@ -124,13 +130,23 @@ impl Granted {
         })
     }
 
+    /// Returns the secrets that the guest itself must not send to `url`: all but those that a rule reveals to it for there.
+    pub(super) fn withheld(&self, url: &WebUrl) -> Self {
+        let is_its_own = |grant: &SecretGrant| grant.reveal && grant.to.iter().any(|pattern| pattern.matches(url));
+        if !self.grants.iter().any(|(grant, _)| is_its_own(grant)) {
+            return self.clone();
+        }
+        let own: BTreeSet<&str> =
+            self.grants.iter().filter(|(grant, _)| is_its_own(grant)).map(|(grant, _)| grant.name.as_str()).collect();
+        Self::new(self.grants.iter().filter(|(grant, _)| !own.contains(grant.name.as_str())).cloned().collect())
+    }
+
     /// Returns what takes the secrets out of a stream.
     pub(super) fn scrubber(&self) -> Scrubber {
         Scrubber::new(self.patterns.clone())
     }
 
     /// Returns the name of a secret whose value stands in `bytes`, in any encoding.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked by what sends requests"))]
     pub(super) fn contained(&self, bytes: &[u8]) -> Option<&str> {
         self.patterns.as_ref()?.contained(bytes)
     }

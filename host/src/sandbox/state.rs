@@ -6,19 +6,15 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::clock::Clock;
-use crate::domain::{Denial, Digest, Failure, Json, Kind, Limits, LogLine, escaped, printable};
+use crate::domain::{Digest, Failure, Json, Kind, Limits, LogLine, escaped};
 use crate::policy::Call;
+use crate::sandbox::capabilities::http::Http;
+use crate::sandbox::denials::Denials;
 use crate::sandbox::limits::{Meter, Pace};
 use crate::sandbox::overlay::Shared;
 use crate::sandbox::secrets::{Granted, Scrubber};
 use crate::sandbox::trap::Ended;
 use crate::sandbox::{Begin, CallLink, HostCall};
-
-/// Denials kept per call: enough to understand, too few to fill a log.
-const DENIALS_MAX: usize = 100;
-
-/// Characters kept of what a guest tried.
-const DENIAL_CHARS_MAX: usize = 200;
 
 /// All that belongs to one call. Dropped with its store.
 pub(super) struct GuestState {
@@ -30,7 +26,8 @@ pub(super) struct GuestState {
     pub(super) log: LogSink,
     /// The secrets of this call. What leaves it goes through here.
     pub(super) secrets: Granted,
-    pub(super) denials: Vec<Denial>,
+    pub(super) denials: Denials,
+    pub(super) http: Http,
     /// The mounts that may be written, with what the call wrote there.
     pub(super) files: Vec<Shared>,
     pub(super) clock: Arc<dyn Clock>,
@@ -72,10 +69,7 @@ impl GuestState {
 
     /// Notes something that the guest tried and was refused.
     pub(super) fn deny(&mut self, code: &str, what: &str) {
-        if self.denials.len() < DENIALS_MAX {
-            let what: String = self.secrets.text(what).chars().take(DENIAL_CHARS_MAX).collect();
-            self.denials.push(Denial { code: code.into(), what: printable(&what) });
-        }
+        self.denials.note(code, what);
     }
 
     /// Ends a call that uses what its component imports for other functions.

@@ -2,6 +2,7 @@
 
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::FieldMapError;
 
 use crate::domain::{Failure, Kind, Limits, ToolName};
 use crate::sandbox::capabilities::clock::RANDOM_BYTES_MAX;
@@ -26,6 +27,9 @@ pub(super) fn failure(error: &wasmtime::Error, hit: Option<Kind>, tool: &ToolNam
         let message = format!("run `{tool}`: it asked for more than {RANDOM_BYTES_MAX} random bytes in one host call");
         return Failure::new(Kind::ToolHostCallBytes, message).hint("report this to the tool's author");
     }
+    if error.downcast_ref::<FieldMapError>().is_some() {
+        return headers(tool, limits).detail(format!("{error:?}"));
+    }
     let kind = kind(error, hit);
     let failure = match limited(kind, limits) {
         Some((what, limit)) => Failure::new(kind, format!("run `{tool}`: {what}"))
@@ -34,6 +38,14 @@ pub(super) fn failure(error: &wasmtime::Error, hit: Option<Kind>, tool: &ToolNam
     };
     // The backtrace names functions of the guest; for the operator.
     failure.detail(format!("{error:?}"))
+}
+
+/// Headers that the host would hold for the guest: this bound is met when they are made, before a request is.
+fn headers(tool: &ToolName, limits: &Limits) -> Failure {
+    let message = format!("run `{tool}`: it made more than {} bytes of headers", limits.header_bytes_max);
+    Failure::new(Kind::ToolHostCallBytes, message).hint(format!(
+        "raise `header_bytes_max` in a rule of policy.toml for `{tool}`, if the tool is right to need it"
+    ))
 }
 
 fn kind(error: &wasmtime::Error, hit: Option<Kind>) -> Kind {

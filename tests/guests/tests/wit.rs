@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{PackageId, Resolve, WorldId, WorldItem, WorldKey};
 
-const TOOLS: &[&str] = &["csv", "math", "notes", "template", "text"];
+const TOOLS: &[&str] = &["csv", "fetch", "math", "notes", "template", "text"];
 
 struct Decoded {
     resolve: Resolve,
@@ -70,6 +70,7 @@ fn a_tool_imports_of_the_host_only_what_it_uses() {
         assert_eq!(decode(name).imports("cofferdam:"), expected, "{name}");
     };
     check("csv", &["context", "progress"]);
+    check("fetch", &[]);
     check("notes", &["log"]);
     check("math", &[]);
     check("template", &[]);

@@ -1,5 +1,9 @@
 //! What the tests of Cofferdam stand on. Knows nothing of the host: it speaks to it over the wire, as strangers do.
 
+pub mod dns;
 pub mod fake_llm;
+pub mod web;
 
+pub use dns::DnsServer;
 pub use fake_llm::FakeLlm;
+pub use web::WebServer;

@@ -127,7 +127,7 @@ fn imports_are_listed_and_outside_ones_are_denied_by_name() {
     assert_eq!(described(&types_only).imports, ["acme:types/shapes@1.0.0"]);
     for (package, interface) in [
         ("wasi:sockets@0.2.3", "tcp"),
-        ("wasi:http@0.2.3", "types"),
+        ("wasi:http@0.2.3", "incoming-handler"),
         ("acme:db@1.0.0", "sql"),
         ("cofferdam:tool@0.1.0", "shell"),
         ("wasi:cli@0.2.0", "exec"),
@@ -155,6 +155,7 @@ fn without_a_manifest_a_tool_asks_for_all_that_is_imported() {
     assert_eq!(asks("wasi:filesystem@0.2.3", "types"), BTreeSet::from([Ask::FilesRead, Ask::FilesWrite]));
     assert_eq!(asks("wasi:random@0.2.3", "random"), BTreeSet::from([Ask::Random]));
     assert_eq!(asks("cofferdam:tool@0.1.0", "progress"), BTreeSet::from([Ask::Progress]));
+    assert_eq!(asks("wasi:http@0.2.3", "outgoing-handler"), BTreeSet::from([Ask::Http]));
     assert_eq!(asks("wasi:io@0.2.3", "poll"), BTreeSet::new());
 }
 

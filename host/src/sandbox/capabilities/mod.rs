@@ -4,6 +4,7 @@ pub(super) mod clock;
 pub(super) mod context;
 mod file_streams;
 pub(super) mod files;
+pub(super) mod http;
 pub(super) mod log;
 pub(super) mod print;
 pub(super) mod progress;

@@ -28,7 +28,6 @@ fn refused<T>(what: impl Into<String>) -> Result<T, Refusal> {
     Err(Refusal { code: "denied.secret", what: what.into() })
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "called by what sends requests"))]
 impl Granted {
     /// Sets the headers that grants name, and replaces the placeholders in the guest's own. For each hop of a redirect it
     /// is called anew with the headers that the *guest* set: what was injected for one place is never taken to another.

@@ -96,11 +96,12 @@ pub(in crate::sandbox) struct Scrubber {
     kept: Vec<u8>,
     /// Bytes at the beginning of `kept` that are part of a secret whose mark was written already.
     covered: usize,
+    has_found: bool,
 }
 
 impl Scrubber {
     pub(super) fn new(patterns: Option<Arc<Patterns>>) -> Self {
-        Self { patterns, kept: Vec::new(), covered: 0 }
+        Self { patterns, kept: Vec::new(), covered: 0, has_found: false }
     }
 
     /// Returns how far ahead must be seen to tell whether a byte is part of a secret.
@@ -130,6 +131,11 @@ impl Scrubber {
         self.emit(&patterns, all)
     }
 
+    /// Returns whether a secret stood in what was told.
+    pub(in crate::sandbox) fn has_found(&self) -> bool {
+        self.has_found
+    }
+
     /// Returns a text that is there at once.
     pub(in crate::sandbox) fn whole(&mut self, bytes: &[u8]) -> Vec<u8> {
         let Some(patterns) = self.patterns.clone() else { return bytes.to_vec() };
@@ -154,6 +160,7 @@ impl Scrubber {
                 clean.extend_from_slice(format!("[secret:{}]", patterns.names[span.owner]).as_bytes());
             }
             at = span.end;
+            self.has_found = true;
         }
         clean.extend_from_slice(self.kept.get(at..told).unwrap_or_default());
         self.kept.drain(..told);

@@ -1,0 +1,188 @@
+//! Requests: the host's side of `wasi:http/outgoing-handler`. The guest names a request; the host decides, sends it with
+//! a client of its own, follows redirects, decodes the answer, and passes it on.
+//!
+//! Promises: nothing is looked up or sent that no rule allows, redirects included; names lead only to permitted
+//! addresses; a call carries out and takes in no more bytes than its limits say; a write is announced before it is
+//! sent; connections are shared by nobody but calls of the same tool for the same user; all ends with the call.
+//! `wasi:http/types`, which only holds values, is wasmtime-wasi-http's own.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi_http::p2::bindings::LinkOptions;
+use wasmtime_wasi_http::p2::bindings::http::types::{self, ErrorCode};
+use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
+use wasmtime_wasi_http::{
+    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+    WasiHttpView,
+};
+
+use crate::domain::{Digest, Failure, Kind};
+use crate::policy::Call;
+use crate::sandbox::Begin;
+use crate::sandbox::denials::Denials;
+use crate::sandbox::linker::entered;
+use crate::sandbox::secrets::Granted;
+use crate::sandbox::state::GuestState;
+use crate::sandbox::trap::Ended;
+
+mod addresses;
+mod clients;
+mod coding;
+mod exchange;
+mod headers;
+mod names;
+mod quota;
+mod refusal;
+mod request;
+mod request_body;
+mod requests;
+mod response_body;
+
+pub(in crate::sandbox) use clients::Clients;
+pub use clients::NetworkOptions;
+
+use exchange::Exchange;
+use request::Asked;
+use requests::{Admitted, Requests};
+
+/// The interface that sends. wasmtime's linker takes it for every `0.2.x` up to this one.
+const OUTGOING_HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
+
+/// Bytes of one write to a request's body, of which two are kept until the client takes them.
+const BODY_CHUNK_BYTES: usize = 16 << 10;
+
+/// The requests of one guest.
+pub(in crate::sandbox) struct Http {
+    ctx: WasiHttpCtx,
+    hooks: Hooks,
+    requests: Arc<Requests>,
+}
+
+impl Http {
+    pub(in crate::sandbox) fn new(call: Arc<Call>, clients: Arc<Clients>, denials: Denials, secrets: Granted) -> Self {
+        let mut ctx = WasiHttpCtx::new();
+        // A map of headers is held by the host: no larger than one that could be sent.
+        ctx.set_field_size_limit(usize::try_from(call.grant().limits.header_bytes_max).unwrap_or(usize::MAX));
+        Self { ctx, hooks: Hooks, requests: Arc::new(Requests::new(call, clients, denials, secrets)) }
+    }
+}
+
+impl Http {
+    /// Returns how many requests were sent, redirects included.
+    pub(in crate::sandbox) fn requests(&self) -> u64 {
+        self.requests.quota.requests_taken()
+    }
+
+    /// Returns how many bytes they carried out.
+    pub(in crate::sandbox) fn egress_bytes(&self) -> u64 {
+        self.requests.quota.egress_taken()
+    }
+}
+
+/// What wasmtime-wasi-http asks its host.
+struct Hooks;
+
+impl WasiHttpHooks for Hooks {
+    /// Headers are checked when a request is sent, so that a refusal is noted.
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(|_: &HeaderName| false)
+    }
+
+    /// Its own `outgoing-handler` would call this. It is not linked.
+    fn send_request(
+        &mut self,
+        _: http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+}
+
+type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+impl WasiHttpView for GuestState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.http.hooks, table: &mut self.table, ctx: &mut self.http.ctx }
+    }
+}
+
+/// Links `wasi:http`.
+///
+/// # Errors
+/// Two definitions of one name: a mistake in the linker.
+pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    types::add_to_linker::<_, WasiHttp>(linker, &LinkOptions::default().into(), |state| entered(state).http())?;
+    linker.instance(OUTGOING_HANDLER)?.func_wrap_async(
+        "handle",
+        |mut store: StoreContextMut<'_, GuestState>, (request, options): Asking| {
+            Box::new(async move { handle(entered(store.data_mut()), request, options).await.map(|sent| (sent,)) })
+        },
+    )
+}
+
+type Asking = (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>);
+
+/// Decides about a request, announces it if it writes, and starts it.
+async fn handle(
+    state: &mut GuestState,
+    request: Resource<HostOutgoingRequest>,
+    options: Option<Resource<RequestOptions>>,
+) -> wasmtime::Result<Result<Resource<HostFutureIncomingResponse>, ErrorCode>> {
+    let request = state.table.delete(request)?;
+    let options = options.map(|options| state.table.delete(options)).transpose()?;
+    if state.call.grant().http.is_empty() {
+        return Err(state.not_asked("http"));
+    }
+    let started = match start(&state.http.requests, request, options) {
+        Ok((exchange, admitted)) => {
+            announce(state, &admitted).await?;
+            spawn(exchange, admitted)
+        }
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(Ok(state.table.push(started)?))
+}
+
+fn start(
+    requests: &Arc<Requests>,
+    request: HostOutgoingRequest,
+    options: Option<RequestOptions>,
+) -> Result<(Exchange, Admitted), ErrorCode> {
+    let written = request::written(&request);
+    let asked = Asked::read(request, options).map_err(|refusal| requests.refused(&written, refusal))?;
+    let Asked { url, method, headers, body, waits } = asked;
+    let admitted = requests.admit(url, method, headers.clone())?;
+    Ok((Exchange { requests: requests.clone(), headers, body, waits }, admitted))
+}
+
+/// Announces a request that writes: nothing of it has left yet.
+async fn announce(state: &mut GuestState, admitted: &Admitted) -> wasmtime::Result<()> {
+    if admitted.method.is_read() {
+        return Ok(());
+    }
+    let args = Digest::of_parts(&[admitted.method.name().as_bytes(), admitted.url.to_string().as_bytes()]);
+    match state.begin("http.send", args, true).await.map_err(Ended)? {
+        (_, Begin::Proceed) => Ok(()),
+        (_, Begin::Answer(_)) => {
+            Err(Ended(Failure::new(Kind::HostBug, "replay a request: requests are sent, not answered")).into())
+        }
+    }
+}
+
+/// Runs it beside the guest: dropping the handle, as the end of the call does, stops it.
+fn spawn(exchange: Exchange, admitted: Admitted) -> HostFutureIncomingResponse {
+    let running = wasmtime_wasi::runtime::spawn(async move {
+        let answer = exchange.run(admitted).await.map_err(Error::from)?;
+        // The client drives the connection, so that the answer needs no worker of its own.
+        Ok((answer, wasmtime_wasi::runtime::spawn(std::future::ready(()))))
+    });
+    HostFutureIncomingResponse::Pending(running)
+}

@@ -1,0 +1,108 @@
+//! What is left of a call's requests, of the bytes that they may carry out, and of the places for those under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+
+use super::refusal::Refusal;
+use crate::domain::Limits;
+
+/// Counts what all requests of one call take together.
+pub(super) struct Quota {
+    requests: Count,
+    egress: Count,
+    writes: AtomicU64,
+    places: Arc<Semaphore>,
+}
+
+impl Quota {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let places = usize::try_from(limits.requests_parallel_max).unwrap_or(usize::MAX);
+        Self {
+            requests: Count::new(limits.requests_max),
+            egress: Count::new(limits.egress_bytes_max),
+            writes: AtomicU64::new(0),
+            places: Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    /// Takes one request.
+    ///
+    /// # Errors
+    /// `limit.requests`.
+    pub(super) fn take_request(&self) -> Result<(), Refusal> {
+        let taken = self.requests.take(1);
+        taken.ok_or_else(|| Refusal::denied("limit.requests", ErrorCode::HttpRequestDenied, "one request too many"))
+    }
+
+    /// Takes bytes that leave the host; what does not fit is not counted either.
+    ///
+    /// # Errors
+    /// `limit.egress`.
+    pub(super) fn take_egress(&self, bytes: u64) -> Result<(), Refusal> {
+        let error = || ErrorCode::HttpRequestBodySize(None);
+        self.egress.take(bytes).ok_or_else(|| Refusal::denied("limit.egress", error(), format!("{bytes} more bytes")))
+    }
+
+    /// Returns how many requests were taken.
+    pub(super) fn requests_taken(&self) -> u64 {
+        self.requests.taken()
+    }
+
+    /// Returns how many bytes were taken.
+    pub(super) fn egress_taken(&self) -> u64 {
+        self.egress.taken()
+    }
+
+    /// Returns the number of this write in its call, from 1.
+    pub(super) fn count_write(&self) -> u64 {
+        self.writes.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Waits for a place among the requests under way. It is held until the answer's body is dropped.
+    ///
+    /// # Errors
+    /// Never while the call lives.
+    pub(super) async fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.places.clone().acquire_owned().await.map_err(|_| Refusal::failed(ErrorCode::ConnectionLimitReached))
+    }
+}
+
+/// Counts up to a bound.
+struct Count {
+    taken: AtomicU64,
+    max: u64,
+}
+
+impl Count {
+    fn new(max: u64) -> Self {
+        Self { taken: AtomicU64::new(0), max }
+    }
+
+    fn take(&self, n: u64) -> Option<()> {
+        let more = |taken: u64| taken.checked_add(n).filter(|taken| *taken <= self.max);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(drop)
+    }
+
+    fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_bytes_run_out() {
+        let quota = Quota::new(&Limits { requests_max: 2, egress_bytes_max: 10, ..Limits::default() });
+        assert!(quota.take_request().is_ok() && quota.take_request().is_ok());
+        assert_eq!(quota.take_request().unwrap_err().code, Some("limit.requests"));
+        assert!(quota.take_egress(8).is_ok());
+        assert_eq!(quota.take_egress(3).unwrap_err().code, Some("limit.egress"));
+        assert!(quota.take_egress(2).is_ok(), "what did not fit was not counted");
+        assert_eq!((quota.requests_taken(), quota.egress_taken()), (2, 10));
+    }
+}

@@ -1,0 +1,134 @@
+//! The requests of one call: what each must pass before it may be sent, whether the guest asked for it or a redirect.
+
+use std::sync::Arc;
+
+use http::header::HeaderMap;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+
+use super::clients::{Clients, Key};
+use super::headers;
+use super::quota::Quota;
+use super::refusal::Refusal;
+use crate::domain::{HttpGrant, Limits, Method, WebUrl};
+use crate::policy::Call;
+use crate::sandbox::denials::Denials;
+use crate::sandbox::secrets::{Granted, Injected};
+
+/// Bytes of a request line beside method and target.
+const REQUEST_LINE_BYTES: usize = "  HTTP/1.1\r\n\r\n".len();
+
+/// What the requests of one call share.
+pub(super) struct Requests {
+    pub(super) call: Arc<Call>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) quota: Quota,
+    pub(super) denials: Denials,
+    pub(super) secrets: Granted,
+}
+
+/// A request that a rule allows, that is within the quota, and whose head is complete. Only [`Requests::admit`] makes
+/// one, and each is sent once.
+pub(super) struct Admitted {
+    pub(super) url: WebUrl,
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    /// Whose connections it uses.
+    pub(super) key: Key,
+    /// Method and place for the receipt. Without the query, which may hold what is nobody's business.
+    pub(super) what: String,
+}
+
+impl Requests {
+    pub(super) fn new(call: Arc<Call>, clients: Arc<Clients>, denials: Denials, secrets: Granted) -> Self {
+        let quota = Quota::new(&call.grant().limits);
+        Self { call, clients, quota, denials, secrets }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.call.grant().limits
+    }
+
+    /// Lets a request pass, or notes why not. No name is looked up before.
+    ///
+    /// # Errors
+    /// What the guest is told.
+    pub(super) fn admit(&self, url: WebUrl, method: Method, headers: HeaderMap) -> Result<Admitted, ErrorCode> {
+        let what = format!("{method} {}{}", url.origin(), url.path);
+        self.admitted(url, method, headers, &what).map_err(|refusal| self.refused(&what, refusal))
+    }
+
+    /// Notes a refusal, if it is one of the host's, and returns what the guest is told.
+    pub(super) fn refused(&self, what: &str, refusal: Refusal) -> ErrorCode {
+        if let Some(code) = refusal.code {
+            let about = if refusal.about.is_empty() { String::new() } else { format!(": {}", refusal.about) };
+            self.denials.note(code, &format!("{what}{about}"));
+        }
+        refusal.error
+    }
+
+    fn admitted(&self, url: WebUrl, method: Method, headers: HeaderMap, what: &str) -> Result<Admitted, Refusal> {
+        let allowing = self.allowing(&url, method)?;
+        let idempotency = (!method.is_read()).then(|| self.idempotency_key());
+        let mut headers = headers::complete(headers, method, idempotency.as_deref())?;
+        self.carries_none(&url, &headers)?;
+        // Secrets enter here: a rule allows the request, its head is complete, and nothing is counted or sent yet. Each
+        // redirect comes by again, so that a secret is matched with where the request really goes.
+        let injected = self.secrets.inject(&url, &mut headers).map_err(Refusal::of_secret)?;
+        let bytes = head_bytes(&url, method, &headers);
+        if bytes > self.limits().header_bytes_max {
+            let error = ErrorCode::HttpRequestHeaderSectionSize(u32::try_from(bytes).ok());
+            return Err(Refusal::denied("invalid.header", error, format!("a head of {bytes} bytes")));
+        }
+        self.quota.take_request()?;
+        self.quota.take_egress(bytes)?;
+        let key = self.key(&allowing, injected);
+        Ok(Admitted { url, method, headers, key, what: what.to_owned() })
+    }
+
+    /// Returns the grants that allow this request: one is enough.
+    fn allowing(&self, url: &WebUrl, method: Method) -> Result<Vec<&HttpGrant>, Refusal> {
+        let grants = self.call.grant().http.iter();
+        let allowing: Vec<_> = grants.filter(|http| http.methods.contains(&method) && http.to.matches(url)).collect();
+        if allowing.is_empty() { Err(Refusal::not_allowed("no rule allows it")) } else { Ok(allowing) }
+    }
+
+    /// Refuses a guest's own request that holds the value of a secret, however it came by it: where a value may go, the
+    /// host puts it.
+    fn carries_none(&self, url: &WebUrl, headers: &HeaderMap) -> Result<(), Refusal> {
+        let (withheld, url) = (self.secrets.withheld(url), url.to_string());
+        let head = headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+        let found = std::iter::once(url.as_bytes())
+            .chain(head)
+            .find_map(|bytes| withheld.contained(bytes).map(str::to_owned));
+        found.map_or(Ok(()), |name| Err(Refusal::secret(format!("its head holds the value of secret `{name}`"))))
+    }
+
+    fn key(&self, allowing: &[&HttpGrant], injected: Injected) -> Key {
+        let (tool, principal) = (self.call.tool(), self.call.principal());
+        let mut key = Key {
+            component: *tool.digest(),
+            tool: tool.name().to_string(),
+            tenant: principal.tenant.clone(),
+            user: principal.user.clone(),
+            credentials: injected.names.into_iter().collect(),
+            ranges: allowing.iter().flat_map(|http| http.addresses.iter().copied()).collect(),
+        };
+        key.ranges.sort_unstable();
+        key.ranges.dedup();
+        key
+    }
+
+    /// The call's key for its first write; for later ones with their number, so that a server does not take the second
+    /// write of a call for the first one again.
+    fn idempotency_key(&self) -> String {
+        match self.quota.count_write() {
+            1 => self.call.key().to_string(),
+            n => format!("{}-{n}", self.call.key()),
+        }
+    }
+}
+
+fn head_bytes(url: &WebUrl, method: Method, headers: &HeaderMap) -> u64 {
+    let line = method.name().len() + url.to_string().len() + REQUEST_LINE_BYTES;
+    u64::try_from(line).unwrap_or(u64::MAX).saturating_add(headers::bytes(headers))
+}
