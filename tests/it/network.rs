@@ -924,6 +924,14 @@ async fn a15_a_server_that_drips_or_says_nothing_holds_a_call_to_its_deadline_an
         let took_ms = clock.monotonic_ms();
         assert!((DEADLINE_MS - 10..DEADLINE_MS + LATE_MS).contains(&took_ms), "{path}: {took_ms} ms");
     }
+    // No connection outlives its call.
+    for _ in 0..100 {
+        if site.web.open() == 0 {
+            break;
+        }
+        pause(20).await;
+    }
+    assert_eq!(site.web.open(), 0);
     // With three times the deadline the same servers go on for as long.
     let (url, longer) = (site.url("/silent"), site.reads().limit("wall_ms_max", 3 * DEADLINE_MS));
     let waiting = tokio::time::timeout(Duration::from_millis(2 * DEADLINE_MS), get(&url, &longer));

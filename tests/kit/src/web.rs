@@ -27,7 +27,7 @@ pub enum Reply {
     Octets { head: Vec<u8>, piece: Vec<u8>, times: usize },
     /// The same, and never closes.
     Stalled { head: Vec<u8>, piece: Vec<u8>, every_ms: u64 },
-    /// Says nothing, and never closes.
+    /// Says nothing, until the client closes.
     Silent,
 }
 
@@ -85,6 +85,7 @@ struct State {
     replies: Mutex<HashMap<String, Reply>>,
     seen: Mutex<Vec<Seen>>,
     connections: Mutex<usize>,
+    open: Mutex<usize>,
 }
 
 impl WebServer {
@@ -154,6 +155,11 @@ impl WebServer {
     /// Returns how many connections were accepted so far.
     pub fn connections(&self) -> usize {
         *locked(&self.state.connections)
+    }
+
+    /// Returns how many of them are open, as far as the server has noticed.
+    pub fn open(&self) -> usize {
+        *locked(&self.state.open)
     }
 }
 

@@ -45,6 +45,7 @@ async fn accept(listener: &tokio::net::TcpListener, acceptor: Option<TlsAcceptor
             *connections += 1;
             *connections
         };
+        *locked(&state.open) += 1;
         let (acceptor, state) = (acceptor.clone(), state.clone());
         tokio::spawn(async move {
             // A client that goes away is its own business.
@@ -58,6 +59,7 @@ async fn accept(listener: &tokio::net::TcpListener, acceptor: Option<TlsAcceptor
                     Err(error) => Err(error),
                 },
             };
+            *locked(&state.open) -= 1;
         });
     }
 }
@@ -105,7 +107,10 @@ async fn answer(stream: &mut impl Stream, seen: &Seen, reply: Reply) -> std::io:
                 stream.write_all(&piece).await?;
             }
         }
-        Reply::Silent => std::future::pending().await,
+        Reply::Silent => {
+            while stream.read(&mut [0; 64]).await? > 0 {}
+            Ok(false)
+        }
     }
 }
 
