@@ -64,7 +64,13 @@ pub struct Case {
 /// Makes a test of each case, and a list of all for the soak.
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
+        $crate::alone::cases![after crate::alone::nothing; $($name,)*];
+    };
+    // `$shared` makes what the cases of a module share, and stays.
+    (after $shared:path; $($name:ident),* $(,)?) => {
         pub mod cases {
+            #[allow(unused_imports, reason = "what is shared stands in the module, or elsewhere")]
+            use super::*;
             use crate::alone::{Case, test};
 
             pub const ALL: &[Case] =
@@ -73,7 +79,8 @@ macro_rules! cases {
             $(
                 #[test]
                 fn $name() {
-                    test(concat!(module_path!(), "::", stringify!($name)), || Box::pin(super::$name()));
+                    let shared = || -> crate::alone::Running { Box::pin($shared()) };
+                    test(concat!(module_path!(), "::", stringify!($name)), shared, || Box::pin(super::$name()));
                 }
             )*
         }
@@ -81,11 +88,14 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
+/// For cases that share nothing.
+pub async fn nothing() {}
+
 /// Runs a case in a process of its own, where it is checked.
 #[track_caller]
-pub fn test(path: &str, body: fn() -> Running) {
+pub fn test(path: &str, shared: fn() -> Running, body: fn() -> Running) {
     if std::env::var_os(ALONE).is_some() {
-        return checked(body);
+        return checked(shared, body);
     }
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let name = path.split_once("::").expect("a test stands in a module of its crate").1;
@@ -128,12 +138,13 @@ pub fn seconds_of_soak() -> u64 {
 }
 
 /// Runs a case, and expects that it leaves nothing behind.
-fn checked(body: fn() -> Running) {
+fn checked(shared: fn() -> Running, body: fn() -> Running) {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).thread_keep_alive(Duration::from_millis(20)).enable_all().build();
     runtime.expect("a runtime starts").block_on(async {
         let listener = Listener::start();
         warm().await;
+        shared().await;
         let before = Held { memory_bytes: u64::MAX, ..Held::now() };
         body().await;
         assert_eq!(listener.reached(), 0, "a guest reached the listener on loopback");

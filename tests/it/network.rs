@@ -17,7 +17,39 @@ use cofferdam_kit::web::{Certificates, Identity, Reply, Validity, coded};
 use cofferdam_kit::{DnsServer, WebServer};
 use serde_json::json;
 
-use crate::guest::{Recorder, Rule, call, kind, pause, step, tool};
+use crate::alone::cases;
+use crate::guest::{Recorder, Rule, call, kind, options, pause, step, tool};
+
+cases![
+    after shared;
+    f1_what_no_rule_allows_is_not_even_looked_up,
+    f2_another_scheme_port_method_or_path_is_another_place,
+    f3_a_host_is_compared_in_one_form,
+    f4_an_address_is_that_address_however_it_is_written,
+    f5_an_allowed_name_does_not_lead_to_private_addresses,
+    f6_a_connection_goes_only_to_an_address_that_was_permitted,
+    f7_every_redirect_is_a_new_question_to_the_rules,
+    f7_redirects_have_an_end,
+    f7_a_write_is_not_repeated_elsewhere,
+    f7_a_redirect_does_not_leave_tls_unless_a_rule_says_so,
+    f9_a_guest_does_not_set_what_is_the_hosts,
+    f9_trailers_are_not_sent,
+    f9_headers_have_a_number_and_a_size,
+    f10_an_answer_is_cut_at_its_limit,
+    f10_the_head_of_an_answer_has_a_size,
+    f10_interim_answers_do_not_pile_up,
+    f10_an_answer_that_breaks_off_is_not_whole,
+    f11_requests_have_a_number,
+    f13_a_name_carries_nothing_out,
+    f14_what_leaves_is_counted,
+    f15_no_tunnel_and_no_other_protocol,
+    f16_a_url_has_a_size_and_one_reading,
+    f17_a_connection_belongs_to_one_tool_of_one_user,
+    f18_a_name_is_looked_up_as_it_is,
+    f19_a_certificate_is_verified,
+    f19_old_tls_is_not_spoken,
+    a15_a_server_that_drips_or_says_nothing_holds_a_call_to_its_deadline_and_no_longer,
+];
 
 /// What the tests of the network share: a component is compiled once.
 struct Net {
@@ -33,10 +65,15 @@ static NET: LazyLock<Net> = LazyLock::new(|| {
     let ca_file: PathBuf = folder.path().join("ca.pem");
     std::fs::write(&ca_file, certificates.pem()).expect("a file is written");
     let network = NetworkOptions { nameservers: vec![dns.address()], ca_file: Some(ca_file) };
-    let options = Options { network, ..Options::default() };
+    let options = Options { network, ..options() };
     let runner = WasmRunner::new(&options, Arc::new(SystemClock::default())).expect("the machine can run guests");
     Net { dns, certificates, runner, _folder: folder }
 });
+
+/// Makes what the tests share, which stays.
+async fn shared() {
+    LazyLock::force(&NET);
+}
 
 /// A web server under one name.
 struct Site {
@@ -265,7 +302,6 @@ async fn a_write_is_announced_before_it_is_sent_and_carries_the_calls_key() {
     assert_eq!(seen.header("content-length"), Some("7"));
 }
 
-#[tokio::test]
 async fn f1_what_no_rule_allows_is_not_even_looked_up() {
     let site = Site::new("f1.test");
     NET.dns.on("other.f1.test", &[&["127.0.0.1"]]);
@@ -282,7 +318,6 @@ async fn f1_what_no_rule_allows_is_not_even_looked_up() {
     assert_eq!(questions("other.f1.test"), ["A other.f1.test", "AAAA other.f1.test"]);
 }
 
-#[tokio::test]
 async fn f2_another_scheme_port_method_or_path_is_another_place() {
     let site = Site::new("f2.test");
     site.web.on("/v1/x", Reply::text("here"));
@@ -330,7 +365,6 @@ async fn f2_another_scheme_port_method_or_path_is_another_place() {
     assert_eq!(targets, ["/v1/x", "/admin"], "what is sent is what was compared");
 }
 
-#[tokio::test]
 async fn f3_a_host_is_compared_in_one_form() {
     let site = Site::new("f3.test");
     site.web.on("/", Reply::text("here"));
@@ -359,7 +393,6 @@ async fn f3_a_host_is_compared_in_one_form() {
     assert_eq!(questions("f3.test.evil.test"), Vec::<String>::new());
 }
 
-#[tokio::test]
 async fn f4_an_address_is_that_address_however_it_is_written() {
     let site = Site::new("f4.test");
     site.web.on("/", Reply::text("here"));
@@ -401,7 +434,6 @@ async fn f4_an_address_is_that_address_however_it_is_written() {
     assert_eq!(codes(&outcome), ["denied.net"]);
 }
 
-#[tokio::test]
 async fn f5_an_allowed_name_does_not_lead_to_private_addresses() {
     let site = Site::new("f5.test");
     site.web.on("/", Reply::text("here"));
@@ -431,7 +463,6 @@ async fn f5_an_allowed_name_does_not_lead_to_private_addresses() {
 }
 
 /// Of the loopback one address is permitted here, and another, where the canary listens, is not.
-#[tokio::test]
 async fn f6_a_connection_goes_only_to_an_address_that_was_permitted() {
     let site = Site::new("f6.test");
     let canary = WebServer::start_at(&format!("127.0.0.2:{}", site.web.port()));
@@ -454,7 +485,6 @@ async fn f6_a_connection_goes_only_to_an_address_that_was_permitted() {
     assert_eq!(canary.connections(), 1, "once the rule names it, it is reached");
 }
 
-#[tokio::test]
 async fn f7_every_redirect_is_a_new_question_to_the_rules() {
     let (site, other) = (Site::new("f7.test"), Site::new("other.f7.test"));
     other.web.on("/there", Reply::Echo);
@@ -489,7 +519,6 @@ async fn f7_every_redirect_is_a_new_question_to_the_rules() {
     );
 }
 
-#[tokio::test]
 async fn f7_redirects_have_an_end() {
     let site = Site::new("loop.f7.test");
     site.web.on("/loop", Reply::redirect(302, "/loop"));
@@ -510,7 +539,6 @@ async fn f7_redirects_have_an_end() {
     assert_eq!(codes(&outcome), ["limit.requests"], "each redirect is a request");
 }
 
-#[tokio::test]
 async fn f7_a_write_is_not_repeated_elsewhere() {
     let site = Site::new("write.f7.test");
     site.web.on("/there", Reply::Echo);
@@ -527,7 +555,6 @@ async fn f7_a_write_is_not_repeated_elsewhere() {
     assert_eq!((followed[0].header("idempotency-key"), followed[0].header("content-type")), (None, None));
 }
 
-#[tokio::test]
 async fn f7_a_redirect_does_not_leave_tls_unless_a_rule_says_so() {
     let secure = Site::of(WebServer::start_tls(&NET.certificates.sign("tls.f7.test", Validity::Now)), "tls.f7.test");
     let plain = Site::new("tls.f7.test");
@@ -541,7 +568,6 @@ async fn f7_a_redirect_does_not_leave_tls_unless_a_rule_says_so() {
     good(&get(&url, &rule.sends(&plain.url("/*"), LOOPBACK)).await);
 }
 
-#[tokio::test]
 async fn f9_a_guest_does_not_set_what_is_the_hosts() {
     let site = Site::new("f9.test");
     site.web.on("/", Reply::Echo);
@@ -580,7 +606,6 @@ async fn f9_a_guest_does_not_set_what_is_the_hosts() {
     good(&sent(&site, "/", json!({"headers": [["x-host", "x"]]}), &site.writes()).await);
 }
 
-#[tokio::test]
 async fn f9_trailers_are_not_sent() {
     let site = Site::new("trailer.f9.test");
     site.web.on("/", Reply::Echo);
@@ -591,7 +616,6 @@ async fn f9_trailers_are_not_sent() {
     good(&sent(&site, "/", changes(false), &site.writes()).await);
 }
 
-#[tokio::test]
 async fn f9_headers_have_a_number_and_a_size() {
     let site = Site::new("many.f9.test");
     site.web.on("/", Reply::Echo);
@@ -607,7 +631,6 @@ async fn f9_headers_have_a_number_and_a_size() {
     good(&sent(&site, "/", headers(50, 30), &small).await);
 }
 
-#[tokio::test]
 async fn f10_an_answer_is_cut_at_its_limit() {
     let site = Site::new("f10.test");
     let rule = site.reads().limit("response_bytes_max", 1 << 20);
@@ -639,7 +662,6 @@ async fn f10_an_answer_is_cut_at_its_limit() {
     }
 }
 
-#[tokio::test]
 async fn f10_the_head_of_an_answer_has_a_size() {
     let site = Site::new("head.f10.test");
     let page = |bytes: usize| Reply::page(200, "x-large", &"x".repeat(bytes), "ok");
@@ -660,7 +682,6 @@ async fn f10_the_head_of_an_answer_has_a_size() {
     good(&get(&site.url("/"), &site.reads()).await);
 }
 
-#[tokio::test]
 async fn f10_interim_answers_do_not_pile_up() {
     let site = Site::new("interim.f10.test");
     let interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".to_vec();
@@ -672,7 +693,6 @@ async fn f10_interim_answers_do_not_pile_up() {
     assert_eq!(good(&get(&site.url("/many"), &site.reads()).await)["text"], json!("ok"));
 }
 
-#[tokio::test]
 async fn f10_an_answer_that_breaks_off_is_not_whole() {
     let site = Site::new("short.f10.test");
     site.web.on("/short", Reply::octets("HTTP/1.1 200 \r\ncontent-length: 10\r\n\r\nshort"));
@@ -688,7 +708,6 @@ async fn f10_an_answer_that_breaks_off_is_not_whole() {
     assert_eq!(good(&get(&site.url("/after"), &site.reads()).await)["text"], json!("honest"), "nothing was left over");
 }
 
-#[tokio::test]
 async fn f11_requests_have_a_number() {
     let site = Site::new("f11.test");
     site.web.on("/", Reply::text("ok"));
@@ -704,7 +723,6 @@ async fn f11_requests_have_a_number() {
     assert_eq!(*good(&outcome), json!(100));
 }
 
-#[tokio::test]
 async fn f13_a_name_carries_nothing_out() {
     let site = Site::new("f13.test");
     site.web.on("/", Reply::text("ok"));
@@ -722,7 +740,6 @@ async fn f13_a_name_carries_nothing_out() {
     assert_eq!(codes(&get(&deeper, &wildcard).await), ["denied.net"], "one label, not two");
 }
 
-#[tokio::test]
 async fn f14_what_leaves_is_counted() {
     let site = Site::new("f14.test");
     site.web.on("/", Reply::Echo);
@@ -750,7 +767,6 @@ async fn f14_what_leaves_is_counted() {
     assert!(codes(&outcome).iter().all(|code| *code == "limit.egress"));
 }
 
-#[tokio::test]
 async fn f15_no_tunnel_and_no_other_protocol() {
     let site = Site::new("f15.test");
     site.web.on("/", Reply::text("ok"));
@@ -770,7 +786,6 @@ async fn f15_no_tunnel_and_no_other_protocol() {
     good(&sent(&site, "/", json!({}), &site.writes()).await);
 }
 
-#[tokio::test]
 async fn f16_a_url_has_a_size_and_one_reading() {
     let site = Site::new("f16.test");
     site.web.on("/x", Reply::text("ok"));
@@ -786,7 +801,6 @@ async fn f16_a_url_has_a_size_and_one_reading() {
     good(&sent(&site, &long(7_000), json!({}), &site.reads()).await);
 }
 
-#[tokio::test]
 async fn f17_a_connection_belongs_to_one_tool_of_one_user() {
     let site = Site::new("f17.test");
     site.web.on("/", Reply::text("ok"));
@@ -818,7 +832,6 @@ async fn f17_a_connection_belongs_to_one_tool_of_one_user() {
     }
 }
 
-#[tokio::test]
 async fn f18_a_name_is_looked_up_as_it_is() {
     let site = Site::new("f18.test");
     site.web.on("/", Reply::text("ok"));
@@ -844,7 +857,6 @@ async fn f18_a_name_is_looked_up_as_it_is() {
     good(&get(&single, &Rule::default().sends(&single, LOOPBACK)).await);
 }
 
-#[tokio::test]
 async fn f19_a_certificate_is_verified() {
     let secure = |identity: &Identity| {
         let site = Site::of(WebServer::start_tls(identity), "f19.test");
@@ -874,7 +886,6 @@ async fn f19_a_certificate_is_verified() {
 }
 
 /// A server that answers every hello with a choice of TLS 1.0.
-#[tokio::test]
 async fn f19_old_tls_is_not_spoken() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
@@ -901,7 +912,6 @@ async fn f19_old_tls_is_not_spoken() {
     assert!(hello > 0 && alert.first() == Some(&21), "{alert:?}");
 }
 
-#[tokio::test]
 async fn a15_a_server_that_drips_or_says_nothing_holds_a_call_to_its_deadline_and_no_longer() {
     const DEADLINE_MS: u64 = 400;
     const LATE_MS: u64 = 250;

@@ -6,19 +6,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::alone::{Case, Held, Running, seconds_of_soak, soak_begins, test};
+use crate::alone::{Case, Held, Running, nothing, seconds_of_soak, soak_begins, test};
 use crate::hostile::neighbour;
 
 /// Every case of every module.
 pub fn all() -> Vec<Case> {
-    [crate::agent::cases::ALL, crate::hostile::cases::ALL, crate::limits::cases::ALL, crate::secrets::cases::ALL]
-        .concat()
+    [
+        crate::agent::cases::ALL,
+        crate::files::cases::ALL,
+        crate::hostile::cases::ALL,
+        crate::limits::cases::ALL,
+        crate::load::cases::ALL,
+        crate::network::cases::ALL,
+        crate::secrets::cases::ALL,
+    ]
+    .concat()
 }
 
 #[test]
 #[ignore = "it lasts two minutes, or COFFERDAM_SOAK_SECONDS"]
 fn soak() {
-    test(concat!(module_path!(), "::soak"), || -> Running { Box::pin(soaked()) });
+    test(
+        concat!(module_path!(), "::soak"),
+        || -> Running { Box::pin(nothing()) },
+        || -> Running { Box::pin(soaked()) },
+    );
 }
 
 async fn soaked() {

@@ -97,9 +97,8 @@ impl Requests {
     fn carries_none(&self, url: &WebUrl, headers: &HeaderMap) -> Result<(), Refusal> {
         let (withheld, url) = (self.secrets.withheld(url), url.to_string());
         let head = headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
-        let found = std::iter::once(url.as_bytes())
-            .chain(head)
-            .find_map(|bytes| withheld.contained(bytes).map(str::to_owned));
+        let found =
+            std::iter::once(url.as_bytes()).chain(head).find_map(|bytes| withheld.contained(bytes).map(str::to_owned));
         found.map_or(Ok(()), |name| Err(Refusal::secret(format!("its head holds the value of secret `{name}`"))))
     }
 
