@@ -14,7 +14,7 @@ use cofferdam::policy::Policy;
 use serde_json::json;
 
 use crate::alone::cases;
-use crate::guest::Folders;
+use crate::guest::{Folders, cache_dir, helper};
 
 cases![
     d8_a_description_that_instructs_is_data,
@@ -69,6 +69,8 @@ files = [{ mount = "/data", path = "data", access = "read_write" }]
 
 fn host(folders: &Folders, policy: &str) -> Host {
     Host::builder()
+        .helper(helper())
+        .cache_dir(cache_dir())
         .tool("notes", cofferdam_guests::component("notes"))
         .policy(Policy::parse(policy, folders.outer()).expect("the policy reads"))
         .planner(Arc::new(Obedient))

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use wasm_encoder::{CustomSection, Encode, Section};
 
 use crate::cli::Shop;
-use crate::guest::assembled;
+use crate::guest::{assembled, cache_dir, helper};
 
 /// A component with one function `run` that returns its argument, and what it says of itself.
 pub struct Component {
@@ -287,7 +287,7 @@ async fn d9_the_library_withholds_as_the_program_does() {
     let policy = "version = 0\n[[rule]]\nname = 'a'\nwhy = 'A test.'\nallow = ['*']\n";
     let builder = || {
         let policy = Policy::parse(policy, Path::new("/")).expect("the policy reads");
-        Host::builder().tool("echo", shop.path("echo.wasm")).policy(policy)
+        Host::builder().helper(helper()).cache_dir(cache_dir()).tool("echo", shop.path("echo.wasm")).policy(policy)
     };
     let missing = builder().lock_file(shop.path("absent.lock")).build().err().expect("a lock that is named is there");
     assert_eq!(missing.kind, Kind::DataConfig);

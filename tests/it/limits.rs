@@ -13,7 +13,9 @@ use cofferdam::sandbox::{Begin, CallLink, HostCall, NoLink, Options, Runner, Was
 use serde_json::json;
 
 use crate::alone::cases;
-use crate::guest::{Recorder, Rule, assembled, call, kind, pause, run, runner, tool, tool_of};
+use crate::guest::{
+    Recorder, Rule, assembled, cache_dir, call, helper, kind, options, pause, run, runner, tool, tool_of,
+};
 use crate::hostile::{
     Case, LOOP, Mutation, guest, logging, neighbour, neighbour_on, prepared, refused, returning, stopped, tells_nothing,
 };
@@ -84,7 +86,7 @@ async fn a9_arguments_that_swell() {
 }
 
 async fn a14_the_caller_leaves() {
-    let options = Options { calls_in_flight_max: 1, ..Options::default() };
+    let options = Options { calls_in_flight_max: 1, ..options() };
     let runner = WasmRunner::new(&options, Arc::new(SystemClock::default())).expect("the machine can run guests");
     let spin = tool_of(&guest(LOOP), "run");
     for tool in [&spin, &tool("text.stats")] {
@@ -380,7 +382,7 @@ async fn g8_memory_that_was_written_before() {
           (local.get $found))";
     let marks = tool_of(&returning("(result u32)", core), "run");
     // One place, so that the next call gets the memory of the last.
-    let options = Options { calls_in_flight_max: 1, ..Options::default() };
+    let options = Options { calls_in_flight_max: 1, ..options() };
     let runner = WasmRunner::new(&options, Arc::new(SystemClock::default())).expect("the machine can run guests");
     for _ in 0..5 {
         let outcome = runner.run(call(&marks, &json!({}), &Rule::default()), Arc::new(NoLink)).await;
@@ -424,7 +426,7 @@ async fn g11_a_clock_too_coarse_to_time_a_cache() {
 
 async fn g11_each_call_counts_time_from_its_own_beginning() {
     let clock = Arc::new(SimClock::at(Timestamp(7_000_000)));
-    let runner = WasmRunner::new(&Options::default(), clock.clone()).expect("the machine can run guests");
+    let runner = WasmRunner::new(&options(), clock.clone()).expect("the machine can run guests");
     for _ in 0..2 {
         clock.advance_ms(50_000);
         let call = call(&tool_of(TIMING, "run"), &json!({}), &Rule::default().gives("clock"));
@@ -436,7 +438,13 @@ async fn g11_each_call_counts_time_from_its_own_beginning() {
 async fn h2_arguments_that_do_not_fit() {
     let policy = Rule::default().policy();
     let text = cofferdam_guests::component("text");
-    let host = Host::builder().tool("text", text).policy(policy).build().expect("the host is made");
+    let host = Host::builder()
+        .helper(helper())
+        .cache_dir(cache_dir())
+        .tool("text", text)
+        .policy(policy)
+        .build()
+        .expect("the host is made");
     let deep = (0..100).fold(json!("x"), |inner, _| json!([inner]));
     let wrong = [
         json!({}),
@@ -510,7 +518,7 @@ async fn progress_is_passed_on_at_the_pace_of_an_eye() {
     let reporting = tool_of(wat, "run");
     let passed = async |ms, rule: &Rule| {
         let clock = Arc::new(SimClock::at(Timestamp(1_000)));
-        let runner = WasmRunner::new(&Options::default(), clock.clone()).expect("the machine can run guests");
+        let runner = WasmRunner::new(&options(), clock.clone()).expect("the machine can run guests");
         let link = Arc::new(Passing { clock, ms, reports: Default::default() });
         let outcome = runner.run(call(&reporting, &json!({}), rule), link.clone()).await;
         assert_eq!(kind(&outcome), None, "{:?}", outcome.result);

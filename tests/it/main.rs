@@ -2,6 +2,7 @@
 
 mod agent;
 mod alone;
+mod canary;
 mod catalogue;
 mod cli;
 mod contracts;

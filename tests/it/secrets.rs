@@ -12,11 +12,11 @@ use cofferdam::config::Settings;
 use cofferdam::domain::{Json, Kind, Outcome, Secret};
 use cofferdam::host::Host;
 use cofferdam::policy::Policy;
-use cofferdam::sandbox::{NoLink, Options, Runner, Secrets, WasmRunner};
+use cofferdam::sandbox::{NoLink, Runner, Secrets, WasmRunner};
 use serde_json::json;
 
 use crate::alone::cases;
-use crate::guest::{Folders, Recorder, Rule, call, kind, run, tool};
+use crate::guest::{Folders, Recorder, Rule, call, kind, options, run, tool};
 
 cases![
     g1_a_guest_finds_nothing_of_the_machine,
@@ -34,7 +34,7 @@ fn secret() -> Secret {
 fn keeper() -> WasmRunner {
     let other = || Secret::new("another-value");
     let secrets = Secrets::default().with("github", || Ok(secret())).with("mail", other);
-    WasmRunner::with_secrets(&Options::default(), secrets, Arc::new(SystemClock::default())).expect("it can run guests")
+    WasmRunner::with_secrets(&options(), secrets, Arc::new(SystemClock::default())).expect("it can run guests")
 }
 
 /// A rule that gives the value of `github` in the variable `TOKEN`.
@@ -132,7 +132,7 @@ async fn a_secret_is_fetched_for_the_first_call_that_needs_it_and_once() {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(secret())
     });
-    let runner = WasmRunner::with_secrets(&Options::default(), secrets, Arc::new(SystemClock::default()));
+    let runner = WasmRunner::with_secrets(&options(), secrets, Arc::new(SystemClock::default()));
     let runner = runner.expect("it can run guests");
     let text = async |rule: &Rule| runner.run(call(&tool("probe.inside"), &json!({}), rule), Arc::new(NoLink)).await;
     texts(&text(&Rule::default().gives("log").gives("progress")).await);
@@ -169,7 +169,8 @@ fn settings(folder: &Path, command: &str) -> Settings {
     let file = format!(
         "version = 0\n[tools]\nprobe = 'text.wasm'\n[secrets]\ngithub = {{ command = ['sh', '-c', {command:?}] }}"
     );
-    Settings::parse(&file, folder, "cofferdam.toml").expect("the settings read")
+    let settings = Settings::parse(&file, folder, "cofferdam.toml").expect("the settings read");
+    Settings { sandbox: options(), ..settings }
 }
 
 #[tokio::test]
