@@ -3,6 +3,11 @@
 //!
 //! A module lists its cases with [`cases!`]; a case that is not listed is dead code, which the lints refuse.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test is outside of the doors: it measures, and tells its child what to do"
+)]
+
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::{Read, Seek};

@@ -198,7 +198,7 @@ async fn g4_a_canary_secret_leaves_in_one_header_and_nowhere_else() {
 
 /// The secret, one octet at a time.
 fn drip() -> Reply {
-    let head = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunks: String = SECRET.chars().map(|c| format!("1\r\n{c}\r\n")).collect();
     Reply::octets(format!("{head}{chunks}0\r\n\r\n"))
 }

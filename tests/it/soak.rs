@@ -2,6 +2,8 @@
 //!
 //! `COFFERDAM_SOAK_SECONDS=600 cargo test -p cofferdam --test it soak -- --ignored --nocapture`
 
+#![expect(clippy::disallowed_methods, reason = "a test measures time, and is told by variables how long")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
