@@ -63,9 +63,9 @@ mod probe {
             "result" => return Ok(vec![format!("<{value}>"), "plain".to_owned()]),
             "error" => return Err(ToolError::new(&value, format!("{}{value}", "x".repeat(4_000)))),
             "panic" => panic!("it is {value}"),
-            "log" => log::warn(&format!("it is {value}")),
+            "log" => log::warn(format!("it is {value}")),
             "path" => drop(std::fs::read(format!("/data/../{value}"))),
-            "progress" => progress::report(0.5, &format!("{}{value}", "x".repeat(190))),
+            "progress" => progress::report(0.5, format!("{}{value}", "x".repeat(190))),
             "print" => {
                 print!("it is {first}");
                 drop(std::io::stdout().flush());
