@@ -195,15 +195,28 @@ impl Host {
         tools
     }
 
-    /// Explains what policy says of a lone call of `tool`, whether it is withheld or not, and of `request` within it.
+    /// Explains what policy says of a lone call of `tool`, and of `request` within it. A tool that differs from its pin is
+    /// denied whatever the rules say, and the explanation says so.
     ///
     /// # Errors
     /// `data.not_found`.
     pub fn explain(&self, tool: &str, request: Option<&Request>) -> Result<Explanation, Failure> {
         let Parts { catalog, policy, .. } = &self.0.parts;
-        let withheld = catalog.withheld().map(|(tool, _)| tool).find(|known| known.name().to_string() == tool);
-        let tool = withheld.map_or_else(|| session::find(&self.0.parts, tool), |tool| Ok(tool.clone()))?;
-        Ok(explain(policy, &tool, request))
+        let Some((tool, why)) = catalog.withheld().find(|(known, _)| known.name().to_string() == tool) else {
+            return Ok(explain(policy, &session::find(&self.0.parts, tool)?, request));
+        };
+        let explained = explain(policy, tool, request);
+        Ok(Explanation {
+            verdict: Verdict::Deny,
+            rule: "the lock".into(),
+            reason: format!("{}; {}", why.message, why.hint.as_deref().unwrap_or_default()),
+            effect: None,
+            person: None,
+            grant: None,
+            change: Vec::new(),
+            request: None,
+            ..explained
+        })
     }
 
     /// Returns why components are withheld: each differs from what the lock pins, or is not pinned.

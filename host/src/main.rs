@@ -43,7 +43,10 @@ fn log(asked: Option<String>) {
     tracing_subscriber::registry().with(filter).with(FilterFn::new(is_kept)).with(lines).init();
 }
 
-/// The models' client writes whole requests and replies below `warn`: those are the user's, and not for a log.
+/// Who writes below `warn` what is not for a log: the models' client whole requests and replies, and the bindings of
+/// WASI all that a guest passes to the host, which may be a secret that a rule reveals to it.
+const UNHEARD: [&str; 2] = ["genai", "wasmtime_wasi"];
+
 fn is_kept(metadata: &Metadata<'_>) -> bool {
-    !metadata.target().starts_with("genai") || *metadata.level() <= Level::WARN
+    *metadata.level() <= Level::WARN || !UNHEARD.iter().any(|target| metadata.target().starts_with(target))
 }

@@ -30,8 +30,9 @@ impl World {
     fn new() -> Self {
         let (shop, own, other) = (Shop::new(), WebServer::start(), WebServer::start());
         let settings = format!(
-            "version = 0\n[tools]\nfetch = {:?}\n[secrets]\nshop = \"env:{VARIABLE}\"\n",
-            cofferdam_guests::component("fetch")
+            "version = 0\n[tools]\nfetch = {:?}\nprobe = {:?}\n[secrets]\nshop = \"env:{VARIABLE}\"\n",
+            cofferdam_guests::component("fetch"),
+            cofferdam_guests::component("probe")
         );
         shop.write("cofferdam.toml", &settings);
         shop.write("policy.toml", &policy(own.port(), other.port()));
@@ -74,6 +75,14 @@ http = [
   {{ url = 'http://127.0.0.1:{other}/*' }},
 ]
 secrets = [{{ name = 'shop', to = ['http://127.0.0.1:{own}/*'], header = 'authorization', value = 'Bearer {{secret}}' }}]
+[[rule]]
+name = 'reveal'
+why = 'A tool that must have the value itself.'
+allow = ['probe.*']
+approval = 'none'
+secrets = [{{ name = 'shop', env = 'TOKEN', reveal = true }}]
+files = [{{ mount = '/data', path = 'notes', access = 'read' }}]
+capabilities = ['log', 'progress']
 "
     )
 }
@@ -157,12 +166,18 @@ async fn g4_a_canary_secret_leaves_in_one_header_and_nowhere_else() {
         let marked = document["result"].to_string().contains("[secret:shop]");
         assert!(marked, "the guest sees a mark where {path} tells the secret: {document}");
     }
+    for way in ["result", "error", "panic", "log", "path", "progress", "print"] {
+        let args = json!({"variable": "TOKEN", "way": way}).to_string();
+        world.run(&["call", "probe.leak", "--json", "--args", &args]);
+    }
     assert_eq!(world.get("/cut").0, 1, "an answer that breaks off is a failure");
     assert_eq!(world.send("/echo", "an order").0, 0);
     // The guest has no value, so that what it sends of its own can only be a guess; a guess that is right is not sent.
     let before = world.own.seen().len();
     assert_eq!(world.send("/echo", &format!("is it {SECRET}?")).0, 1);
-    assert!(world.own.seen().iter().skip(before).all(|seen| !rest(seen).ends_with(SECRET.as_bytes())));
+    for seen in world.own.seen().iter().skip(before) {
+        silent("what was sent of a guess", &rest(seen));
+    }
 
     let (code, away) = world.get("/away");
     assert_eq!(code, 0, "{away}");
@@ -172,13 +187,13 @@ async fn g4_a_canary_secret_leaves_in_one_header_and_nowhere_else() {
     assert_eq!(world.get("/telling").0, 1);
 
     world.shop.write("flow.toml", &flow(&world.url("/echo"), &world.url("/absent\u{20}x")));
-    world.run(&["run", "flow.toml"]);
+    assert_eq!(world.run(&["run", "flow.toml"]).0, 1, "one of its steps cannot be sent");
     let args = format!("fetch.get GET {}", world.url("/echo"));
     let explain: Vec<&str> = ["policy", "explain"].into_iter().chain(args.split(' ')).collect();
     for args in
         [&["show", "last"][..], &["show", "last", "--json"], &["runs", "--json"], &["tools"], &["doctor"], &explain]
     {
-        world.run(args);
+        assert_eq!(world.run(args).0, 0, "{args:?}");
     }
 
     silent("what was printed and logged", &world.told);
@@ -194,6 +209,32 @@ async fn g4_a_canary_secret_leaves_in_one_header_and_nowhere_else() {
         silent("a request beside its one header", &rest(seen));
     }
     assert!(String::from_utf8_lossy(&world.told).contains("TRACE"), "everything was logged");
+}
+
+#[test]
+fn g3_a_placeholder_is_not_carried_on_by_a_redirect() {
+    let mut world = World::new();
+    world.own.on("/echo", Reply::Echo);
+    world.own.on("/away", Reply::redirect(302, &format!("http://{}/echo", world.other.at("127.0.0.1"))));
+    world.other.on("/echo", Reply::Echo);
+    let mut get = |path: &str, header: &str| {
+        let headers = json!([{"name": header, "value": "cofferdam-secret-shop"}]);
+        let args = json!({"url": world.url(path), "headers": headers}).to_string();
+        world.run(&["call", "fetch.get", "--json", "--args", &args])
+    };
+    assert_eq!(get("/echo", "x-key").0, 0);
+    let (code, document) = get("/away", "x-key");
+    // It may follow without the header, which is not one that goes along, or stop: the value is never there.
+    assert!(code == 0 || document["denials"].to_string().contains("denied.secret"), "{document}");
+    assert_eq!(
+        world.own.seen().first().and_then(|seen| seen.header("x-key").map(str::to_owned)).as_deref(),
+        Some(SECRET)
+    );
+    for seen in world.other.seen() {
+        silent("a request to another place", format!("{seen:?}").as_bytes());
+        assert!(!format!("{seen:?}").contains("cofferdam-secret"), "the placeholder stays too: {seen:?}");
+    }
+    silent("what was printed and logged", &world.told);
 }
 
 /// The secret, one octet at a time.

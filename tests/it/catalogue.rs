@@ -25,7 +25,7 @@ const CATALOGUE: &[Entry] = &[
     ("a6", "polls nothing", None),
     ("a7", "makes the cheapest host call without end", None),
     ("a8", "fills memory without end", None),
-    ("a9", "passes a bomb of JSON or of a pattern to the host", None),
+    ("a9", "is called with, or passes, more than the host takes", None),
     ("a14", "goes on after its caller has left", None),
     ("a15", "waits for a server that drips or is silent", None),
     ("a17", "divides by zero, goes out of bounds, calls what is not there", None),

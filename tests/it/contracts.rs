@@ -421,7 +421,7 @@ fn two_components_are_compared_field_by_field() {
         at("capabilities\n  echo.run: asks: random: added") < at("schemas\n"),
         "what it may do comes first: {told}"
     );
-    at("  echo.run: input schema: /properties/count: added\n");
+    at("  echo.run: input schema: /properties/count: added {");
     at("contract\n  echo: digest: sha256:");
     assert_eq!(shop.run(&["diff", "echo.wasm", "echo.wasm"]).ends(0).out, "");
 

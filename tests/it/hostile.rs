@@ -15,7 +15,7 @@ use cofferdam::registry::{Options as Reading, VerifiedTool, read};
 use cofferdam::sandbox::{NoLink, Runner, WasmRunner};
 use serde_json::json;
 
-use crate::alone::{Held, Watch, cases};
+use crate::alone::{Held, Watch, canary_port, cases, take_reached};
 use crate::guest::{CANARY, Rule, assembled, call, kind, new_runner, pause, runner, step, tool, tool_of};
 
 /// The deadline of hostile guests.
@@ -54,6 +54,7 @@ cases![
     c8_imports_that_nobody_gives,
     c15_cannot_tell_one_call_from_the_next,
     d1_a_million_log_lines,
+    f4_the_listener_on_loopback_is_reached_by_a_grant_alone,
     d1_one_giant_log_line,
 ];
 
@@ -390,7 +391,8 @@ async fn b12_returns_too_much() {
             ),
         )
     };
-    for bytes in [2 << 20, 50 << 20] {
+    // Just too much, as much as its memory holds, and in between.
+    for bytes in [2 << 20, 30 << 20, 50 << 20] {
         stopped(Case::new(&text(bytes), Kind::ToolOutput, Mutation::Limit("output_bytes_max"))).await;
     }
     // One text of 64 KiB, a thousand times.
@@ -554,6 +556,28 @@ async fn flooded(lines: u32, bytes: u32, limit: &'static str) {
 async fn d1_a_million_log_lines() {
     flooded(1_000_000, 1, "log_lines_max").await;
     flooded(1_000, 4_000, "log_bytes_max").await;
+}
+
+async fn f4_the_listener_on_loopback_is_reached_by_a_grant_alone() {
+    let (port, fetch) = (canary_port(), tool("fetch.get"));
+    let url = format!("http://127.0.0.1:{port}/");
+    let get = async |rule: &Rule, host: &str| {
+        let args = json!({"url": url.replace("127.0.0.1", host)});
+        let rule = rule.clone().limit("wall_ms_max", NEIGHBOUR_MS);
+        runner().run(call(&fetch, &args, &rule), Arc::new(NoLink)).await
+    };
+    let elsewhere = Rule::default().sends("http://127.0.0.1:1/*", "");
+    for host in ["127.0.0.1", "127.1", "[::ffff:127.0.0.1]", "0.0.0.0", "localhost"] {
+        let outcome = get(&elsewhere, host).await;
+        assert!(outcome.denials.iter().any(|denial| denial.code == "denied.net"), "{host}: {outcome:?}");
+    }
+    // A name that leads there is not the address.
+    let named = Rule::default().sends(&format!("http://localhost:{port}/*"), "");
+    assert!(get(&named, "localhost").await.result.is_err());
+    assert_eq!(take_reached(), 0);
+    let granted = Rule::default().sends(&url, "");
+    assert!(get(&granted, "127.0.0.1").await.result.is_err(), "it never answers");
+    assert_eq!(take_reached(), 1, "the check sees who gets there");
 }
 
 async fn d1_one_giant_log_line() {

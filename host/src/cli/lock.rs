@@ -15,8 +15,8 @@ use super::args::{LockArgs, ModelArgs};
 use super::exit::Code;
 use super::{text, tools, whole};
 
-/// Characters of one change.
-pub(super) const CHANGE_CHARS_MAX: usize = 400;
+/// Characters of one change: both values whole, and where it is.
+pub(super) const CHANGE_CHARS_MAX: usize = 20_000;
 
 /// The components of the settings beside their pins.
 struct View {
@@ -47,11 +47,9 @@ pub(super) fn command(session: &Session, args: &LockArgs) -> Result<Code, Failur
     }
     let after = view.accepted(&lock, args);
     let is_written = before.as_ref() != Some(&after);
-    if is_written {
-        write(&settings.lock, &after)?;
-    }
     report(session, &view, is_written)?;
     if is_written {
+        write(&settings.lock, &after)?;
         session.output.say(&format!("wrote {}: check it in", settings.lock.display()));
     }
     Ok(Code::SUCCEEDED)

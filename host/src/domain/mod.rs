@@ -32,7 +32,7 @@ pub use event::{
 pub use failure::{Failure, Fault, Kind, MESSAGE_CHARS_MAX, Retry, escaped, is_deceptive, printable};
 pub use grant::{Access, Grant, HttpGrant, Limits, LimitsPatch, Mount, SecretGrant};
 pub use id::{RunId, StepId};
-pub use json::{Json, canonical, excerpt};
+pub use json::{Json, bytes_within, canonical, excerpt, head};
 pub use manifest::{Ask, Manifest, ToolManifest, TypeManifest};
 pub use name::{ToolName, ToolPattern, json_name};
 pub use outcome::{Denial, LogLine, Outcome, Usage};

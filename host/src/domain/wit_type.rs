@@ -60,6 +60,19 @@ pub struct Case {
 }
 
 impl WitType {
+    /// Answers whether a value may hold any number of others.
+    pub fn has_list(&self) -> bool {
+        match self {
+            Self::List(_) => true,
+            Self::Tuple(types) => types.iter().any(Self::has_list),
+            Self::Option(ty) => ty.has_list(),
+            Self::Result { ok, err } => [ok, err].into_iter().flatten().any(|ty| ty.has_list()),
+            Self::Record { fields, .. } => fields.iter().any(|field| field.ty.has_list()),
+            Self::Variant { cases, .. } => cases.iter().filter_map(|case| case.ty.as_ref()).any(Self::has_list),
+            _ => false,
+        }
+    }
+
     /// Answers whether a value may be left out: its absence means `none`.
     pub fn is_option(&self) -> bool {
         matches!(self, Self::Option(_))

@@ -12,11 +12,9 @@ use crate::domain::{Contract, Json, Returns, ToolContract, canonical, excerpt};
 
 use super::pin::{Origin, Pin, PinnedFunction};
 
-/// Characters of a value in a change: enough to know it again.
-const VALUE_CHARS_MAX: usize = 120;
-
-/// Characters shown before the first that differs, of texts that are longer than what is shown.
-const CONTEXT_CHARS: usize = 20;
+/// Characters of a value in a change. A text of a manifest has at most 1,000, so that none is cut: who accepts a change has
+/// seen every word of it that a model would read.
+const VALUE_CHARS_MAX: usize = 4_096;
 
 /// One thing that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -59,7 +57,7 @@ pub enum Part {
 /// # fn example(old: &[u8], new: &[u8]) -> Result<(), Failure> {
 /// let options = Options::default();
 /// for change in changes(&read(old, None, &options)?, &read(new, None, &options)?) {
-///     println!("{change}"); // csv.query: input schema: /properties/limit: added
+///     println!("{change}"); // csv.query: input schema: /properties/limit: added {"type":"integer"}
 /// }
 /// # Ok(())
 /// # }
@@ -92,7 +90,7 @@ pub(super) fn compare(before: &Pin, after: &Pin) -> Vec<Change> {
         let mut list = List { of: format!("{}.{name}", after.component), changes: &mut changes };
         match (before.functions.get(name), after.functions.get(name)) {
             (Some(before), Some(after)) => list.function(before, after),
-            (was, is) => list.push(Part::Function, name, was.map(|_| name.clone()), is.map(|_| name.clone())),
+            (was, is) => list.push(Part::Function, name, was.map(words), is.map(words)),
         }
     }
     changes
@@ -217,19 +215,9 @@ fn shown(value: &Json) -> String {
     excerpt(value, VALUE_CHARS_MAX)
 }
 
-/// How many characters at the beginning need not be shown: what was added to a long text would not be seen otherwise.
-fn common(before: &str, after: &str) -> usize {
-    let is_long = |text: &str| text.chars().nth(VALUE_CHARS_MAX).is_some();
-    if !is_long(before) && !is_long(after) {
-        return 0;
-    }
-    let common = before.chars().zip(after.chars()).take_while(|(was, is)| was == is).count();
-    common.saturating_sub(CONTEXT_CHARS)
-}
-
-fn cut_from(text: &str, skipped: usize) -> String {
-    let rest: String = text.chars().skip(skipped).collect();
-    if skipped > 0 { format!("…{}", cut(&rest)) } else { cut(&rest) }
+/// What a function that came or went says of itself.
+fn words(function: &PinnedFunction) -> String {
+    cut(&format!("{} {}", function.summary, canonical(&function.input_schema)))
 }
 
 fn cut(text: &str) -> String {
@@ -259,20 +247,18 @@ impl Change {
         }
     }
 
-    /// A value that came or went, where its place does not tell it already and it is no tree.
+    /// A value that came or went, where its place does not tell it already.
     fn told(&self, value: &str) -> String {
-        let is_plain = value != self.at && !value.starts_with(['{', '[']);
-        if is_plain { format!(" {}", cut(value)) } else { String::new() }
+        if value == self.at { String::new() } else { format!(" {}", cut(value)) }
     }
 }
 
 impl fmt::Display for Change {
-    /// One line: `csv.query: input schema: /properties/limit: added`.
+    /// One line: `csv.query: input schema: /properties/limit: added {"type":"integer"}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.before, &self.after) {
             (Some(before), Some(after)) => {
-                let skipped = common(before, after);
-                write!(f, "{}{} → {}", self.begin(), cut_from(before, skipped), cut_from(after, skipped))
+                write!(f, "{}{} → {}", self.begin(), cut(before), cut(after))
             }
             (before, after) => {
                 let value = before.as_ref().or(after.as_ref()).map_or(String::new(), |value| self.told(value));

@@ -16,7 +16,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 use crate::clock::Clock;
 use crate::domain::{
     Access, Denial, Digest, Failure, Grant, Json, Kind, Limits, LogLine, Mount, Outcome, Returns, ToolContract, Usage,
-    canonical, json_name,
+    bytes_within, canonical, head, json_name,
 };
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
@@ -250,7 +250,7 @@ impl Shared {
             has_written: false,
             is_host_call: false,
         };
-        limited(Store::new(&self.engine, state), limits)
+        limited(Store::new(&self.engine, state), limits, lifted_bytes_max(call.tool().tool(), limits))
     }
 
     fn wasi(&self, call: &Call, secrets: &Granted, log: &LogSink) -> Result<WasiCtx, Failure> {
@@ -303,19 +303,32 @@ fn input_size(call: &Call, bytes: u64) -> Failure {
     .hint("pass large data as a file, or raise `input_bytes_max`")
 }
 
-/// Bytes that reading a result may take for each byte of its JSON: no value is shorter there than one byte (a `list<u8>`
-/// of zeros), and each takes one [`Val`] here beside its own bytes.
+/// Bytes that reading a list may take for each byte of its JSON: no item is shorter there than one byte (a `list<u8>` of
+/// zeros), and each takes one [`Val`] here beside its own bytes.
 const OUTPUT_VALUE_BYTES: u64 = size_of::<Val>() as u64 + 1;
 
+/// Bytes that the fixed parts of a result may take.
+const OUTPUT_FIXED_BYTES: u64 = 64 << 10;
+
+/// Returns how many bytes may be read of a result before its text is measured. Text is no shorter as JSON.
+fn lifted_bytes_max(tool: &ToolContract, limits: &Limits) -> u64 {
+    let has_list = match &tool.returns {
+        Returns::Nothing => false,
+        Returns::Value(ty) => ty.has_list(),
+        Returns::Fallible { ok, err } => [ok, err].into_iter().flatten().any(|ty| ty.has_list()),
+    };
+    let for_each = if has_list { OUTPUT_VALUE_BYTES } else { 1 };
+    limits.output_bytes_max.saturating_mul(for_each).saturating_add(OUTPUT_FIXED_BYTES)
+}
+
 /// Sets every limit before the first instruction of the guest: start functions run at instantiation.
-fn limited(mut store: Store<GuestState>, limits: &Limits) -> Result<Store<GuestState>, Failure> {
+fn limited(mut store: Store<GuestState>, limits: &Limits, output_bytes_max: u64) -> Result<Store<GuestState>, Failure> {
     let bug = |e: wasmtime::Error| Failure::new(Kind::HostBug, "set a guest's limits").detail(format!("{e:#}"));
     store.set_fuel(limits.fuel).map_err(bug)?;
     store.limiter(|state| &mut state.meter);
     store.set_max_component_handles(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
-    let output_bytes_max = limits.output_bytes_max.saturating_mul(OUTPUT_VALUE_BYTES);
     let [host_call_bytes_max, output_bytes_max] =
         [limits.host_call_bytes_max, output_bytes_max].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     store.call_hook(move |mut store, hook| {
@@ -438,29 +451,28 @@ impl Instance {
             (Returns::Value(ty), val) => json(Some(ty), val)?,
             (Returns::Fallible { ok, .. }, Some(Val::Result(Ok(val)))) => json(ok.as_ref(), val.as_deref())?,
             (Returns::Fallible { err, .. }, Some(Val::Result(Err(val)))) => {
-                // Before it is cut: half a secret would be found no more.
-                let error = self.store.data().secrets.json(json(err.as_ref(), val.as_deref())?);
-                return Err(declared(tool, &error));
+                return Err(declared(tool, &json(err.as_ref(), val.as_deref())?, &self.store.data().secrets));
             }
             (Returns::Fallible { .. }, _) => return Err(contract("it is not a result".into())),
         };
+        // First of all: what follows reads all of it, and some of it copies.
+        self.bounded(tool, &value)?;
         let value = self.store.data().secrets.json(value);
         if let Some(what) = deceptive(&value) {
             self.store.data_mut().deny("flag.text", &what);
         }
-        self.bounded(tool, value)
+        Ok(value)
     }
 
-    fn bounded(&mut self, tool: &ToolContract, value: Json) -> Result<Json, Failure> {
+    fn bounded(&mut self, tool: &ToolContract, value: &Json) -> Result<(), Failure> {
         let limit = self.call.grant().limits.output_bytes_max;
-        self.usage.output_bytes = u64::try_from(canonical(&value).len()).unwrap_or(u64::MAX);
-        if self.usage.output_bytes > limit {
-            let message =
-                format!("run `{}`: it returned {} bytes, at most {limit}", tool.name, self.usage.output_bytes);
+        let Some(bytes) = bytes_within(value, limit) else {
+            let message = format!("run `{}`: it returned more than {limit} bytes", tool.name);
             return Err(Failure::new(Kind::ToolOutput, message)
                 .hint(format!("raise `output_bytes_max` for `{}`, or write a file", tool.name)));
-        }
-        Ok(value)
+        };
+        self.usage.output_bytes = bytes;
+        Ok(())
     }
 
     fn failure(&self, error: &wasmtime::Error) -> Failure {
@@ -524,16 +536,19 @@ fn arguments(tool: &ToolContract, input: &Json) -> Result<Vec<Val>, Failure> {
 /// Characters kept of a tool's own error text.
 const DECLARED_CHARS_MAX: usize = 4_096;
 
-/// An error that the tool declares: with `code` and `message` where its type has them, else as JSON.
-fn declared(tool: &ToolContract, error: &Json) -> Failure {
+/// Characters kept of the tool's own code for an error.
+const DECLARED_CODE_CHARS_MAX: usize = 100;
+
+/// An error that the tool declares: with `code` and `message` where its type has them, else as JSON. Secrets are looked
+/// for before it is cut, as half of one would be found no more.
+fn declared(tool: &ToolContract, error: &Json, secrets: &Granted) -> Failure {
     let field = |name| error.get(name).and_then(Json::as_str);
     let text = match (field("message"), error) {
-        (Some(message), _) => message.to_owned(),
-        (None, Json::String(text)) => text.clone(),
-        (None, other) => canonical(other),
+        (Some(message), _) => secrets.head(message, DECLARED_CHARS_MAX),
+        (None, Json::String(text)) => secrets.head(text, DECLARED_CHARS_MAX),
+        (None, other) => secrets.head(&head(other, secrets.head_bytes(DECLARED_CHARS_MAX)), DECLARED_CHARS_MAX),
     };
-    let text: String = text.chars().take(DECLARED_CHARS_MAX).collect();
     let mut failure = Failure::new(Kind::ToolDeclared, format!("run `{}`: the tool says: {text}", tool.name));
-    failure.declared = Some(field("code").unwrap_or("error").chars().take(100).collect());
+    failure.declared = Some(secrets.head(field("code").unwrap_or("error"), DECLARED_CODE_CHARS_MAX));
     failure
 }

@@ -151,6 +151,22 @@ impl Granted {
         self.patterns.as_ref()?.contained(bytes)
     }
 
+    /// Returns how many bytes of a text must be looked at to tell its first `chars_max` characters.
+    pub(super) fn head_bytes(&self, chars_max: usize) -> usize {
+        4 * chars_max + 2 * self.scrubber().reach()
+    }
+
+    /// Returns the first `chars_max` characters of `text` without secrets, and looks at no more of it than that needs.
+    pub(super) fn head(&self, text: &str, chars_max: usize) -> String {
+        let seen = &text[..text.floor_char_boundary(self.head_bytes(chars_max))];
+        let mut scrubber = self.scrubber();
+        let mut clean = scrubber.push(seen.as_bytes());
+        if seen.len() == text.len() {
+            clean.extend(scrubber.finish());
+        }
+        String::from_utf8_lossy(&clean).chars().take(chars_max).collect()
+    }
+
     /// Returns `text` without secrets.
     pub(super) fn text(&self, text: &str) -> String {
         match &self.patterns {

@@ -54,6 +54,8 @@ fn has_standard_library(library: &Path) -> bool {
 /// Returns the first line that a program answers with.
 async fn asked(program: &str, args: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
+    // A toolchain that the project names and nobody has is not fetched for a look at its version.
+    command.env("RUSTUP_AUTO_INSTALL", "0");
     command.args(args).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output = timeout(ASKED_SECONDS_MAX, command.output()).await.ok()?.ok()?;
     let answer = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
