@@ -140,7 +140,7 @@ fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
 fn rule(name: &str, contract: &Contract) -> String {
     let asks: BTreeSet<Ask> = contract.tools.iter().flat_map(|tool| tool.asks.iter().copied()).collect();
     let capabilities: Vec<_> =
-        asks.iter().filter_map(|ask| capability(*ask)).map(|name| format!("\"{name}\"")).collect();
+        asks.iter().filter_map(|ask| ask.capability()).map(|name| format!("\"{name}\"")).collect();
     let mut rule = format!("[[rule]]\nname = \"{name}\"\nwhy = \"TELL WHY\"\nallow = [\"{name}.*\"]\n");
     if !capabilities.is_empty() {
         rule.push_str(&format!("capabilities = [{}]\n", capabilities.join(", ")));
@@ -161,16 +161,6 @@ fn rule(name: &str, contract: &Contract) -> String {
         rule.push_str("# http = [{ url = \"https://HOST/PATH/*\", methods = [\"GET\"] }]\n");
     }
     rule
-}
-
-fn capability(ask: Ask) -> Option<&'static str> {
-    match ask {
-        Ask::FilesRead | Ask::FilesWrite | Ask::Http | Ask::Env | Ask::Secrets => None,
-        Ask::Log => Some("log"),
-        Ask::Progress => Some("progress"),
-        Ask::Clock => Some("clock"),
-        Ask::Random => Some("random"),
-    }
 }
 
 #[cfg(test)]

@@ -38,6 +38,19 @@ impl fmt::Display for Ask {
     }
 }
 
+impl Ask {
+    /// Returns what a rule writes under `capabilities` to give it; `None` where a rule gives it by a key of its own.
+    pub fn capability(self) -> Option<&'static str> {
+        match self {
+            Self::FilesRead | Self::FilesWrite | Self::Http | Self::Env | Self::Secrets => None,
+            Self::Log => Some("log"),
+            Self::Progress => Some("progress"),
+            Self::Clock => Some("clock"),
+            Self::Random => Some("random"),
+        }
+    }
+}
+
 /// What a component says of itself. Names are in kebab-case, as in WIT.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

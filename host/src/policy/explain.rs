@@ -271,7 +271,7 @@ impl View<'_> {
         if self.tool.tool().asks.contains(&Ask::Http) {
             rule.push_str("# http = [{ url = \"https://HOST/*\" }]\n");
         }
-        let capabilities = self.tool.tool().asks.iter().filter_map(|ask| capability(*ask));
+        let capabilities = self.tool.tool().asks.iter().filter_map(|ask| ask.capability());
         let capabilities: Vec<_> = capabilities.map(|name| format!("\"{name}\"")).collect();
         if !capabilities.is_empty() {
             rule.push_str(&format!("capabilities = [{}]\n", capabilities.join(", ")));
@@ -420,17 +420,6 @@ fn is_given(ask: Ask, grant: &Grant) -> bool {
         Ask::Http => !grant.http.is_empty(),
         Ask::Env => !grant.env.is_empty(),
         Ask::Secrets => !grant.secrets.is_empty(),
-    }
-}
-
-/// What a rule writes under `capabilities` for an ask.
-fn capability(ask: Ask) -> Option<&'static str> {
-    match ask {
-        Ask::FilesRead | Ask::FilesWrite | Ask::Http | Ask::Env | Ask::Secrets => None,
-        Ask::Log => Some("log"),
-        Ask::Progress => Some("progress"),
-        Ask::Clock => Some("clock"),
-        Ask::Random => Some("random"),
     }
 }
 
