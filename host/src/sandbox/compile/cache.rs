@@ -86,8 +86,11 @@ impl Cache {
 
     /// Keeps `artefact` under `name`, and makes room where that is too much.
     pub(super) fn put(&self, name: &Digest, artefact: &Artefact) {
-        let seal = artefact.seal(&self.key, name);
-        let kept = self.write(&file_name(name), &[&seal, artefact.bytes()]).and_then(|()| self.make_room());
+        let kept = fits(artefact).and_then(|()| {
+            let seal = artefact.seal(&self.key, name);
+            self.write(&file_name(name), &[&seal, artefact.bytes()])?;
+            self.make_room()
+        });
         if let Err(why) = kept {
             tracing::warn!(why, "a compiled component is not kept");
         }
@@ -216,6 +219,15 @@ struct Kept {
     used: i128,
 }
 
+/// What could not be read again is not written.
+fn fits(artefact: &Artefact) -> Result<(), String> {
+    let bytes = artefact.bytes().len() as u64;
+    if bytes.saturating_add(SEAL_BYTES as u64) > FILE_BYTES_MAX {
+        return Err(format!("it has {bytes} bytes"));
+    }
+    Ok(())
+}
+
 fn file_name(name: &Digest) -> String {
     hex::encode(name.as_bytes()) + CODE_ENDING
 }
@@ -310,6 +322,19 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         absent("a FIFO");
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let folder = Folder::new();
+        let cache = folder.open().unwrap();
+        // Zeros that nobody touches take no memory.
+        let code = |bytes: u64| Artefact::of_child(vec![0; usize::try_from(bytes).unwrap()]);
+        assert_eq!(fits(&code(FILE_BYTES_MAX - SEAL_BYTES as u64)), Ok(()));
+        cache.put(&name(), &code(FILE_BYTES_MAX - SEAL_BYTES as u64 + 1));
+        assert_eq!(kept(&cache, &name()), None);
+        let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(names.len(), 1, "the key alone: {names:?}");
     }
 
     #[test]

@@ -157,8 +157,12 @@ fn compile(wanted: Digest, component: &[u8]) -> Answer {
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(THREAD_STACK_BYTES).build();
-    // Threads that do not start lack address space.
-    let (Ok(pool), Ok(engine)) = (pool, compiling()) else { return Answer::Memory };
+    // Nothing that the component did: the machine may have no more threads to give.
+    let (pool, engine) = match (pool, compiling()) {
+        (Ok(pool), Ok(engine)) => (pool, engine),
+        (Err(error), _) => return Answer::Unbounded(format!("its threads do not start: {error}")),
+        (_, Err(failure)) => return Answer::Unbounded(failure.to_string()),
+    };
     match pool.install(|| engine.precompile_component(component)) {
         Ok(code) => Answer::Artefact(code),
         Err(error) if is_memory(&error) => Answer::Memory,
