@@ -136,6 +136,10 @@ impl Drop for WasmRunner {
 #[async_trait]
 impl Runner for WasmRunner {
     async fn prepare(&self, tool: &VerifiedTool) -> Result<(), Failure> {
+        // At once, without another thread: each call asks.
+        if let Some(known) = self.shared.loading(tool).known() {
+            return known.map(drop);
+        }
         let (shared, tool) = (self.shared.clone(), tool.clone());
         self.on_guest_threads(async move { shared.compiled(&tool).await.map(drop) }).await?
     }
@@ -192,9 +196,12 @@ impl Shared {
         Ok(Ready { _places: (of_component, of_all), pre, secrets })
     }
 
+    fn loading(&self, tool: &VerifiedTool) -> Arc<Loading<Arc<Compiled>>> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone()
+    }
+
     async fn compiled(self: &Arc<Self>, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
-        let loading =
-            self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone();
+        let loading = self.loading(tool);
         let (shared, tool) = (self.clone(), tool.clone());
         let load = move |wanted| async move {
             let component = shared.compiler.component(&tool, &wanted).await?;

@@ -56,6 +56,11 @@ impl<T> Default for Loading<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Loading<T> {
+    /// Returns what is known for good.
+    pub fn known(&self) -> Option<Result<T, Failure>> {
+        self.loaded.get().cloned()
+    }
+
     /// Returns what was loaded, or has `load` do it. Dropping the future leaves an attempt that began to its end, as the
     /// next caller would have to begin anew; one that waits for its turn is not begun.
     ///
@@ -69,8 +74,8 @@ impl<T: Clone + Send + Sync + 'static> Loading<T> {
     where
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        if let Some(loaded) = self.loaded.get() {
-            return loaded.clone();
+        if let Some(known) = self.known() {
+            return known;
         }
         let (_waits, wanted) = Wanted::new();
         let this = self.clone();
@@ -89,8 +94,8 @@ impl<T: Clone + Send + Sync + 'static> Loading<T> {
         F: Future<Output = Result<T, Refusal>> + Send,
     {
         let mut last = self.attempt.lock().await;
-        if let Some(loaded) = self.loaded.get() {
-            return loaded.clone();
+        if let Some(known) = self.known() {
+            return known;
         }
         if let Some(dear) = last.as_ref().filter(|dear| clock.monotonic_ms() < dear.until_ms) {
             return Err(dear.failure.clone());
