@@ -879,7 +879,9 @@ fn a_program_can_be_its_own_helper() {
     let program = Program::new(&assembled(&guest("(func (export \"run\"))")));
     let output = program.command(&["call", "guest.run"]).output().expect("the program starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(program.path(".cache/cofferdam/key").is_file(), "it is kept where the user's cache is");
+    let kept = fs::read_dir(program.path(".cache/cofferdam")).expect("it is kept where the user's cache is");
+    assert_eq!(kept.count(), 1, "the code alone");
+    assert!(program.path(".local/state/cofferdam/cache/key").is_file(), "the key is kept where the user's state is");
 }
 
 /// Components with the figures of real ones, which were measured with `measured` below: a Python interpreter with its

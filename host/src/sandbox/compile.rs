@@ -97,7 +97,8 @@ impl Compiler {
     /// `data.config` where the helper is this program and it never called [`helper_main`].
     pub(super) fn new(options: &Options, engine: &Engine, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let program = options.helper.as_ref().map(Helper::program).transpose()?;
-        let open = |directory: &PathBuf| match Cache::open(directory, clock.clone()) {
+        let key_dir = options.cache_key_dir.as_deref();
+        let open = |directory: &PathBuf| match Cache::open(directory, key_dir, clock.clone()) {
             Ok(cache) => Some(Arc::new(cache)),
             Err(why) => {
                 tracing::warn!(directory = %directory.display(), why, "compiled components are not kept");
@@ -249,7 +250,9 @@ mod tests {
     fn what_the_machine_lacked_is_not_held_against_the_component() {
         let io = wasmtime::Error::from(std::io::Error::from(std::io::ErrorKind::OutOfMemory)).context("map the code");
         let errno = wasmtime::Error::from(Errno::NOMEM).context("protect the code");
-        for (error, expected) in [(io, Lasts::Not), (errno, Lasts::Not), (wasmtime::Error::msg("damaged"), Lasts::Always)] {
+        for (error, expected) in
+            [(io, Lasts::Not), (errno, Lasts::Not), (wasmtime::Error::msg("damaged"), Lasts::Always)]
+        {
             assert_eq!(not_loaded("x", &error).lasts, expected, "{error:#}");
         }
     }
