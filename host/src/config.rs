@@ -34,6 +34,10 @@ const POLICY_DEFAULT: &str = "policy.toml";
 
 /// Where compiled components are kept below the user's cache unless the file says otherwise.
 const CACHE_DEFAULT: &str = "cofferdam";
+
+/// Where the key of their seals is kept below the user's state.
+const CACHE_KEY_DEFAULT: &str = "cofferdam/cache";
+
 /// What the lock's name ends with: otherwise it is that of the settings file.
 const LOCK_EXTENSION: &str = "lock";
 
@@ -123,10 +127,8 @@ impl Settings {
         let path = find(overrides, environment).ok_or_else(missing)?;
         let text = file::read(&path)?;
         let root = path.parent().unwrap_or(Path::new("/"));
-        let mut settings = Self { lock: lock_of(&path), ..Self::parse(&text, root, &path.display().to_string())? };
-        let cache_dir = settings.sandbox.cache_dir.take();
-        settings.sandbox.cache_dir = cache_dir.or_else(|| Some(environment.cache_home()?.join(CACHE_DEFAULT)));
-        settings.with_model(overrides, environment)
+        let settings = Self { lock: lock_of(&path), ..Self::parse(&text, root, &path.display().to_string())? };
+        settings.with_cache(environment).with_model(overrides, environment)
     }
 
     /// Reads settings from the text of a file that stands in `root`; `place` names the file in errors.
@@ -135,6 +137,17 @@ impl Settings {
     /// `data.config` with line and column for what is wrong.
     pub fn parse(text: &str, root: &Path, place: &str) -> Result<Self, Failure> {
         file::File::parse(text, place)?.settings(text, root, place)
+    }
+
+    /// Chooses where compiled components are kept, and the key of their seals. The file may say the first, never the second:
+    /// who wrote it could lay code there, and a key that fits. Without a place for the key nothing is kept.
+    fn with_cache(mut self, environment: &Environment) -> Self {
+        self.sandbox.cache_key_dir = environment.state_home().map(|home| home.join(CACHE_KEY_DEFAULT));
+        let written = self.sandbox.cache_dir.take();
+        if self.sandbox.cache_key_dir.is_some() {
+            self.sandbox.cache_dir = written.or_else(|| Some(environment.cache_home()?.join(CACHE_DEFAULT)));
+        }
+        self
     }
 
     /// Lets environment and command line choose the model. A key from the file belongs to the server beside it: another

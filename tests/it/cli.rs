@@ -85,7 +85,9 @@ impl Shop {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         command.args(args).current_dir(self.dir.path()).env_clear().env("HOME", self.dir.path()).env("USER", "ann");
-        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        // Shared by all commands: components are compiled once, and sealed under one key.
+        let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("commands");
+        command.env("XDG_CACHE_HOME", shared.join("cache")).env("XDG_STATE_HOME", shared.join("state"));
         command.stdin(Stdio::null());
         command
     }

@@ -57,7 +57,9 @@ impl Example {
     fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         command.args(args).current_dir(self.0.path()).env_clear().env("HOME", self.0.path()).stdin(Stdio::null());
-        command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+        // Shared by all commands: components are compiled once, and sealed under one key.
+        let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join("commands");
+        command.env("XDG_CACHE_HOME", shared.join("cache")).env("XDG_STATE_HOME", shared.join("state"));
         command.output().expect("the program starts")
     }
 

@@ -12,22 +12,23 @@ use std::sync::Arc;
 
 use cofferdam::clock::{Clock, SystemClock};
 use cofferdam::domain::{Contract, Failure, Kind};
-use cofferdam::host::Host;
+use cofferdam::host::{Host, RunHandle, RunState};
 use cofferdam::registry::{Options as Reading, VerifiedTool, read};
 use cofferdam::sandbox::{CompileLimits, Helper, NoLink, Options, Runner, WasmRunner, raw_compile};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 use wasm_encoder::{
-    BlockType, CodeSection, ComponentBuilder, ComponentExportKind, ConstExpr, CustomSection, DataSection, Encode,
-    EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType, ImportSection,
-    Instruction, MemorySection, MemoryType, Module, NameMap, NameSection, RefType, Section, TableSection, TableType,
-    TypeSection, ValType,
+    BlockType, CodeSection, Component, ComponentBuilder, ComponentExportKind, ConstExpr, CustomSection, DataSection,
+    Encode, EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType, ImportSection,
+    Instruction, MemorySection, MemoryType, Module, NameMap, NameSection, RawSection, RefType, Section, TableSection,
+    TableType, TypeSection, ValType,
 };
 
 use crate::alone::cases;
 use crate::guest::{Rule, assembled, call, helper, kind, options, pause, runner, tool, tool_in, tool_of};
 use crate::hostile::{guest, logging};
+use crate::runs::{approved, goal};
 
 cases![
     c1_cut_at_each_section,
@@ -616,6 +617,89 @@ impl Script {
     }
 }
 
+/// A host whose one tool is compiled by a script, and whose calls may take half a second.
+struct Slow {
+    _script: Script,
+    _folder: TempDir,
+    host: Host,
+}
+
+impl Slow {
+    fn new(script: &str) -> Self {
+        let (script, folder) = (Script::new(script), TempDir::new().expect("a folder"));
+        let file = folder.path().join("guest.wasm");
+        fs::write(&file, assembled(&guest("(func (export \"run\"))"))).expect("a component is written");
+        let builder = Host::builder().helper(Helper::Path(script.path())).tool("guest", file);
+        let policy = Rule::default().limit("wall_ms_max", 500).policy();
+        let host = builder.policy(policy).build().expect("the host is made");
+        Self { _script: script, _folder: folder, host }
+    }
+
+    async fn start(&self) -> RunHandle {
+        let flow = "workflow = 'one'\ngoal = 'Run.'\n[[steps]]\nid = 'run'\ntool = 'guest.run'\nargs = {}";
+        self.host.start(goal(flow), approved()).await.expect("it starts")
+    }
+}
+
+/// A helper that takes a second and a half before it does what it is for.
+fn sleepy() -> String {
+    format!("sleep 1.5; exec {} \"$@\"", env!("CARGO_BIN_EXE_cofferdam"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_compilation_is_no_part_of_the_calls_time() {
+    let report = Slow::new(&sleepy()).host.call("guest.run", json!({})).await.expect("it is called");
+    assert_eq!(kind(&report.outcome), None, "{report:?}");
+    assert!(report.outcome.usage.wall_ms < 500, "{report:?}");
+    let slow = Slow::new(&sleepy());
+    let report = slow.start().await.finished().await.expect("it is driven");
+    assert_eq!(report.state, RunState::Succeeded, "{report:#?}");
+    assert!(report.steps[0].usage.as_ref().is_some_and(|usage| usage.wall_ms < 500), "{report:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_does_not_compile_fails_its_step_with_the_reason() {
+    let slow = Slow::new("kill -SEGV $$");
+    let report = slow.start().await.finished().await.expect("it is driven");
+    assert!(matches!(report.state, RunState::Failed), "{report:#?}");
+    let failure = report.steps[0].failure.as_ref().expect("the step failed");
+    assert_eq!(failure.kind, Kind::LoadInvalid, "{failure:?}");
+    let report = slow.host.call("guest.run", json!({})).await.expect("it is on record");
+    assert_eq!(kind(&report.outcome), Some(Kind::LoadInvalid), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_cancelled_does_not_wait_for_a_compilation() {
+    let slow = Slow::new("exec sleep 30");
+    let clock = SystemClock::default();
+    let run = slow.start().await;
+    pause(300).await;
+    run.cancel("ann").await.expect("it is told");
+    let report = run.finished().await.expect("it is driven");
+    assert_eq!(report.state, RunState::Cancelled, "{report:#?}");
+    assert!(clock.monotonic_ms() < 10_000, "it took {} ms", clock.monotonic_ms());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_was_killed_is_not_started_again_for_each_who_waited() {
+    let folder = TempDir::new().expect("a folder");
+    let count = folder.path().join("count");
+    let script = Script::new(&format!("echo x >> {}; sleep 0.5; kill -KILL $$", count.display()));
+    let options = Options { helper: Some(Helper::Path(script.path())), ..lowered() };
+    let runner = WasmRunner::new(&options, Arc::new(SystemClock::default())).expect("the machine can run guests");
+    let (runner, tool) = (Arc::new(runner), tool_of(&guest("(func (export \"run\"))"), "run"));
+    let mut preparing = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (runner, tool) = (runner.clone(), tool.clone());
+        preparing.spawn(async move { runner.prepare(&tool).await });
+    }
+    while let Some(prepared) = preparing.join_next().await {
+        let failure = prepared.expect("it ends").expect_err("no script compiles");
+        assert!(failure.message.contains("was killed"), "{failure:?}");
+    }
+    assert_eq!(fs::read_to_string(&count).expect("it was started"), "x\n");
+}
+
 #[tokio::test]
 async fn a_helper_that_does_something_else_is_told_so() {
     for (script, kind, text) in [
@@ -722,6 +806,7 @@ async fn the_child_has_its_pipes_its_bounds_and_nothing_else() {
     assert!(descriptors.iter().all(|(_, what)| what.to_string_lossy().starts_with("pipe:")), "{descriptors:?}");
     assert_eq!(fs::read_link(child.0.join("cwd")).expect("it is somewhere"), Path::new("/"));
     assert!(child.text("status").contains("NoNewPrivs:\t1"), "it may gain privileges");
+    assert_eq!(child.text("oom_score_adj"), "1000\n", "others are killed before it");
     assert_eq!(child.limit("Max cpu time"), ["7", "8"]);
     assert_eq!(child.limit("Max core file size"), ["0", "0"]);
     assert_eq!(child.limit("Max file size"), ["0", "0"]);
@@ -794,7 +879,29 @@ fn a_program_can_be_its_own_helper() {
     let program = Program::new(&assembled(&guest("(func (export \"run\"))")));
     let output = program.command(&["call", "guest.run"]).output().expect("the program starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(program.path(".cache/cofferdam/key").is_file(), "it is kept where the user's cache is");
+    let kept = fs::read_dir(program.path(".cache/cofferdam")).expect("it is kept where the user's cache is");
+    assert_eq!(kept.count(), 1, "the code alone");
+    assert!(program.path(".local/state/cofferdam/cache/key").is_file(), "the key is kept where the user's state is");
+}
+
+/// The validator of wasmparser panics at these types. The file is refused, and that is all that is told of it.
+#[test]
+fn a_file_that_decoders_panic_at_leaves_no_panic_in_the_log() {
+    // type n = (instance (export "a" (instance (type n-1)))), through aliases.
+    let mut data = Vec::new();
+    200_u32.encode(&mut data);
+    data.extend([0x42, 0]);
+    for n in 0..199_u32 {
+        data.extend([0x42, 2, 0x02, 0x03, 0x02, 1]);
+        n.encode(&mut data);
+        data.extend([0x04, 0x00, 1, b'a', 0x05, 0]);
+    }
+    let mut tangled = Component::new();
+    tangled.section(&RawSection { id: 7, data: &data });
+    let output = Program::new(&tangled.finish()).command(&["call", "guest.run"]).output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("too tangled"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
 }
 
 /// Components with the figures of real ones, which were measured with `measured` below: a Python interpreter with its

@@ -69,6 +69,11 @@ impl Environment {
         self.home("XDG_CACHE_HOME", ".cache")
     }
 
+    /// Returns the directory of what programs keep for this user and cannot make again.
+    pub(super) fn state_home(&self) -> Option<PathBuf> {
+        self.home("XDG_STATE_HOME", ".local/state")
+    }
+
     fn home(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let absolute = |path: PathBuf| path.is_absolute().then_some(path);
         let home = || self.get("HOME").map(|home| PathBuf::from(home).join(below_home));

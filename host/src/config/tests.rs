@@ -168,19 +168,30 @@ fn the_flag_goes_before_the_environment_and_that_before_the_directory() {
 }
 
 #[test]
-fn compiled_components_are_kept_where_the_file_says_or_in_the_users_cache() {
+fn compiled_components_are_kept_where_the_file_says_and_their_key_where_it_has_no_say() {
     let folder = tempfile::tempdir().unwrap();
     let kept = |text: &str, variables: &[(&str, &str)]| {
         std::fs::write(folder.path().join("cofferdam.toml"), text).unwrap();
-        Settings::load(&Overrides::default(), &environment(folder.path(), variables)).unwrap().sandbox.cache_dir
+        let settings = Settings::load(&Overrides::default(), &environment(folder.path(), variables)).unwrap();
+        let path = |path: Option<PathBuf>| path.map_or(String::new(), |path| path.display().to_string());
+        (path(settings.sandbox.cache_dir), path(settings.sandbox.cache_key_dir))
     };
-    let (home, cache) = (("HOME", "/home/ann"), ("XDG_CACHE_HOME", "/var/cache/ann"));
-    assert_eq!(kept("version = 0", &[home]), Some("/home/ann/.cache/cofferdam".into()));
-    assert_eq!(kept("version = 0", &[home, cache]), Some("/var/cache/ann/cofferdam".into()));
-    assert_eq!(kept("version = 0", &[home, ("XDG_CACHE_HOME", "here")]), Some("/home/ann/.cache/cofferdam".into()));
-    assert_eq!(kept("version = 0", &[]), None);
-    let written = kept("version = 0\n[sandbox]\ncache_dir = 'code'", &[home, cache]);
-    assert_eq!(written, Some(folder.path().join("code")));
+    let (home, cache, state) =
+        (("HOME", "/home/ann"), ("XDG_CACHE_HOME", "/var/cache/ann"), ("XDG_STATE_HOME", "/var/state/ann"));
+    let check = |text: &str, variables: &[(&str, &str)], directory: &str, key: &str| {
+        assert_eq!(kept(text, variables), (directory.into(), key.into()), "{text} {variables:?}");
+    };
+    let (silent, at_home) = ("version = 0", "/home/ann/.local/state/cofferdam/cache");
+    check(silent, &[home], "/home/ann/.cache/cofferdam", at_home);
+    check(silent, &[home, cache], "/var/cache/ann/cofferdam", at_home);
+    check(silent, &[home, ("XDG_CACHE_HOME", "here")], "/home/ann/.cache/cofferdam", at_home);
+    check(silent, &[], "", "");
+    let (written, code) = ("version = 0\n[sandbox]\ncache_dir = 'code'", folder.path().join("code"));
+    let code = code.to_str().unwrap();
+    check(written, &[home, cache], code, at_home);
+    check(written, &[state], code, "/var/state/ann/cofferdam/cache");
+    check(written, &[], "", "");
+    assert!(parse("version = 0\n[sandbox]\ncache_key_dir = 'code'").is_err(), "the file has no say");
 }
 
 #[test]

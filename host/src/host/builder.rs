@@ -133,8 +133,10 @@ impl HostBuilder {
     }
 
     /// Sets the program that compiles components. Otherwise it is this one, where its `main` begins with
-    /// [`helper_main`](crate::helper_main), else the `cofferdam` beside it or on the search path. Without any, only
-    /// components that are in the cache can be called.
+    /// [`helper_main`](crate::helper_main), else the `cofferdam` beside it or on the search path. What it writes is run as
+    /// machine code, so one that is looked for counts only where it and its directory belong to this user or root and
+    /// nobody else may write to them; one that is set here is believed. Without any, only components that are in the cache
+    /// can be called.
     #[must_use]
     pub fn helper(mut self, helper: Helper) -> Self {
         self.helper = Some(helper);
@@ -142,7 +144,8 @@ impl HostBuilder {
     }
 
     /// Sets the directory that keeps compiled components from one process to the next. It must be this user's alone, and
-    /// is made if it is not there. Without it, each process compiles anew.
+    /// is made if it is not there. Without it, each process compiles anew. The key of its seals lies in it too, unless
+    /// `cache_key_dir` of the sandbox's options names another place: so it is no directory that a stranger may name.
     #[must_use]
     pub fn cache_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.cache_dir = Some(directory.into());
@@ -190,6 +193,10 @@ impl HostBuilder {
             principal: settings.principal.clone(),
             ..Self::default()
         };
+        if builder.sandbox.cache_key_dir.is_none() {
+            // The file may have come with code, and with a key that fits.
+            builder.sandbox.cache_dir = None;
+        }
         if let Some(model) = &settings.model {
             builder.planner = Some(model_planner(model)?);
         }

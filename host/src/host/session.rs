@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use crate::domain::{
     Digest, Effect, Fact, Failure, GENESIS, Json, Kind, Outcome, Principal, ReadyStep, RunId, Seq, StepEnd, StepId,
-    ToolName, idempotency_key,
+    ToolName, Usage, idempotency_key,
 };
 use crate::host::{Approve, CallReport};
 use crate::orchestrator::Parts;
@@ -41,6 +41,12 @@ impl Session {
         let call = allowed(parts, principal, &step, &tool, approve)?;
         let effect = call.effect();
         let args = Payload::of(&step.args)?;
+        // The call's time begins when it could run: a first compilation has bounds of its own.
+        if let Err(failure) = parts.runner.prepare(&tool).await {
+            let outcome = never_ran(failure);
+            self.ended(parts, principal, number, &tool, args, effect, &outcome).await?;
+            return Ok(CallReport { tool: tool.name().clone(), effect, outcome });
+        }
         if effect.is_write() {
             let fact = Fact::CallStarted {
                 call: number,
@@ -152,6 +158,11 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// The outcome of a call that could not be started.
+fn never_ran(failure: Failure) -> Outcome {
+    Outcome { result: Err(failure), usage: Usage::default(), log: Vec::new(), denials: Vec::new(), has_written: false }
 }
 
 /// Finds a tool that may be called.

@@ -5,7 +5,9 @@
 //! messages, which this loop makes events.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -198,6 +200,8 @@ struct Drive {
     /// Arguments and outputs that were read or made here, by digest.
     values: HashMap<Digest, Arc<Json>>,
     tasks: JoinSet<Done>,
+    /// Steps whose tools are made ready to run, and what came of it once that has ended.
+    preparing: HashMap<StepId, Option<Result<(), Failure>>>,
     is_planning: bool,
     writes: (mpsc::Sender<WriteRequest>, mpsc::Receiver<WriteRequest>),
     stop: watch::Sender<bool>,
@@ -211,6 +215,7 @@ struct Drive {
 enum Done {
     Call { step: StepId, attempt: u32, effect: Effect, outcome: Outcome },
     Planned { turn: u32, planned: Planned },
+    Prepared { step: StepId, prepared: Result<(), Failure> },
 }
 
 fn parted(error: crate::orchestrator::machine::IllegalTransition) -> Failure {
@@ -227,6 +232,7 @@ impl Drive {
             answers: HashMap::new(),
             values: HashMap::new(),
             tasks: JoinSet::new(),
+            preparing: HashMap::new(),
             is_planning: false,
             writes: mpsc::channel(WRITE_REQUESTS_MAX),
             stop: watch::Sender::new(false),
@@ -274,7 +280,7 @@ impl Drive {
             }
             Command::Plan { turn } => self.ask_planner(turn).await?,
             Command::Prepare { step } => self.prepare(step).await?,
-            Command::Start { step } => self.start_step(step).await?,
+            Command::Start { step } => return self.start_step(step).await,
             Command::Skip { step, because } => self.note(Fact::StepSkipped { step, because }).await?,
             Command::Answer { turn } => self.answer_plan(turn).await?,
             Command::Suspend { why } => {
@@ -318,6 +324,7 @@ impl Drive {
             Some(done) = self.tasks.join_next() => match done {
                 Ok(Done::Call { step, attempt, effect, outcome }) => self.call_ended(step, attempt, effect, outcome).await?,
                 Ok(Done::Planned { turn, planned }) => self.planned(turn, planned).await?,
+                Ok(Done::Prepared { step, prepared }) => drop(self.preparing.insert(step, Some(prepared))),
                 Err(error) => return Err(Failure::new(Kind::HostBug, "run a task of the run").detail(error)),
             },
             _ = tokio::time::timeout(INBOX_POLL, std::future::pending::<()>()) => self.looked_ms = None,
@@ -609,7 +616,8 @@ impl Drive {
         self.record(vec![fact], vec![stored], Durability::Queued).await
     }
 
-    async fn start_step(&mut self, step: StepId) -> Result<(), Failure> {
+    /// Starts the step's call, or has a person asked; false where its tool is not ready to run yet.
+    async fn start_step(&mut self, step: StepId) -> Result<bool, Failure> {
         let checked = self.checked(&step).await?;
         let tool = self.tool(&checked.planned.tool)?;
         let ready = self.ready(&checked).await?;
@@ -617,12 +625,38 @@ impl Drive {
         let approval = approved.map(|(binding, by)| Approval { binding, by });
         let grant = RunGrant { principal: self.run.principal.clone(), wall_ms_left: Some(self.wall_ms_left()) };
         match authorize(&self.driver.parts.policy, &grant, &ready, &tool, approval.as_ref()) {
-            policy::Decision::Deny(failure) => self.reject(step, failure).await,
+            policy::Decision::Deny(failure) => self.reject(step, failure).await?,
             policy::Decision::Ask { binding, effect, rule } => {
-                self.ask_person(&ready, &tool, binding, effect, rule).await
+                self.ask_person(&ready, &tool, binding, effect, rule).await?
             }
-            policy::Decision::Allow(call) => self.launch(*call, checked.planned.effect).await,
+            policy::Decision::Allow(call) => match self.prepared(&step, &tool).await {
+                None => return Ok(false),
+                Some(Err(failure)) => self.reject(step, failure).await?,
+                Some(Ok(())) => self.launch(*call, checked.planned.effect).await?,
+            },
         }
+        Ok(true)
+    }
+
+    /// Has the step's tool made ready to run, and returns what came of it; `None` while it goes on. A first compilation
+    /// has bounds of its own, and may take longer than a call: that is not the tool's fault, and no time of its call. A
+    /// run that ends meanwhile does not wait for it.
+    async fn prepared(&mut self, step: &StepId, tool: &VerifiedTool) -> Option<Result<(), Failure>> {
+        if let Some(prepared) = self.preparing.get_mut(step) {
+            let ended = prepared.take()?;
+            self.preparing.remove(step);
+            return Some(ended);
+        }
+        let (runner, tool) = (self.driver.parts.runner.clone(), tool.clone());
+        let mut preparing = Box::pin(async move { runner.prepare(&tool).await });
+        // Most tools are ready, and their steps start in the order in which they were decided.
+        if let Poll::Ready(prepared) = poll_fn(|context| Poll::Ready(preparing.as_mut().poll(context))).await {
+            return Some(prepared);
+        }
+        self.preparing.insert(step.clone(), None);
+        let step = step.clone();
+        self.tasks.spawn(async move { Done::Prepared { step, prepared: preparing.await } });
+        None
     }
 
     async fn ready(&mut self, checked: &CheckedStep) -> Result<ReadyStep, Failure> {

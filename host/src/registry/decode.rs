@@ -3,8 +3,6 @@
 //! Promises: a component that uses a feature outside [`FEATURES`] fails here, naming it. Expects that `scan` measured
 //! the file: validation and decoding are as long as what it lets pass.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use wasmparser::{
     BinaryReaderError, FuncValidatorAllocations, Parser, Payload, TypeRef, ValidPayload, Validator, WasmFeatures,
 };
@@ -12,6 +10,7 @@ use wit_component::DecodedWasm;
 use wit_parser::{Resolve, WorldId};
 
 use crate::domain::{Failure, Kind};
+use crate::registry::belt::belted;
 
 /// What a component may use: what Rust, C, Go and Python toolchains emit today, and nothing that makes a call
 /// unrepeatable (threads, relaxed SIMD) or that the sandbox does not meter (GC, exceptions, component async).
@@ -38,14 +37,13 @@ pub(super) fn malformed(error: &BinaryReaderError) -> Failure {
 /// # Errors
 /// `load.invalid`; `load.abi` where it is valid for a host with more features, or a WIT package.
 pub(super) fn decode(bytes: &[u8]) -> Result<(Resolve, WorldId), Failure> {
-    // A belt: validator and decoder assert and unwrap what they believe of types (200 instances in one another are
-    // enough to prove the validator of wasmparser 0.254 wrong). The bytes are hostile, and a wrong belief there must
-    // refuse the file, not end the host. Nothing is shared with the closure but the bytes.
-    let decoded = catch_unwind(AssertUnwindSafe(|| {
+    // Validator and decoder assert and unwrap what they believe of types: 200 instances in one another are enough to
+    // prove the validator of wasmparser 0.254 wrong.
+    let decoded = belted(|| {
         Validator::new_with_features(FEATURES).validate_all(bytes).map_err(|error| refused(bytes, &error))?;
         wit_component::decode(bytes).map_err(|error| undecodable(&format!("{error:#}")))
-    }));
-    match decoded.unwrap_or_else(|_| Err(undecodable("its types are too tangled")))? {
+    });
+    match decoded.unwrap_or_else(|| Err(undecodable("its types are too tangled")))? {
         DecodedWasm::Component(resolve, world) => Ok((resolve, world)),
         DecodedWasm::WitPackage(..) => Err(Failure::new(
             Kind::LoadAbi,

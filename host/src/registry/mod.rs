@@ -5,6 +5,7 @@
 //! [`Lock`] tells which of them are what somebody accepted.
 //! Leaves to others: compiling and running (`sandbox`), deciding what a tool may do (`policy`).
 
+mod belt;
 mod catalog;
 mod decode;
 mod describe;

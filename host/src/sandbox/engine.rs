@@ -22,10 +22,15 @@ pub struct Options {
     pub guests_running_max: usize,
     /// The most memory that any rule may grant to one call, in bytes.
     pub memory_bytes_ceiling: usize,
-    /// The program that compiles components. Without one, only what is in the cache loads.
+    /// The program that compiles components. What it writes is run as machine code. Without one, only what is in the cache
+    /// loads; a host that is built with [`Host::builder`](crate::host::Host::builder) looks for one then, see
+    /// [`HostBuilder::helper`](crate::host::HostBuilder::helper).
     pub helper: Option<Helper>,
     /// The directory that keeps compiled components, for this user alone. Without one, each process compiles anew.
     pub cache_dir: Option<PathBuf>,
+    /// The directory of the key that seals them, for this user alone. Without one, the key lies in `cache_dir`: whoever
+    /// takes `cache_dir` from a file of somebody else chooses this one himself.
+    pub cache_key_dir: Option<PathBuf>,
     /// What one compilation may use.
     pub compile: CompileLimits,
     /// How requests leave this machine.
@@ -41,6 +46,7 @@ impl Default for Options {
             memory_bytes_ceiling: 1 << 30,
             helper: None,
             cache_dir: None,
+            cache_key_dir: None,
             compile: CompileLimits::default(),
             network: NetworkOptions::default(),
         }

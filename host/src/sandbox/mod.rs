@@ -39,10 +39,11 @@ pub use version::{Runtime, runtime};
 /// Runs calls. Two things stand behind it: [`WasmRunner`], and the scripted one of the tests.
 #[async_trait]
 pub trait Runner: Send + Sync {
-    /// Makes the tool ready to run: compiles it, once for all calls.
+    /// Makes the tool ready to run: compiles it, once for all calls. Whoever starts a call asks for this before, as it has
+    /// bounds of its own; a call that comes without pays for it with its own time.
     ///
     /// # Errors
-    /// `load.*` where it cannot be compiled.
+    /// `load.*` where it cannot be compiled; `data.config` where nothing is there to compile it.
     async fn prepare(&self, tool: &VerifiedTool) -> Result<(), Failure>;
 
     /// Runs the call to its end. Dropping the future stops the guest.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, ResourceTable, Val};
 use wasmtime::{CallHook, Engine, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
@@ -23,7 +23,7 @@ use crate::registry::VerifiedTool;
 use crate::sandbox::capabilities::files::{denial, lock};
 use crate::sandbox::capabilities::http::{Clients, Http};
 use crate::sandbox::capabilities::{clock, print::Print};
-use crate::sandbox::compile::Compiler;
+use crate::sandbox::compile::{Compiler, Loading};
 use crate::sandbox::denials::Denials;
 use crate::sandbox::engine::{Options, engine};
 use crate::sandbox::flags::deceptive;
@@ -55,11 +55,8 @@ struct Shared {
     in_flight: Semaphore,
     calls_per_component_max: usize,
     /// Compiled components by digest, or why there is none; each compiled once, however many calls wait for it.
-    compiled: Mutex<HashMap<Digest, Arc<OnceCell<Loaded>>>>,
+    compiled: Mutex<HashMap<Digest, Arc<Loading<Arc<Compiled>>>>>,
 }
-
-/// What came of loading a component: a bomb is not lit again for each call.
-type Loaded = Result<Arc<Compiled>, Failure>;
 
 /// A component as machine code, and what it was linked to so far.
 struct Compiled {
@@ -139,6 +136,10 @@ impl Drop for WasmRunner {
 #[async_trait]
 impl Runner for WasmRunner {
     async fn prepare(&self, tool: &VerifiedTool) -> Result<(), Failure> {
+        // At once, without another thread: each call asks.
+        if let Some(known) = self.shared.loading(tool).known() {
+            return known.map(drop);
+        }
         let (shared, tool) = (self.shared.clone(), tool.clone());
         self.on_guest_threads(async move { shared.compiled(&tool).await.map(drop) }).await?
     }
@@ -195,28 +196,19 @@ impl Shared {
         Ok(Ready { _places: (of_component, of_all), pre, secrets })
     }
 
-    async fn compiled(self: &Arc<Self>, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
-        let cell =
-            self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone();
-        if let Some(loaded) = cell.get() {
-            return loaded.clone();
-        }
-        let (shared, tool) = (self.clone(), tool.clone());
-        // In a task of its own: a caller whose deadline passes would throw the work away, and the next would begin anew.
-        let compiling = tokio::spawn(async move { cell.get_or_try_init(|| shared.compile(&tool)).await.cloned() });
-        compiling.await.map_err(|e| Failure::new(Kind::HostBug, "wait for a compiled component").detail(e))??
+    fn loading(&self, tool: &VerifiedTool) -> Arc<Loading<Arc<Compiled>>> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner).entry(*tool.digest()).or_default().clone()
     }
 
-    /// Loads the component. A failure that another attempt could not change is a result; any other is an error.
-    async fn compile(&self, tool: &VerifiedTool) -> Result<Loaded, Failure> {
-        match self.compiler.component(tool).await {
-            Ok(component) => {
-                let in_flight = Arc::new(Semaphore::new(self.calls_per_component_max));
-                Ok(Ok(Arc::new(Compiled { component, in_flight, linked: Mutex::default() })))
-            }
-            Err(refusal) if refusal.is_lasting => Ok(Err(refusal.failure)),
-            Err(refusal) => Err(refusal.failure),
-        }
+    async fn compiled(self: &Arc<Self>, tool: &VerifiedTool) -> Result<Arc<Compiled>, Failure> {
+        let loading = self.loading(tool);
+        let (shared, tool) = (self.clone(), tool.clone());
+        let load = move |wanted| async move {
+            let component = shared.compiler.component(&tool, &wanted).await?;
+            let in_flight = Arc::new(Semaphore::new(shared.calls_per_component_max));
+            Ok(Arc::new(Compiled { component, in_flight, linked: Mutex::default() }))
+        };
+        loading.get(self.clock.clone(), load).await
     }
 
     fn store(

@@ -5,9 +5,10 @@
 //! by being slow: no call ends because of it. Leaves to others: that code fits the engine (`artefact`).
 //!
 //! The directory belongs to this user alone, and so does each file. It is opened once and all is done relative to it, so
-//! that nobody can put another in its place. The key lies beside what it seals: who can read this user's private files
-//! could change them, and this program too. The seal is for what the permissions cannot see: files brought from
-//! elsewhere, a disk that forgets, a directory that others could once write to.
+//! that nobody can put another in its place. The key lies beside what it seals, or in a directory of its own where the
+//! cache's was chosen by a file that came with a project: code and key that were brought together prove nothing. Who can
+//! read this user's private files could change them, and this program too. The seal is for what the permissions cannot
+//! see: files brought from elsewhere, a disk that forgets, a directory that others could once write to.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -41,37 +42,37 @@ const CODE_ENDING: &str = ".code";
 /// What group and others may not do: anything.
 const OTHERS: u32 = 0o077;
 
-/// A directory of compiled components that can be trusted.
+/// Compiled components that can be trusted.
 pub(super) struct Cache {
-    directory: OwnedFd,
+    folder: Folder,
     key: Key,
-    clock: Arc<dyn Clock>,
     bytes_max: u64,
 }
 
+/// A directory of this user alone.
+struct Folder {
+    directory: OwnedFd,
+    clock: Arc<dyn Clock>,
+}
+
 impl Cache {
-    /// Opens the cache in `directory`, and makes directory and key where they lack.
+    /// Opens the cache in `directory`, with the key that lies in `key_dir`, or there too, and makes them where they lack.
     ///
     /// # Errors
     /// Says why it cannot be trusted or used.
-    pub(super) fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(|e| format!("it cannot be made: {e}"))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(directory, flags, Mode::empty()).map_err(|e| match e {
-            Errno::LOOP | Errno::NOTDIR => "it is no directory, or a link to one".to_owned(),
-            other => format!("it cannot be opened: {other}"),
-        })?;
-        private(&rustix::fs::fstat(&directory).map_err(|e| e.to_string())?)?;
-        let mut cache = Self { directory, key: [0; 32], clock, bytes_max: CACHE_BYTES_MAX };
-        cache.key = cache.find_key().map_err(|why| format!("its key: {why}"))?;
-        Ok(cache)
+    pub(super) fn open(directory: &Path, key_dir: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let folder = Folder::open(directory, clock.clone())?;
+        let key = match key_dir {
+            Some(key_dir) => Folder::open(key_dir, clock).and_then(|folder| folder.find_key()),
+            None => folder.find_key(),
+        };
+        Ok(Self { folder, key: key.map_err(|why| format!("its key: {why}"))?, bytes_max: CACHE_BYTES_MAX })
     }
 
     /// Returns what is kept under `name`, if it is whole and ours.
     pub(super) fn get(&self, name: &Digest) -> Option<Artefact> {
         let file = file_name(name);
-        let taken = self.read(&file, FILE_BYTES_MAX).and_then(|contents| match contents {
+        let taken = self.folder.read(&file, FILE_BYTES_MAX).and_then(|contents| match contents {
             None => Ok(None),
             Some(contents) => match Artefact::of_cache(contents, &self.key, name) {
                 None => Err("it does not bear this host's seal".to_owned()),
@@ -86,11 +87,45 @@ impl Cache {
 
     /// Keeps `artefact` under `name`, and makes room where that is too much.
     pub(super) fn put(&self, name: &Digest, artefact: &Artefact) {
-        let seal = artefact.seal(&self.key, name);
-        let kept = self.write(&file_name(name), &[&seal, artefact.bytes()]).and_then(|()| self.make_room());
+        let kept = fits(artefact).and_then(|()| {
+            let seal = artefact.seal(&self.key, name);
+            self.folder.write(&file_name(name), &[&seal, artefact.bytes()])?;
+            self.make_room()
+        });
         if let Err(why) = kept {
             tracing::warn!(why, "a compiled component is not kept");
         }
+    }
+
+    /// Removes files until what is left fits, those first that were not used for longest. What was left over from a
+    /// write that was cut off grows old as the others do.
+    fn make_room(&self) -> Result<(), String> {
+        let mut files = self.folder.files().map_err(|e| format!("the others cannot be listed: {e}"))?;
+        let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        files.sort_unstable_by_key(|file| file.used);
+        for file in files {
+            if bytes <= self.bytes_max {
+                break;
+            }
+            self.folder.remove(&file.name);
+            bytes = bytes.saturating_sub(file.bytes);
+        }
+        Ok(())
+    }
+}
+
+impl Folder {
+    /// Opens a directory, and makes it where it lacks.
+    fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, String> {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|e| format!("it cannot be made: {e}"))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(directory, flags, Mode::empty()).map_err(|e| match e {
+            Errno::LOOP | Errno::NOTDIR => "it is no directory, or a link to one".to_owned(),
+            other => format!("it cannot be opened: {other}"),
+        })?;
+        private(&rustix::fs::fstat(&directory).map_err(|e| e.to_string())?)?;
+        Ok(Self { directory, clock })
     }
 
     /// Returns the key. It is made once, whole or not at all: whoever comes second takes the first one's.
@@ -165,22 +200,6 @@ impl Cache {
         })
     }
 
-    /// Removes files until what is left fits, those first that were not used for longest. What was left over from a
-    /// write that was cut off grows old as the others do.
-    fn make_room(&self) -> Result<(), String> {
-        let mut files = self.files().map_err(|e| format!("the others cannot be listed: {e}"))?;
-        let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
-        files.sort_unstable_by_key(|file| file.used);
-        for file in files {
-            if bytes <= self.bytes_max {
-                break;
-            }
-            self.remove(&file.name);
-            bytes = bytes.saturating_sub(file.bytes);
-        }
-        Ok(())
-    }
-
     fn files(&self) -> rustix::io::Result<Vec<Kept>> {
         let mut files = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.directory)? {
@@ -216,6 +235,15 @@ struct Kept {
     used: i128,
 }
 
+/// What could not be read again is not written.
+fn fits(artefact: &Artefact) -> Result<(), String> {
+    let bytes = artefact.bytes().len() as u64;
+    if bytes.saturating_add(SEAL_BYTES as u64) > FILE_BYTES_MAX {
+        return Err(format!("it has {bytes} bytes"));
+    }
+    Ok(())
+}
+
 fn file_name(name: &Digest) -> String {
     hex::encode(name.as_bytes()) + CODE_ENDING
 }
@@ -240,9 +268,9 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
 
-    struct Folder(tempfile::TempDir);
+    struct Place(tempfile::TempDir);
 
-    impl Folder {
+    impl Place {
         fn new() -> Self {
             Self(tempfile::tempdir().unwrap())
         }
@@ -252,7 +280,7 @@ mod tests {
         }
 
         fn open(&self) -> Result<Cache, String> {
-            Cache::open(&self.path(), Arc::new(SystemClock::default()))
+            Cache::open(&self.path(), None, Arc::new(SystemClock::default()))
         }
 
         fn set_mode(&self, name: &str, mode: u32) {
@@ -270,7 +298,7 @@ mod tests {
 
     #[test]
     fn what_is_put_is_there_for_the_next_process() {
-        let folder = Folder::new();
+        let folder = Place::new();
         assert_eq!(kept(&folder.open().unwrap(), &name()), None);
         folder.open().unwrap().put(&name(), &Artefact::of_child(b"code".to_vec()));
         assert_eq!(kept(&folder.open().unwrap(), &name()).as_deref(), Some(&b"code"[..]));
@@ -283,7 +311,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_others_could_have_made_is_absent_and_is_replaced() {
-        let folder = Folder::new();
+        let folder = Place::new();
         let cache = folder.open().unwrap();
         let artefact = || Artefact::of_child(b"code".to_vec());
         cache.put(&name(), &artefact());
@@ -313,8 +341,21 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let folder = Place::new();
+        let cache = folder.open().unwrap();
+        // Zeros that nobody touches take no memory.
+        let code = |bytes: u64| Artefact::of_child(vec![0; usize::try_from(bytes).unwrap()]);
+        assert_eq!(fits(&code(FILE_BYTES_MAX - SEAL_BYTES as u64)), Ok(()));
+        cache.put(&name(), &code(FILE_BYTES_MAX - SEAL_BYTES as u64 + 1));
+        assert_eq!(kept(&cache, &name()), None);
+        let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(names.len(), 1, "the key alone: {names:?}");
+    }
+
+    #[test]
     fn a_directory_that_others_may_use_is_refused() {
-        let folder = Folder::new();
+        let folder = Place::new();
         drop(folder.open().unwrap());
         for mode in [0o777, 0o701, 0o720] {
             folder.set_mode("", mode);
@@ -324,12 +365,12 @@ mod tests {
         assert!(folder.open().is_ok());
         let link = folder.0.path().join("link");
         std::os::unix::fs::symlink(folder.path(), &link).unwrap();
-        assert!(Cache::open(&link, Arc::new(SystemClock::default())).is_err());
+        assert!(Cache::open(&link, None, Arc::new(SystemClock::default())).is_err());
     }
 
     #[test]
     fn a_key_that_others_could_know_is_refused() {
-        let folder = Folder::new();
+        let folder = Place::new();
         drop(folder.open().unwrap());
         folder.set_mode(KEY_FILE, 0o604);
         assert!(folder.open().is_err_and(|why| why.starts_with("its key: others may use it")));
@@ -339,8 +380,24 @@ mod tests {
     }
 
     #[test]
+    fn code_that_came_with_its_key_is_foreign_where_the_key_has_a_place_of_its_own() {
+        let folder = Place::new();
+        // Somebody else's cache, whole, with the key that sealed it.
+        folder.open().unwrap().put(&name(), &Artefact::of_child(b"code".to_vec()));
+        assert!(folder.path().join(KEY_FILE).exists());
+        let key_dir = folder.0.path().join("state/key");
+        let open = || Cache::open(&folder.path(), Some(&key_dir), Arc::new(SystemClock::default()));
+        let cache = open().unwrap();
+        assert_eq!(kept(&cache, &name()), None);
+        cache.put(&name(), &Artefact::of_child(b"ours".to_vec()));
+        assert_eq!(kept(&open().unwrap(), &name()).as_deref(), Some(&b"ours"[..]), "the key is there the next time");
+        std::fs::set_permissions(&key_dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(open().is_err_and(|why| why.starts_with("its key: others may use it")));
+    }
+
+    #[test]
     fn all_who_open_at_once_agree_on_the_key() {
-        let folder = Folder::new();
+        let folder = Place::new();
         let keys: Vec<Key> = std::thread::scope(|scope| {
             let opening: Vec<_> = (0..8).map(|_| scope.spawn(|| folder.open().unwrap().key)).collect();
             opening.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -350,7 +407,7 @@ mod tests {
 
     #[test]
     fn what_was_not_used_for_longest_goes_first() {
-        let folder = Folder::new();
+        let folder = Place::new();
         let cache = Cache { bytes_max: 250, ..folder.open().unwrap() };
         let names: Vec<_> = (0..3_u8).map(|n| Digest::of(&[n])).collect();
         let code = || Artefact::of_child(vec![0; 68]);

@@ -29,6 +29,10 @@ const THREADS_MAX: usize = 4;
 /// Stack of each of them, in bytes: the compiler recurses over blocks in blocks.
 const THREAD_STACK_BYTES: usize = 8 << 20;
 
+/// The kernel's highest score: what it kills first.
+#[cfg(target_os = "linux")]
+const OOM_SCORE: &str = "1000";
+
 /// Where the kernel tells no descriptors, this many are closed.
 #[cfg(target_os = "linux")]
 const BLIND_DESCRIPTORS: i32 = 1_024;
@@ -76,6 +80,8 @@ fn answer(memory_bytes_max: u64, cpu_s_max: u64) -> Answer {
 
 /// Bounds this process, strictest last: what comes later needs what comes before.
 fn confine(memory_bytes_max: u64, cpu_s_max: u64) -> io::Result<()> {
+    // First, as it opens a file.
+    volunteer();
     limit(Resource::Core, 0, 0)?;
     limit(Resource::Fsize, 0, 0)?;
     limit(Resource::As, memory_bytes_max, memory_bytes_max)?;
@@ -93,6 +99,13 @@ fn limit(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
     let there = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let limit = Rlimit { current: Some(current.min(there)), maximum: Some(maximum.min(there)) };
     Ok(setrlimit(resource, limit)?)
+}
+
+/// Asks the kernel to kill this process before any other where memory runs out: the host and its neighbours are dearer.
+/// Where it refuses, the machine's own choice stands.
+#[cfg(target_os = "linux")]
+fn volunteer() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE);
 }
 
 #[cfg(target_os = "linux")]
@@ -116,7 +129,7 @@ fn close_inherited() {
 /// Gives up privileges, network and files. The first is certain; the others are had where the kernel grants them.
 #[cfg(target_os = "linux")]
 fn withdraw() -> io::Result<()> {
-    use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr};
+    use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, Scope};
     use nix::sched::{CloneFlags, unshare};
     nix::sys::prctl::set_no_new_privs()?;
     let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC;
@@ -125,10 +138,15 @@ fn withdraw() -> io::Result<()> {
     let nothing = Ruleset::default()
         .handle_access(AccessFs::from_all(ABI::V5))
         .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(ABI::V5)))
+        // No signal to a process of this user, no socket of another by an abstract name.
+        .and_then(|ruleset| ruleset.scope(Scope::from_all(ABI::V6)))
         .and_then(Ruleset::create);
     let _ = nothing.and_then(landlock::RulesetCreated::restrict_self);
     Ok(())
 }
+
+#[cfg(not(target_os = "linux"))]
+fn volunteer() {}
 
 #[cfg(not(target_os = "linux"))]
 fn die_with_host() -> io::Result<()> {
@@ -157,8 +175,12 @@ fn compile(wanted: Digest, component: &[u8]) -> Answer {
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(THREAD_STACK_BYTES).build();
-    // Threads that do not start lack address space.
-    let (Ok(pool), Ok(engine)) = (pool, compiling()) else { return Answer::Memory };
+    // Nothing that the component did: the machine may have no more threads to give.
+    let (pool, engine) = match (pool, compiling()) {
+        (Ok(pool), Ok(engine)) => (pool, engine),
+        (Err(error), _) => return Answer::Unbounded(format!("its threads do not start: {error}")),
+        (_, Err(failure)) => return Answer::Unbounded(failure.to_string()),
+    };
     match pool.install(|| engine.precompile_component(component)) {
         Ok(code) => Answer::Artefact(code),
         Err(error) if is_memory(&error) => Answer::Memory,

@@ -37,6 +37,9 @@ const SAID_BYTES_MAX: usize = 4 << 10;
 /// How long a killed child may take to be gone.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
 
+/// Signals that a program brings upon itself. Any other was sent to it.
+const CRASHES: [Signal; 5] = [Signal::SEGV, Signal::ABORT, Signal::ILL, Signal::FPE, Signal::TRAP];
+
 impl Helper {
     /// Whether it knows what it is started for, as far as that can be told beforehand: this program does once it called
     /// [`helper_main`](crate::helper_main).
@@ -102,6 +105,8 @@ struct Exchange {
 #[derive(Debug)]
 enum End {
     NotStarted(std::io::Error),
+    /// Nothing was there to wait for it with.
+    NoRuntime(std::io::Error),
     /// It answered something else, and said this on standard error.
     Answered(Answer, String),
     Wrong(Wrong),
@@ -115,9 +120,12 @@ impl Exchange {
     /// nothing else.
     async fn on_own_thread(self) -> Result<Result<Artefact, End>, Failure> {
         let (mut sender, receiver) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| bug("wait for the compiling child").detail(e))?;
         let work = move || {
+            // Made here: a runtime that is dropped on the caller's own, as where no thread starts, is a panic.
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(sender.send(Err(End::NoRuntime(error)))),
+            };
             let ended = runtime.block_on(async {
                 tokio::select! {
                     biased;
@@ -206,8 +214,9 @@ impl End {
     fn refusal(self, name: &str, program: &Path, bounds: &Bounds) -> Refusal {
         match self {
             Self::NotStarted(error) => Refusal::passing(not_started(program, &error)),
+            Self::NoRuntime(error) => Refusal::passing(bug("wait for the compiling child").detail(error)),
             Self::Wall => {
-                Refusal::passing(limit(name, &format_args!("it took longer than {} s", bounds.wall_max.as_secs())))
+                Refusal::dear(limit(name, &format_args!("it took longer than {} s", bounds.wall_max.as_secs())))
             }
             Self::Answered(answer, said) => answered(answer, &said, name, program, bounds),
             Self::Wrong(Wrong::Long) => {
@@ -227,7 +236,7 @@ fn answered(answer: Answer, said: &str, name: &str, program: &Path, bounds: &Bou
         Answer::Invalid(why) => Refusal::lasting(invalid(name, &why).detail(said)),
         Answer::OtherEngine => Refusal::passing(no_helper(program, "it makes code for another engine")),
         Answer::Unbounded(why) => {
-            Refusal::passing(bug(&format!("compile `{name}`: the helper cannot bound itself")).detail(why))
+            Refusal::passing(bug(&format!("compile `{name}`: the helper could not begin")).detail(why))
         }
         Answer::Artefact(_) => Refusal::passing(bug(&format!("take the code of `{name}`"))),
     }
@@ -243,9 +252,12 @@ fn died(status: ExitStatus, said: &str, name: &str, program: &Path, bounds: &Bou
     } else if is(Signal::ABORT) && said.contains("memory allocation of") {
         Refusal::lasting(memory(name, bounds))
     } else if is(Signal::KILL) {
-        Refusal::passing(limit(name, &"the compiler was killed, as machines do that run out of memory"))
-    } else if let Some(signal) = signal {
+        Refusal::dear(limit(name, &"the compiler was killed, as machines do that run out of memory"))
+    } else if CRASHES.into_iter().any(is) {
+        let signal = signal.unwrap_or_default();
         Refusal::lasting(invalid(name, &format!("the compiler crashed on it (signal {signal})")))
+    } else if let Some(signal) = signal {
+        Refusal::passing(bug(&format!("compile `{name}`: something ended the compiler (signal {signal})")))
     } else {
         Refusal::passing(no_helper(program, "it ended without an answer"))
     };
@@ -279,6 +291,7 @@ fn no_helper(program: &Path, what: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Lasts;
     use super::*;
 
     const BOUNDS: Bounds = Bounds {
@@ -289,9 +302,9 @@ mod tests {
     };
 
     /// What is told of a child that ended with the wait status `raw` and said `said`.
-    fn told(raw: i32, said: &str) -> (Kind, String, bool) {
+    fn told(raw: i32, said: &str) -> (Kind, String, Lasts) {
         let refusal = died(ExitStatus::from_raw(raw), said, "x", Path::new("/p"), &BOUNDS);
-        (refusal.failure.kind, refusal.failure.message, refusal.is_lasting)
+        (refusal.failure.kind, refusal.failure.message, refusal.lasts)
     }
 
     #[test]
@@ -299,18 +312,23 @@ mod tests {
         let raw = |signal: Signal| signal.as_raw();
         assert_eq!(
             told(raw(Signal::XCPU), ""),
-            (Kind::LoadLimit, "compile `x`: it took more than 20 s of processor time".into(), true)
+            (Kind::LoadLimit, "compile `x`: it took more than 20 s of processor time".into(), Lasts::Always)
         );
         assert_eq!(
             told(raw(Signal::ABORT), "memory allocation of 64 bytes failed"),
-            (Kind::LoadLimit, "compile `x`: it took more than 1024 MiB of address space".into(), true)
+            (Kind::LoadLimit, "compile `x`: it took more than 1024 MiB of address space".into(), Lasts::Always)
         );
-        let (kind, message, is_lasting) = told(raw(Signal::SEGV), "");
-        assert_eq!((kind, is_lasting), (Kind::LoadInvalid, true), "{message}");
-        let (kind, message, is_lasting) = told(raw(Signal::KILL), "");
-        assert_eq!((kind, is_lasting), (Kind::LoadLimit, false), "{message}");
-        let (kind, message, is_lasting) = told(1 << 8, "usage: p");
-        assert_eq!((kind, is_lasting), (Kind::DataConfig, false), "{message}");
+        for (status, said, expected) in [
+            (raw(Signal::SEGV), "", (Kind::LoadInvalid, Lasts::Always)),
+            (raw(Signal::ABORT), "", (Kind::LoadInvalid, Lasts::Always)),
+            (raw(Signal::KILL), "", (Kind::LoadLimit, Lasts::AWhile)),
+            (raw(Signal::TERM), "", (Kind::HostBug, Lasts::Not)),
+            (raw(Signal::HUP), "", (Kind::HostBug, Lasts::Not)),
+            (1 << 8, "usage: p", (Kind::DataConfig, Lasts::Not)),
+        ] {
+            let (kind, message, lasts) = told(status, said);
+            assert_eq!((kind, lasts), expected, "{status}: {message}");
+        }
     }
 
     #[test]
