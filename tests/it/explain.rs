@@ -210,6 +210,10 @@ http = [{ url = 'https://api.example.com/v1/*' }]
     let elsewhere = asked(rules, "web.run", "GET https://b.example/x?y=z").request.expect("it answers");
     let add = elsewhere.change[0].add.as_deref();
     assert_eq!(add, Some("{ url = \"https://b.example/x\", methods = [\"GET\"] } in `http`"));
+    // What a request names with a star is one path, not all below.
+    let star = asked(rules, "web.run", "GET https://b.example/v1/*").request.expect("it answers");
+    let add = star.change[0].add.as_deref();
+    assert_eq!(add, Some("{ url = \"https://b.example/v1/%2A\", methods = [\"GET\"] } in `http`"));
     let never = asked(rules, "text.stats", "GET https://api.example.com/v1/orders").request.expect("it answers");
     assert!(!never.is_granted && never.change.is_empty() && never.reason.contains("`http`"), "{never:?}");
     // What a secret is goes nowhere, not even into its rule's own text.

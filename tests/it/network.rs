@@ -10,14 +10,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use cofferdam::clock::{Clock, SystemClock};
-use cofferdam::domain::{Effect, Json, Kind, Outcome, Principal};
+use cofferdam::domain::{Effect, Json, Kind, Outcome, Principal, Secret};
 use cofferdam::policy::{Call, Decision, RunGrant, authorize, effect};
-use cofferdam::sandbox::{NetworkOptions, NoLink, Options, Runner, WasmRunner};
+use cofferdam::sandbox::{NetworkOptions, NoLink, Options, Runner, Secrets, WasmRunner};
 use cofferdam_kit::web::{Certificates, Identity, Reply, Validity, coded};
 use cofferdam_kit::{DnsServer, WebServer};
 use serde_json::json;
 
-use crate::alone::cases;
+use crate::alone::{Watch, cases};
 use crate::guest::{Recorder, Rule, call, kind, options, pause, step, tool};
 
 cases![
@@ -35,6 +35,7 @@ cases![
     f9_a_guest_does_not_set_what_is_the_hosts,
     f9_trailers_are_not_sent,
     f9_headers_have_a_number_and_a_size,
+    f9_the_size_of_a_head_tells_nothing_of_a_secret,
     f10_an_answer_is_cut_at_its_limit,
     f10_the_head_of_an_answer_has_a_size,
     f10_interim_answers_do_not_pile_up,
@@ -44,10 +45,11 @@ cases![
     f14_what_leaves_is_counted,
     f15_no_tunnel_and_no_other_protocol,
     f16_a_url_has_a_size_and_one_reading,
-    f17_a_connection_belongs_to_one_tool_of_one_user,
+    f17_a_connection_belongs_to_one_tool_of_one_users_session,
     f18_a_name_is_looked_up_as_it_is,
     f19_a_certificate_is_verified,
     f19_old_tls_is_not_spoken,
+    b9_requests_that_are_never_sent_take_no_room,
     a15_a_server_that_drips_or_says_nothing_holds_a_call_to_its_deadline_and_no_longer,
 ];
 
@@ -66,7 +68,9 @@ static NET: LazyLock<Net> = LazyLock::new(|| {
     std::fs::write(&ca_file, certificates.pem()).expect("a file is written");
     let network = NetworkOptions { nameservers: vec![dns.address()], ca_file: Some(ca_file) };
     let options = Options { network, ..options() };
-    let runner = WasmRunner::new(&options, Arc::new(SystemClock::default())).expect("the machine can run guests");
+    let secrets = Secrets::default().with("key", || Secret::new(KEY.repeat(10)));
+    let runner = WasmRunner::with_secrets(&options, secrets, Arc::new(SystemClock::default()));
+    let runner = runner.expect("the machine can run guests");
     Net { dns, certificates, runner, _folder: folder }
 });
 
@@ -118,6 +122,9 @@ impl Site {
         })
     }
 }
+
+/// Ten of it are the secret `key`.
+const KEY: &str = "c4Xr2-9fQz7Lm0-Tw8Kb5-hJ3nV6yd1P";
 
 const LOOPBACK: &str = "addresses = ['127.0.0.0/8']";
 
@@ -588,6 +595,15 @@ async fn f9_a_guest_does_not_set_what_is_the_hosts() {
         "HTTP2-Settings",
         "Expect",
         "Sec-WebSocket-Key",
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+        "X_HTTP_Method_Override",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
     ] {
         let outcome = sent(&site, "/", json!({"headers": [[name, "x"]]}), &site.writes()).await;
         assert_eq!(declared(&outcome), "web.denied", "{name}");
@@ -631,6 +647,27 @@ async fn f9_headers_have_a_number_and_a_size() {
     assert_eq!(kind(&outcome), Some(Kind::ToolHostCallBytes), "more than the host holds: {outcome:?}");
     assert_eq!(site.web.connections(), 0);
     good(&sent(&site, "/", headers(50, 30), &small).await);
+}
+
+async fn f9_the_size_of_a_head_tells_nothing_of_a_secret() {
+    let site = Site::new("secret.f9.test");
+    site.web.on("/", Reply::text("ok"));
+    let given = format!("secrets = [{{ name = 'key', to = ['{}'], header = 'x-key' }}]", site.url("/*"));
+    let told = async |path: &str, header_bytes_max: u64, rule: Rule| {
+        let outcome = sent(&site, path, json!({}), &rule.limit("header_bytes_max", header_bytes_max)).await;
+        refused(&outcome, &site, "invalid.header", path);
+        let failure = outcome.result.expect_err("it is refused");
+        format!("{} {}", failure.message, outcome.denials[0].what)
+    };
+    let long = format!("/?{}", "q".repeat(400));
+    for rule in [site.reads(), site.reads().more(&given)] {
+        let own = told(&long, 400, rule).await;
+        assert!(own.contains("Size(Some(") && own.contains("bytes"), "its own size: {own}");
+    }
+    let with_secret = told("/", 400, site.reads().more(&given)).await;
+    assert!(with_secret.contains("Size(None)") && !with_secret.contains("bytes"), "{with_secret}");
+    good(&sent(&site, "/", json!({}), &site.reads().limit("header_bytes_max", 400)).await);
+    good(&sent(&site, "/", json!({}), &site.reads().more(&given).limit("header_bytes_max", 800)).await);
 }
 
 async fn f10_an_answer_is_cut_at_its_limit() {
@@ -793,7 +830,9 @@ async fn f16_a_url_has_a_size_and_one_reading() {
     site.web.on("/x", Reply::text("ok"));
     let long = |bytes: usize| format!("/x?{}", "q".repeat(bytes));
     assert_eq!(declared(&sent(&site, &long(200_000), json!({}), &site.reads()).await), "web.path");
-    refused(&sent(&site, &long(9_000), json!({}), &site.reads()).await, &site, "invalid.url", "nine thousand bytes");
+    assert_eq!(declared(&sent(&site, &long(9_000), json!({}), &site.reads()).await), "web.path");
+    let whole = &long((8 << 10) - 10);
+    refused(&sent(&site, whole, json!({}), &site.reads()).await, &site, "invalid.url", "more with its host");
     refused(&sent(&site, "/x#part", json!({}), &site.reads()).await, &site, "invalid.url", "a fragment");
     let outcome = sent(&site, "/x", json!({"scheme": "http+unix"}), &site.reads()).await;
     refused(&outcome, &site, "denied.net", "a socket of this machine");
@@ -803,11 +842,11 @@ async fn f16_a_url_has_a_size_and_one_reading() {
     good(&sent(&site, &long(7_000), json!({}), &site.reads()).await);
 }
 
-async fn f17_a_connection_belongs_to_one_tool_of_one_user() {
+async fn f17_a_connection_belongs_to_one_tool_of_one_users_session() {
     let site = Site::new("f17.test");
     site.web.on("/", Reply::text("ok"));
-    let calls = |tenant: &str, user: &str, name: &str, args: Json| -> Call {
-        let principal = Principal { tenant: tenant.into(), user: user.into(), ..Principal::default() };
+    let calls = |[tenant, user, session]: [&str; 3], name: &str, args: Json| -> Call {
+        let principal = Principal { tenant: tenant.into(), user: user.into(), session: session.into() };
         let run = RunGrant { principal, ..RunGrant::default() };
         match authorize(&site.reads().policy(), &run, &step(&tool(name), &args), &tool(name), None) {
             Decision::Allow(call) => *call,
@@ -817,18 +856,18 @@ async fn f17_a_connection_belongs_to_one_tool_of_one_user() {
     let url = json!({"url": site.url("/")});
     let crawl = json!({"url": site.url("/"), "count": 2});
     let mut earlier = BTreeSet::new();
-    for (tenant, user) in [("a", "ann"), ("a", "bob"), ("b", "ann")] {
+    for whose in [["a", "ann", "1"], ["a", "bob", "1"], ["b", "ann", "1"], ["a", "ann", "2"]] {
         for (name, args) in [("fetch.get", &url), ("web.crawl", &crawl)] {
             let before = site.web.seen().len();
             for _ in 0..4 {
-                good(&NET.runner.run(calls(tenant, user, name, args.clone()), Arc::new(NoLink)).await);
+                good(&NET.runner.run(calls(whose, name, args.clone()), Arc::new(NoLink)).await);
                 pause(20).await;
             }
             let seen = site.web.seen();
             let requests = &seen[before..];
             let used: BTreeSet<_> = requests.iter().map(|seen| seen.connection).collect();
-            assert!(used.is_disjoint(&earlier), "{tenant} {user} {name}: {used:?} and {earlier:?}");
-            assert!(used.len() < requests.len(), "{tenant} {user} {name}: its own are used again: {used:?}");
+            assert!(used.is_disjoint(&earlier), "{whose:?} {name}: {used:?} and {earlier:?}");
+            assert!(used.len() < requests.len(), "{whose:?} {name}: its own are used again: {used:?}");
             earlier.extend(used);
         }
     }
@@ -912,6 +951,30 @@ async fn f19_old_tls_is_not_spoken() {
     assert_eq!(declared(&outcome), "http.tls", "{outcome:?}");
     let (hello, alert) = server.await.expect("the server ends");
     assert!(hello > 0 && alert.first() == Some(&21), "{alert:?}");
+}
+
+/// Without a grant, by a function that does not ask for the network.
+async fn b9_requests_that_are_never_sent_take_no_room() {
+    const MEMORY_BYTES: u64 = 12 << 20;
+    let rule = Rule::default().limit("memory_bytes_max", MEMORY_BYTES);
+    let hoard = async |part: &str, count: u32, bytes: u32| {
+        run("web.hoard", json!({"part": part, "count": count, "bytes": bytes}), &rule).await
+    };
+    good(&hoard("method", 1, 7).await);
+    let watch = Watch::start();
+    for (part, bytes_max) in [("method", 32), ("scheme", 32), ("authority", 300), ("path", (8 << 10) - 1)] {
+        assert_eq!(*good(&hoard(part, 10, bytes_max).await), json!(10), "{part}");
+        for bytes in [bytes_max + 1, 60_000, 3 << 20] {
+            assert_eq!(*good(&hoard(part, 10, bytes).await), json!(0), "{part} of {bytes}");
+        }
+    }
+    // The copy of each map of headers is another: each adds to its own.
+    assert_eq!(*good(&hoard("headers", 16, 60_000).await), json!(16));
+    for part in ["headers", "method"] {
+        let outcome = hoard(part, 17, 60_000).await;
+        assert_eq!(kind(&outcome), Some(Kind::ToolHandles), "{part}: {outcome:?}");
+    }
+    watch.within(MEMORY_BYTES);
 }
 
 async fn a15_a_server_that_drips_or_says_nothing_holds_a_call_to_its_deadline_and_no_longer() {

@@ -167,6 +167,40 @@ fn an_approval_is_good_for_exactly_one_call() {
 }
 
 #[test]
+fn an_approval_is_good_for_what_the_rules_come_to() {
+    let (write, args) = (tool("notes.write"), json!({"path": "/data/a", "text": "b"}));
+    let text = format!("version = 0\n{}", rule(FILES));
+    let at = |base: &str| Policy::parse(&text, Path::new(base)).expect("the rules read");
+    let run = |wall_ms_left| RunGrant { wall_ms_left, ..RunGrant::default() };
+    let decide = |policy: &Policy, run: &RunGrant, approval: Option<&Approval>| {
+        authorize(policy, run, &step(&write, &args), &write, approval)
+    };
+    let approved = |policy: &Policy, run: &RunGrant| {
+        let (binding, _) = asked(decide(policy, run, None));
+        Approval { binding, by: "ann".into() }
+    };
+    let here = approved(&at("/srv"), &run(None));
+    allowed(decide(&at("/srv"), &run(None), Some(&here)));
+    asked(decide(&at("/elsewhere"), &run(None), Some(&here)));
+
+    // Code may change what was read: the text does not tell of it.
+    let made = |limit| {
+        let mut policy = at("/srv");
+        policy.rules[0].limits.file_bytes_max = limit;
+        policy
+    };
+    let small = approved(&made(Some(7)), &run(None));
+    allowed(decide(&made(Some(7)), &run(None), Some(&small)));
+    asked(decide(&made(Some(8)), &run(None), Some(&small)));
+    asked(decide(&made(None), &run(None), Some(&small)));
+
+    // Time passes while a person thinks.
+    let early = approved(&at("/srv"), &run(Some(9_000)));
+    let call = allowed(decide(&at("/srv"), &run(Some(5_000)), Some(&early)));
+    assert_eq!(call.grant().limits.wall_ms_max, 5_000);
+}
+
+#[test]
 fn rules_set_limits_and_runs_and_steps_only_shorten_them() {
     let stats = tool("text.stats");
     let rules = rule("allow = ['*']\n[rule.limits]\nfuel = 7\nwall_ms_max = 500")

@@ -206,7 +206,8 @@ fn path(text: &str) -> Result<String, String> {
 fn segment(text: &str) -> Result<String, String> {
     let unclear = || format!("a URL's path has one reading: `{text}` has several");
     let octets = decoded(text).ok_or_else(unclear)?;
-    let lower = String::from_utf8_lossy(&octets).to_ascii_lowercase();
+    // Some servers read octets that are no UTF-8 as if they were: overlong dots as dots.
+    let lower = std::str::from_utf8(&octets).map_err(|_| unclear())?.to_ascii_lowercase();
     let has_second_reading = ["%2e", "%2f", "%5c", "%00"].iter().any(|escape| lower.contains(escape));
     // Some servers cut a segment at `;`.
     let name = lower.split(';').next().unwrap_or_default();
@@ -233,9 +234,9 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
     Some(octets)
 }
 
-/// An octet as a path writes it (RFC 3986, `pchar`).
+/// An octet as a path writes it (RFC 3986, `pchar`), but for `*`, which means more than itself in a pattern.
 fn encoded(octet: u8) -> String {
-    let is_plain = octet.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&octet);
+    let is_plain = octet.is_ascii_alphanumeric() || b"-._~!$&'()+,;=:@".contains(&octet);
     if is_plain { char::from(octet).to_string() } else { format!("%{octet:02X}") }
 }
 
@@ -357,6 +358,9 @@ mod tests {
                 "https://allowed.com/v1/..;/admin",
                 "https://allowed.com/v1/%252e%252e/admin",
                 "https://allowed.com/v1//evil",
+                "https://allowed.com/v1/%c0%ae%c0%ae/admin",
+                "https://allowed.com/v1/%e0%80%af",
+                "https://allowed.com/v1/%ff",
                 "https://allowed.com//v1/x",
                 "https://allowed.com\\v1\\x",
                 "https://allowed.com.evil.com/v1/x",
@@ -387,10 +391,22 @@ mod tests {
 
     #[test]
     fn a_pattern_reads_back_what_it_writes() {
-        for text in ["https://*.example.com:8443/v1/*", "http://[::1]:8080/", "https://example.com/a%20b"] {
+        for text in [
+            "https://*.example.com:8443/v1/*",
+            "http://[::1]:8080/",
+            "https://example.com/a%20b",
+            "https://example.com/v1/%2A",
+            "https://example.com/v1/%2A/*",
+            "https://example.com/%E6%BD%AE",
+        ] {
             let pattern: WebPattern = text.parse().unwrap();
             assert_eq!(pattern.to_string().parse::<WebPattern>().unwrap(), pattern);
             assert_eq!(pattern.to_string(), text);
         }
+        // A star of a URL is a name, not a pattern.
+        let star: WebUrl = "https://example.com/v1/*".parse().unwrap();
+        assert_eq!(star.to_string(), "https://example.com/v1/%2A");
+        allowed(&star.to_string(), &["https://example.com/v1/*", "https://example.com/v1/%2a"]);
+        refused(&star.to_string(), &["https://example.com/v1/x", "https://example.com/v1/"]);
     }
 }

@@ -47,7 +47,12 @@ pub fn authorize(
     };
     let effect = raised(&grant, tool);
     if let Some(rule) = asks(effect, asking, step.approval, &grant) {
-        let binding = binding(policy, run, step, tool, effect);
+        // Less of the run is left with each moment that the person thinks: what they approve has the whole deadline.
+        let unhurried = RunGrant { wall_ms_left: None, ..run.clone() };
+        let binding = match granted(policy, &unhurried, tool, step.timeout_ms) {
+            Ok((whole, _)) => binding(policy, run, step, tool, (effect, &whole)),
+            Err(failure) => return Decision::Deny(failure),
+        };
         if approval.is_none_or(|approval| approval.binding != binding) {
             return Decision::Ask { binding, effect, rule };
         }
@@ -118,8 +123,16 @@ pub(super) fn asks(effect: Effect, asking: Option<ApprovalRule>, step_asks: bool
     }
 }
 
-/// The digest of all that a person approves: change any of it, and the approval is for something else.
-fn binding(policy: &Policy, run: &RunGrant, step: &ReadyStep, tool: &VerifiedTool, effect: Effect) -> Digest {
+/// The digest of all that a person approves: change any of it, and the approval is for something else. What the rules
+/// come to is part of it beside their text: the same text gives other directories elsewhere, and a policy made in code
+/// has none.
+fn binding(
+    policy: &Policy,
+    run: &RunGrant,
+    step: &ReadyStep,
+    tool: &VerifiedTool,
+    (effect, grant): (Effect, &Grant),
+) -> Digest {
     let (run_id, step_id): (&RunId, &StepId) = (&step.run, &step.step);
     Digest::of_parts(&[
         run_id.as_str().as_bytes(),
@@ -130,7 +143,14 @@ fn binding(policy: &Policy, run: &RunGrant, step: &ReadyStep, tool: &VerifiedToo
         step.args_digest.as_bytes(),
         effect.to_string().as_bytes(),
         policy.digest().as_bytes(),
+        digest(grant).as_bytes(),
     ])
+}
+
+fn digest(grant: &Grant) -> Digest {
+    // A path that is no text has no JSON.
+    let json = serde_json::to_value(grant);
+    json.map_or_else(|_| Digest::of(format!("{grant:?}").as_bytes()), |json| Digest::of_json(&json))
 }
 
 /// Returns the directories that a call of `tool` would see, for the person who is asked.

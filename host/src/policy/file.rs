@@ -20,9 +20,22 @@ pub(super) const VARIABLES_MAX: usize = 100;
 /// Bytes of one call's variables, names and values together: they stand in the guest's memory twice.
 pub(super) const VARIABLES_BYTES_MAX: usize = 32 << 10;
 
-/// Headers that say how a request is sent, or that a client sets by itself: a secret in one of them is a mistake.
-const FRAMING_HEADERS: [&str; 9] =
-    ["connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+/// Headers that say how a request is sent, or that the host sets by itself: a secret in one of them is a mistake.
+const HOST_HEADERS: [&str; 13] = [
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "idempotency-key",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
 
 /// What an operator allows. Nothing is allowed until a rule allows it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -283,7 +296,7 @@ fn is_header(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     (1..=64).contains(&name.len())
         && name.bytes().all(is_token)
-        && !FRAMING_HEADERS.contains(&lower.as_str())
+        && !HOST_HEADERS.contains(&lower.as_str())
         && !lower.starts_with("proxy-")
 }
 
@@ -374,6 +387,10 @@ mod tests {
             ("name = 'a', header = 'authorization', env = 'A', reveal = true".into(), "audience"),
             (format!("name = 'a', {to}, header = 'Host'"), "`header`"),
             (format!("name = 'a', {to}, header = 'Proxy-Authorization'"), "`header`"),
+            (format!("name = 'a', {to}, header = 'User-Agent'"), "`header`"),
+            (format!("name = 'a', {to}, header = 'accept'"), "`header`"),
+            (format!("name = 'a', {to}, header = 'Accept-Encoding'"), "`header`"),
+            (format!("name = 'a', {to}, header = 'Idempotency-Key'"), "`header`"),
             (format!("name = 'a', {to}, header = 'a b'"), "`header`"),
             (format!("name = 'a', {to}, header = 'x-key', value = 'Bearer'"), "`{secret}` once"),
             (format!("name = 'a', {to}, header = 'x-key', value = \"{{secret}}\\r\\nhost: b\""), "`{secret}` once"),

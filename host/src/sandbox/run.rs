@@ -472,6 +472,8 @@ impl Instance {
     }
 
     fn outcome(mut self, result: Result<Json, Failure>) -> Outcome {
+        // Requests under way end with their handles: nothing is counted or noted after it was read.
+        self.store.data_mut().table = ResourceTable::new();
         let (log, log_bytes_dropped): (Vec<LogLine>, u64) = self.store.data().log.take();
         self.note_refusals();
         let denials: Vec<Denial> = self.store.data().denials.take();

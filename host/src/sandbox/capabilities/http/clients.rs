@@ -1,4 +1,4 @@
-//! One client for each that must not share connections: tool, tenant and user, credentials, and ranges of addresses.
+//! One client for each that must not share connections: tool, tenant, user and session, credentials, and ranges of addresses.
 //!
 //! Promises: a connection is used again by calls with the same key, and by no others; clients that nobody uses are
 //! dropped with their connections. TLS sessions belong to a client too.
@@ -58,6 +58,7 @@ pub(super) struct Key {
     pub(super) tool: String,
     pub(super) tenant: String,
     pub(super) user: String,
+    pub(super) session: String,
     /// Names of the secrets that go into such requests.
     pub(super) credentials: Vec<String>,
     /// Ranges that its rules name though they are not public.
@@ -167,6 +168,7 @@ mod tests {
             tool: "fetch.get".into(),
             tenant: "local".into(),
             user: "ann".into(),
+            session: "first".into(),
             credentials: vec![],
             ranges: vec![],
         }
@@ -187,6 +189,7 @@ mod tests {
             Key { tool: "fetch.send".into(), ..key() },
             Key { tenant: "other".into(), ..key() },
             Key { user: "bob".into(), ..key() },
+            Key { session: "second".into(), ..key() },
             Key { credentials: vec!["token".into()], ..key() },
             Key { ranges: vec!["10.0.0.0/8".parse().unwrap()], ..key() },
         ] {

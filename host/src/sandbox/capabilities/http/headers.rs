@@ -12,13 +12,15 @@ pub(super) const REQUEST_HEADERS_MAX: usize = 100;
 /// Headers of one answer: servers send some thirty.
 pub(super) const RESPONSE_HEADERS_MAX: usize = 200;
 
-/// What a guest does not set: the message's framing and its connection are the host's, and so is who is asking.
+/// What a guest does not set: the message's framing and its connection are the host's, and so is who is asking. Some
+/// servers take a method or a path from a header instead, which is not the one that a rule allowed.
 const REFUSED: &[&str] = &[
     "authorization",
     "connection",
     "cookie",
     "cookie2",
     "expect",
+    "forwarded",
     "host",
     "http2-settings",
     "keep-alive",
@@ -27,7 +29,15 @@ const REFUSED: &[&str] = &[
     "transfer-encoding",
     "upgrade",
     "via",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
 ];
+
+/// How the names of more of them begin: a browser's words, a proxy's words, and what a proxy tells of who is asking.
+const REFUSED_PREFIXES: &[&str] = &["proxy-", "sec-", "x-forwarded-"];
 
 /// Headers of an answer that concern one connection, or would make the guest keep a session of the host's.
 const DROPPED: &[&str] = &[
@@ -75,8 +85,9 @@ fn is_placeholder(name: &HeaderName, value: &HeaderValue) -> bool {
 
 fn is_refused(name: &HeaderName) -> bool {
     let name = name.as_str();
-    // A name that starts with `sec-` or `proxy-` is a browser's or a proxy's word.
-    name.starts_with("proxy-") || name.starts_with("sec-") || REFUSED.contains(&name)
+    // A server that reads its headers as variables takes `_` for `-`.
+    let name = name.replace('_', "-");
+    REFUSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || REFUSED.contains(&name.as_str())
 }
 
 /// Adds what the host sets: who asks, what it can undo, and for a write the key of the `n`-th write of the call.
@@ -152,9 +163,18 @@ mod tests {
 
     #[test]
     fn what_frames_a_message_or_says_who_asks_is_not_a_guests_to_set() {
-        for name in
-            ["host", "cookie", "authorization", "proxy-authorization", "transfer-encoding", "te", "sec-fetch-mode"]
-        {
+        for name in [
+            "host",
+            "cookie",
+            "authorization",
+            "proxy-authorization",
+            "transfer-encoding",
+            "te",
+            "sec-fetch-mode",
+            "x-http-method-override",
+            "x_http_method_override",
+            "x-forwarded-prefix",
+        ] {
             let refusal = check(&map(&[(name, "x")])).unwrap_err();
             assert_eq!((refusal.code, refusal.about), (Some("invalid.header"), format!("header `{name}`")));
         }

@@ -3,8 +3,8 @@
 //!
 //! Promises: nothing is looked up or sent that no rule allows, redirects included; names lead only to permitted
 //! addresses; a call carries out and takes in no more bytes than its limits say; a write is announced before it is
-//! sent; connections are shared by nobody but calls of the same tool for the same user; all ends with the call.
-//! `wasi:http/types`, which only holds values, is wasmtime-wasi-http's own.
+//! sent; connections are shared by nobody but calls of the same tool for the same user in one session; all ends with the call.
+//! `wasi:http/types`, which only holds values, is wasmtime-wasi-http's own, with bounds on what it holds.
 
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ mod clients;
 mod coding;
 mod exchange;
 mod headers;
+mod held;
 mod names;
 mod quota;
 mod refusal;
@@ -71,7 +72,8 @@ impl Http {
 }
 
 impl Http {
-    /// Returns how many requests were sent, redirects included.
+    /// Returns how many requests were admitted, redirects included. Not each that was came to be sent: a name may lead
+    /// nowhere, a server may not answer, and the call may have ended first.
     pub(in crate::sandbox) fn requests(&self) -> u64 {
         self.requests.quota.requests_taken()
     }
@@ -120,6 +122,7 @@ impl WasiHttpView for GuestState {
 /// Two definitions of one name: a mistake in the linker.
 pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     types::add_to_linker::<_, WasiHttp>(linker, &LinkOptions::default().into(), |state| entered(state).http())?;
+    held::add_to_linker(linker)?;
     linker.instance(OUTGOING_HANDLER)?.func_wrap_async(
         "handle",
         |mut store: StoreContextMut<'_, GuestState>, (request, options): Asking| {

@@ -1,4 +1,5 @@
-//! What is left of a call's requests, of the bytes that they may carry out, and of the places for those under way.
+//! What is left of a call's requests, of the bytes that they may carry out, of the places for those under way, and of
+//! the memory that decoding takes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +10,17 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use super::refusal::Refusal;
 use crate::domain::Limits;
 
+/// MiB that the windows of all brotli bodies being read may have: eight of the size that servers use most, or two of the
+/// largest.
+const WINDOWS_MIB_MAX: usize = 32;
+
 /// Counts what all requests of one call take together.
 pub(super) struct Quota {
     requests: Count,
     egress: Count,
     writes: AtomicU64,
     places: Arc<Semaphore>,
+    windows: Arc<Semaphore>,
 }
 
 impl Quota {
@@ -25,6 +31,7 @@ impl Quota {
             egress: Count::new(limits.egress_bytes_max),
             writes: AtomicU64::new(0),
             places: Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))),
+            windows: Arc::new(Semaphore::new(WINDOWS_MIB_MAX)),
         }
     }
 
@@ -59,6 +66,11 @@ impl Quota {
     /// Returns the number of this write in its call, from 1.
     pub(super) fn count_write(&self) -> u64 {
         self.writes.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Returns what is left for the windows of brotli bodies, in MiB.
+    pub(super) fn windows(&self) -> &Arc<Semaphore> {
+        &self.windows
     }
 
     /// Waits for a place among the requests under way. It is held until the answer's body is dropped.

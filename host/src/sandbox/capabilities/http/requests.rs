@@ -71,18 +71,26 @@ impl Requests {
         let idempotency = (!method.is_read()).then(|| self.idempotency_key());
         let mut headers = headers::complete(headers, method, idempotency.as_deref())?;
         self.carries_none(&url, &headers)?;
+        let size = |bytes: u64| too_long(u32::try_from(bytes).ok(), format!("a head of {bytes} bytes"));
+        self.head_bytes(&url, method, &headers).map_err(size)?;
         // Secrets enter here: a rule allows the request, its head is complete, and nothing is counted or sent yet. Each
         // redirect comes by again, so that a secret is matched with where the request really goes.
         let injected = self.secrets.inject(&url, &mut headers).map_err(Refusal::of_secret)?;
-        let bytes = head_bytes(&url, method, &headers);
-        if bytes > self.limits().header_bytes_max {
-            let error = ErrorCode::HttpRequestHeaderSectionSize(u32::try_from(bytes).ok());
-            return Err(Refusal::denied("invalid.header", error, format!("a head of {bytes} bytes")));
-        }
+        // Without its length, which would tell theirs.
+        let bytes = self
+            .head_bytes(&url, method, &headers)
+            .map_err(|_| too_long(None, "a head that is too long with its secrets"))?;
         self.quota.take_request()?;
         self.quota.take_egress(bytes)?;
         let key = self.key(&allowing, injected);
         Ok(Admitted { url, method, headers, key, what: what.to_owned() })
+    }
+
+    /// Returns the bytes of a head, as an error where it is too long.
+    fn head_bytes(&self, url: &WebUrl, method: Method, headers: &HeaderMap) -> Result<u64, u64> {
+        let line = method.name().len() + url.to_string().len() + REQUEST_LINE_BYTES;
+        let bytes = u64::try_from(line).unwrap_or(u64::MAX).saturating_add(headers::bytes(headers));
+        if bytes > self.limits().header_bytes_max { Err(bytes) } else { Ok(bytes) }
     }
 
     /// Returns the grants that allow this request: one is enough.
@@ -109,6 +117,7 @@ impl Requests {
             tool: tool.name().to_string(),
             tenant: principal.tenant.clone(),
             user: principal.user.clone(),
+            session: principal.session.clone(),
             credentials: injected.names.into_iter().collect(),
             ranges: allowing.iter().flat_map(|http| http.addresses.iter().copied()).collect(),
         };
@@ -127,7 +136,6 @@ impl Requests {
     }
 }
 
-fn head_bytes(url: &WebUrl, method: Method, headers: &HeaderMap) -> u64 {
-    let line = method.name().len() + url.to_string().len() + REQUEST_LINE_BYTES;
-    u64::try_from(line).unwrap_or(u64::MAX).saturating_add(headers::bytes(headers))
+fn too_long(bytes: Option<u32>, about: impl Into<String>) -> Refusal {
+    Refusal::denied("invalid.header", ErrorCode::HttpRequestHeaderSectionSize(bytes), about)
 }

@@ -54,7 +54,7 @@ impl ResponseBody {
     ) -> Self {
         let left = requests.limits().response_bytes_max;
         let wire = Wire { body, chunk: Bytes::new(), left };
-        let source = Decoder::new(coding, wire).map_or_else(Source::Plain, Source::Decoded);
+        let source = Decoder::new(coding, wire, requests.quota.windows()).map_or_else(Source::Plain, Source::Decoded);
         let scrubber = requests.secrets.scrubber();
         Self { source, left, wait, timer: None, scrubber, requests, what, is_over: false, _place: place }
     }

@@ -46,6 +46,12 @@ mod web {
         http::get(url).map(|response| response.text())
     }
 
+    /// Holds `count` requests that it never sends, each with a `part` of `bytes`, and returns how many took it.
+    #[tool(effect = "pure")]
+    pub fn hoard(part: String, count: u32, bytes: u32) -> Result<u32, ToolError> {
+        super::wire::hoard(&part, count, bytes)
+    }
+
     /// Reads as many bytes of an answer as there are, and keeps none.
     #[tool(effect = "read", asks("http"))]
     pub fn drain(authority: String, path: String) -> Result<u64, ToolError> {
@@ -70,6 +76,10 @@ mod wire {
     }
 
     pub fn drain(_: &str, _: &str) -> Result<u64, ToolError> {
+        none()
+    }
+
+    pub fn hoard(_: &str, _: u32, _: u32) -> Result<u32, ToolError> {
         none()
     }
 }
@@ -122,6 +132,29 @@ mod wire {
         let mut all = 0;
         read(&stream, |bytes| all += bytes.len() as u64)?;
         Ok(all)
+    }
+
+    pub fn hoard(part: &str, count: u32, bytes: u32) -> Result<u32, ToolError> {
+        let text = "x".repeat(bytes as usize);
+        let requests: Vec<_> = (0..count)
+            .map(|_| {
+                // As many headers as fit, all short: they take the most room beside their text.
+                let header = |n: u32| (format!("{n:x}"), Vec::new());
+                let headers: Vec<_> = (0..if part == "headers" { bytes / 80 } else { 0 }).map(header).collect();
+                let fields = Fields::from_list(&headers).map_err(|error| refused("headers", error))?;
+                let copy = fields.clone();
+                let request = OutgoingRequest::new(fields);
+                let taken = match part {
+                    "method" => request.set_method(&Method::Other(text.clone())),
+                    "scheme" => request.set_scheme(Some(&Scheme::Other(text.clone()))),
+                    "authority" => request.set_authority(Some(&text)),
+                    "path" => request.set_path_with_query(Some(&format!("/{text}"))),
+                    _ => copy.append("y", &[]).map_err(|_| ()),
+                };
+                Ok((request, copy, taken.is_ok()))
+            })
+            .collect::<Result<_, ToolError>>()?;
+        Ok(requests.iter().filter(|(_, _, is_taken)| *is_taken).count() as u32)
     }
 
     fn get(authority: &str, path: &str) -> Parts {
