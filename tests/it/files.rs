@@ -607,11 +607,33 @@ async fn e10_open_files_without_end() {
     }
     let hold = json!({"steps": [times("hold", "/m/f", 200)]});
     for rule in [ro(&folders), rw(&folders)] {
-        let outcome = run("probe.files", hold.clone(), &all(rule.clone().limit("handles_max", 100))).await;
+        let (told, outcome) = does(&rule, hold["steps"].clone()).await;
+        assert!(!told[0].starts_with("ok"), "{told:?}");
+        assert_eq!(codes(&outcome), ["limit.handles"], "{outcome:?}");
+        let more = rule.clone().limit("files_open_max", 300);
+        let outcome = run("probe.files", hold.clone(), &all(more.clone().limit("handles_max", 100))).await;
         assert_eq!(kind(&outcome), Some(Kind::ToolHandles), "{outcome:?}");
-        let outcome = run("probe.files", hold.clone(), &all(rule.limit("handles_max", 1_000))).await;
+        let outcome = run("probe.files", hold.clone(), &all(more)).await;
         assert_eq!(outcome.result.ok(), Some(json!(["ok 200"])));
+        // One after the other is no harm: what is closed is given back.
+        assert_eq!(does(&rule, json!([times("read", "/m/f", 200)])).await.0, ["ok 200"]);
+        beside_who_holds_all_that_it_may(&folders, &rule).await;
     }
+}
+
+/// A neighbour opens a file while another call holds what it may, and is served.
+async fn beside_who_holds_all_that_it_may(folders: &Folders, rule: &Rule) {
+    let args = json!({"steps": [times("hold", "/m/f", 200)], "end": "sleep"});
+    let rule = all(rule.clone()).limit("wall_ms_max", 1_500);
+    let holds = runner().run(call(&tool("probe.files-then"), &args, &rule), Arc::new(NoLink));
+    let neighbour = async {
+        crate::guest::pause(500).await;
+        run("notes.read", json!({"path": "/data/note.md"}), &Rule::default().reads("/data", &folders.data())).await
+    };
+    let (held, neighbour) = tokio::join!(holds, neighbour);
+    assert_eq!(kind(&held), Some(Kind::ToolDeadline), "{held:?}");
+    assert_eq!(codes(&held), ["limit.handles"]);
+    assert_eq!(kind(&neighbour), None, "{neighbour:?}");
 }
 
 /// 20,000 rather than ten million: a listing keeps one page in the host, whatever the directory holds.

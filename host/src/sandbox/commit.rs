@@ -12,7 +12,7 @@ use crate::sandbox::state::GuestState;
 impl GuestState {
     /// Whether the call has written anything.
     pub(super) fn has_staged(&self) -> bool {
-        self.files.iter().any(|mount| !lock(mount).planned().is_empty())
+        self.files.iter().any(|mount| lock(mount).has_changed())
     }
 
     /// Commits what the call has written.

@@ -29,6 +29,7 @@ use crate::sandbox::engine::{Options, engine};
 use crate::sandbox::flags::deceptive;
 use crate::sandbox::limits::{HOST_CALL_FUEL, Meter, Pace};
 use crate::sandbox::linker::{Linked, linker};
+use crate::sandbox::open_files::{OpenFiles, raise_process_limit};
 use crate::sandbox::overlay;
 use crate::sandbox::secrets::{Granted, Secrets};
 use crate::sandbox::state::{GuestState, LogSink, Printed};
@@ -76,7 +77,7 @@ struct Ready<'a> {
 }
 
 impl WasmRunner {
-    /// Makes a runner that has no secrets.
+    /// Makes a runner that has no secrets. The process may then open as many files as its hard limit lets it.
     ///
     /// # Errors
     /// `host.bug` where the machine cannot hold what `options` reserve; `data.config` for a `ca_file` that does not read,
@@ -90,6 +91,7 @@ impl WasmRunner {
     /// # Errors
     /// As [`WasmRunner::new`].
     pub fn with_secrets(options: &Options, secrets: Secrets, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        raise_process_limit();
         let mut builder = Builder::new_multi_thread();
         if options.guests_running_max > 0 {
             builder.worker_threads(options.guests_running_max);
@@ -240,6 +242,7 @@ impl Shared {
             link,
             log,
             files: self.overlays(call)?,
+            open_files: OpenFiles::new(limits),
             http: Http::new(call.clone(), self.clients.clone(), denials.clone(), secrets.clone()),
             secrets,
             denials,

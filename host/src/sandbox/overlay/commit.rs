@@ -80,6 +80,11 @@ impl Overlay {
         Ok(())
     }
 
+    /// Whether a commit would change the mount.
+    pub(in crate::sandbox) fn has_changed(&self) -> bool {
+        self.changes.values().any(|change| (change.now, change.hides) != (Now::Dir, Some(Hidden::Dir)))
+    }
+
     /// Returns what a commit would do, by the guest's paths and in order.
     pub(in crate::sandbox) fn planned(&self) -> Vec<String> {
         self.steps().iter().map(|step| self.told(step)).collect()

@@ -162,6 +162,22 @@ fn a_call_sees_its_changes_and_the_mount_does_not() {
 }
 
 /// What the staging areas are called, as a test would find them.
+#[test]
+fn no_place_is_longer_than_a_path_from_whatever_directory_it_is_reached() {
+    let dir = mount();
+    let mut guest = Guest::new(dir.path(), &Limits::default());
+    let name = "n".repeat(255);
+    let mut at = guest.root;
+    for _ in 0..path::PATH_BYTES_MAX / 256 {
+        guest.overlay.make_dir(at, &name).unwrap();
+        let Ok(Opened::Dir(inner)) = guest.overlay.open(at, &name, READ) else { panic!("it is a directory") };
+        at = inner;
+    }
+    assert_eq!(guest.overlay.make_dir(at, "d"), Err(ErrorCode::NameTooLong));
+    let moved = guest.overlay.rename(guest.root, &name, guest.root, &format!("d/{name}"));
+    assert_eq!(moved, Err(ErrorCode::NameTooLong), "renaming leads no deeper");
+}
+
 const AREAS_NAME: &str = ".cofferdam-staging";
 
 #[test]
