@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cofferdam::domain::{Failure, Json, Kind, Outcome};
-use cofferdam::sandbox::{Begin, CallLink, HostCall, NoLink, Runner};
+use cofferdam::clock::SimClock;
+use cofferdam::domain::{Failure, Json, Kind, Outcome, Timestamp};
+use cofferdam::sandbox::{Begin, CallLink, HostCall, NoLink, Runner, WasmRunner};
 use serde_json::json;
 
 use crate::alone::cases;
-use crate::guest::{CANARY, Folders, Recorder, Rule, call, kind, run, runner, tool, tool_of};
+use crate::guest::{CANARY, Folders, Recorder, Rule, call, kind, options, run, runner, tool, tool_of};
 
 cases![
     e1_paths_that_lead_out,
@@ -244,6 +245,65 @@ impl CallLink for Blocking {
     async fn done(&self, _: &HostCall, _: &Json) {}
     fn progress(&self, _: Option<f64>, _: &str) {}
     async fn cancelled(&self) {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_was_announced_is_finished_past_the_deadline() {
+    let folders = Folders::new();
+    let rule = all(rw(&folders)).limit("wall_ms_max", 2_000);
+    let args = json!({"steps": [write("/m/note.md", "changed")]});
+    let outcome = runner().run(call(&tool("probe.files"), &args, &rule), Arc::new(SlowLog::default())).await;
+    assert_eq!((kind(&outcome), outcome.has_written), (None, true), "{outcome:?}");
+    assert!(outcome.usage.wall_ms > 2_000, "{outcome:?}");
+    assert_eq!(folders.text("data/note.md").as_deref(), Some("changed"));
+}
+
+/// A log that takes longer than the call has, and a person who cancels meanwhile.
+#[derive(Default)]
+struct SlowLog {
+    begun: tokio::sync::Notify,
+}
+
+#[async_trait]
+impl CallLink for SlowLog {
+    async fn begin(&self, _: &HostCall) -> Result<Begin, Failure> {
+        self.begun.notify_one();
+        crate::guest::pause(2_100).await;
+        Ok(Begin::Proceed)
+    }
+    async fn done(&self, _: &HostCall, _: &Json) {}
+    fn progress(&self, _: Option<f64>, _: &str) {}
+    async fn cancelled(&self) {
+        self.begun.notified().await;
+    }
+}
+
+#[tokio::test]
+async fn a_commit_does_not_begin_when_no_time_is_left() {
+    let folders = Folders::new();
+    let before = everything(folders.outer());
+    let clock = Arc::new(SimClock::at(Timestamp(0)));
+    let runner = WasmRunner::new(&options(), clock.clone()).expect("the machine can run guests");
+    let args = json!({"steps": [write("/m/new", "x")]});
+    let outcome = runner.run(call(&tool("probe.files"), &args, &all(rw(&folders))), Arc::new(Late(clock))).await;
+    assert_eq!((kind(&outcome), outcome.has_written), (Some(Kind::ToolDeadline), false), "{outcome:?}");
+    assert_eq!(everything(folders.outer()), before);
+}
+
+/// Time that is over as soon as the guest runs.
+struct Late(Arc<SimClock>);
+
+#[async_trait]
+impl CallLink for Late {
+    async fn begin(&self, call: &HostCall) -> Result<Begin, Failure> {
+        panic!("{call:?} began");
+    }
+    async fn done(&self, _: &HostCall, _: &Json) {}
+    fn progress(&self, _: Option<f64>, _: &str) {}
+    async fn cancelled(&self) {
+        self.0.advance_ms(10_000);
         std::future::pending().await
     }
 }
@@ -764,20 +824,23 @@ async fn e3_a_directory_that_becomes_a_link_while_it_is_used() {
 }
 
 #[tokio::test]
-async fn a_leftover_of_a_dead_host_is_removed_by_the_next_call() {
+async fn a_leftover_of_a_dead_host_is_removed_by_the_next_call_that_writes() {
     let folders = Folders::new();
-    let leftover = folders.data().join(STAGING).join("dead");
+    let area = format!("{}-0-0", "0".repeat(32));
+    let leftover = folders.data().join(STAGING).join(&area);
     fs::create_dir_all(&leftover).expect("a folder is made");
     fs::write(leftover.join("0"), "half").expect("a file is written");
     // Guests never see it, also where they may only read.
     for rule in [ro(&folders), rw(&folders)] {
-        let paths = [format!("/m/{STAGING}"), format!("/m/{STAGING}/dead"), format!("/m/./{STAGING}/dead/0")];
+        let paths = [format!("/m/{STAGING}"), format!("/m/{STAGING}/{area}"), format!("/m/./{STAGING}/{area}/0")];
         for path in paths {
             let (told, _) = does(&rule, json!([step("count", &path), step("read", &path), step("size", &path)])).await;
             assert!(told.iter().all(|told| !told.starts_with("ok")), "{told:?}");
         }
         assert_eq!(does(&rule, json!([step("count", "/m")])).await.0, ["ok 1"]);
     }
+    assert!(leftover.exists(), "who reads removes nothing");
+    allowed(&rw(&folders), &[write("/m/new", "x")]).await;
     assert!(!folders.data().join(STAGING).exists());
     assert_eq!(folders.text("data/note.md").as_deref(), Some("hello"));
 }

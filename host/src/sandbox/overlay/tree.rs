@@ -149,6 +149,7 @@ impl Overlay {
             return Ok(());
         }
         for name in self.base_names(place)? {
+            self.quota.check_time()?;
             let inner = [place.as_slice(), &[name]].concat();
             if !fits(&inner) {
                 return Err(ErrorCode::NameTooLong);
@@ -188,7 +189,7 @@ impl Overlay {
         match self.look(place)? {
             Seen::Staged(id) => Ok(id),
             _ => {
-                let id = self.use_base(place, false)?;
+                let id = self.use_base(place, true)?;
                 let staged = self.stage(id, u64::MAX);
                 self.release(id);
                 staged.map(|()| id)
