@@ -35,6 +35,7 @@ cases![
     e9_bytes_that_no_library_would_pass_on,
     e10_open_files_without_end,
     e10_a_directory_of_many_entries,
+    e10_listings_without_end,
     e11_a_write_that_meets_its_quota_replaces_nothing,
     e11_a_write_that_the_disk_refuses_replaces_nothing,
     e3_a_directory_that_becomes_a_link_while_it_is_used,
@@ -694,6 +695,70 @@ async fn beside_who_holds_all_that_it_may(folders: &Folders, rule: &Rule) {
     assert_eq!(kind(&held), Some(Kind::ToolDeadline), "{held:?}");
     assert_eq!(codes(&held), ["limit.handles"]);
     assert_eq!(kind(&neighbour), None, "{neighbour:?}");
+}
+
+/// A guest that begins to list the mount 500 times, does `after` with each listing, and returns how often it could.
+fn lists(after: &str) -> String {
+    format!(
+        r#"(component
+          (import "wasi:filesystem/types@0.2.0" (instance $types
+            (export "descriptor" (type $descriptor (sub resource)))
+            (export "directory-entry-stream" (type $listing (sub resource)))
+            (type $code' (enum "access" "would-block" "already" "bad-descriptor" "busy" "deadlock" "quota" "exist"
+              "file-too-large" "illegal-byte-sequence" "in-progress" "interrupted" "invalid" "io" "is-directory" "loop"
+              "too-many-links" "message-size" "name-too-long" "no-device" "no-entry" "no-lock" "insufficient-memory"
+              "insufficient-space" "not-directory" "not-empty" "not-recoverable" "unsupported" "no-tty" "no-such-device"
+              "overflow" "not-permitted" "pipe" "read-only" "invalid-seek" "text-file-busy" "cross-device"))
+            (export "error-code" (type $code (eq $code')))
+            (export "[method]descriptor.read-directory" (func (param "self" (borrow $descriptor))
+              (result (result (own $listing) (error $code)))))))
+          (alias export $types "descriptor" (type $descriptor))
+          (alias export $types "directory-entry-stream" (type $listing))
+          (import "wasi:filesystem/preopens@0.2.0" (instance $preopens
+            (alias outer 1 $descriptor (type $d))
+            (export "descriptor" (type $descriptor (eq $d)))
+            (export "get-directories" (func (result (list (tuple (own $descriptor) string)))))))
+          (core module $libc
+            (memory (export "memory") 1) (global $next (mut i32) (i32.const 1024))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+              (global.set $next (i32.add (global.get $next) (i32.const 64))) (global.get $next)))
+          (core instance $libc (instantiate $libc))
+          (core func $list (canon lower (func $types "[method]descriptor.read-directory") (memory $libc "memory")))
+          (core func $dirs (canon lower (func $preopens "get-directories") (memory $libc "memory") (realloc (func $libc "realloc"))))
+          (core func $drop (canon resource.drop $listing))
+          (core module $m
+            (import "h" "list" (func $list (param i32 i32)))
+            (import "h" "dirs" (func $dirs (param i32)))
+            (import "h" "drop" (func $drop (param i32)))
+            (import "libc" "memory" (memory 1))
+            (func (export "run") (result i32) (local $n i32)
+              (call $dirs (i32.const 0))
+              (block $refused
+                (loop $more
+                  (call $list (i32.load (i32.load (i32.const 0))) (i32.const 16))
+                  (br_if $refused (i32.load8_u (i32.const 16)))
+                  {after}
+                  (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                  (br_if $more (i32.lt_u (local.get $n) (i32.const 500)))))
+              (local.get $n)))
+          (core instance $h (export "list" (func $list)) (export "dirs" (func $dirs)) (export "drop" (func $drop)))
+          (core instance $i (instantiate $m (with "h" (instance $h)) (with "libc" (instance $libc))))
+          (func (export "run") (result u32) (canon lift (core func $i "run"))))"#
+    )
+}
+
+async fn e10_listings_without_end() {
+    let folders = Folders::new();
+    for rule in [ro(&folders), rw(&folders)] {
+        let run =
+            async |after| runner().run(call(&tool_of(&lists(after), "run"), &json!({}), &rule), Arc::new(NoLink)).await;
+        let kept = run("").await;
+        assert_eq!(kept.result.as_ref().ok(), Some(&json!(16)), "{kept:?}");
+        assert_eq!(codes(&kept), ["limit.handles"]);
+        let dropped = run("(call $drop (i32.load (i32.const 20)))").await;
+        assert_eq!(dropped.result.as_ref().ok(), Some(&json!(500)), "{dropped:?}");
+        assert_eq!(codes(&dropped), [] as [&str; 0]);
+    }
 }
 
 /// 20,000 rather than ten million: a listing keeps one page in the host, whatever the directory holds.
