@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cofferdam::domain::{Failure, Json, Kind, Outcome};
-use cofferdam::sandbox::{Begin, CallLink, HostCall, NoLink, Runner};
+use cofferdam::clock::SimClock;
+use cofferdam::domain::{Failure, Json, Kind, Outcome, Timestamp};
+use cofferdam::sandbox::{Begin, CallLink, HostCall, NoLink, Runner, WasmRunner};
 use serde_json::json;
 
 use crate::alone::cases;
-use crate::guest::{CANARY, Folders, Recorder, Rule, call, kind, run, runner, tool, tool_of};
+use crate::guest::{CANARY, Folders, Recorder, Rule, call, kind, options, run, runner, tool, tool_of};
 
 cases![
     e1_paths_that_lead_out,
@@ -34,6 +35,7 @@ cases![
     e9_bytes_that_no_library_would_pass_on,
     e10_open_files_without_end,
     e10_a_directory_of_many_entries,
+    e10_listings_without_end,
     e11_a_write_that_meets_its_quota_replaces_nothing,
     e11_a_write_that_the_disk_refuses_replaces_nothing,
     e3_a_directory_that_becomes_a_link_while_it_is_used,
@@ -244,6 +246,65 @@ impl CallLink for Blocking {
     async fn done(&self, _: &HostCall, _: &Json) {}
     fn progress(&self, _: Option<f64>, _: &str) {}
     async fn cancelled(&self) {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_was_announced_is_finished_past_the_deadline() {
+    let folders = Folders::new();
+    let rule = all(rw(&folders)).limit("wall_ms_max", 2_000);
+    let args = json!({"steps": [write("/m/note.md", "changed")]});
+    let outcome = runner().run(call(&tool("probe.files"), &args, &rule), Arc::new(SlowLog::default())).await;
+    assert_eq!((kind(&outcome), outcome.has_written), (None, true), "{outcome:?}");
+    assert!(outcome.usage.wall_ms > 2_000, "{outcome:?}");
+    assert_eq!(folders.text("data/note.md").as_deref(), Some("changed"));
+}
+
+/// A log that takes longer than the call has, and a person who cancels meanwhile.
+#[derive(Default)]
+struct SlowLog {
+    begun: tokio::sync::Notify,
+}
+
+#[async_trait]
+impl CallLink for SlowLog {
+    async fn begin(&self, _: &HostCall) -> Result<Begin, Failure> {
+        self.begun.notify_one();
+        crate::guest::pause(2_100).await;
+        Ok(Begin::Proceed)
+    }
+    async fn done(&self, _: &HostCall, _: &Json) {}
+    fn progress(&self, _: Option<f64>, _: &str) {}
+    async fn cancelled(&self) {
+        self.begun.notified().await;
+    }
+}
+
+#[tokio::test]
+async fn a_commit_does_not_begin_when_no_time_is_left() {
+    let folders = Folders::new();
+    let before = everything(folders.outer());
+    let clock = Arc::new(SimClock::at(Timestamp(0)));
+    let runner = WasmRunner::new(&options(), clock.clone()).expect("the machine can run guests");
+    let args = json!({"steps": [write("/m/new", "x")]});
+    let outcome = runner.run(call(&tool("probe.files"), &args, &all(rw(&folders))), Arc::new(Late(clock))).await;
+    assert_eq!((kind(&outcome), outcome.has_written), (Some(Kind::ToolDeadline), false), "{outcome:?}");
+    assert_eq!(everything(folders.outer()), before);
+}
+
+/// Time that is over as soon as the guest runs.
+struct Late(Arc<SimClock>);
+
+#[async_trait]
+impl CallLink for Late {
+    async fn begin(&self, call: &HostCall) -> Result<Begin, Failure> {
+        panic!("{call:?} began");
+    }
+    async fn done(&self, _: &HostCall, _: &Json) {}
+    fn progress(&self, _: Option<f64>, _: &str) {}
+    async fn cancelled(&self) {
+        self.0.advance_ms(10_000);
         std::future::pending().await
     }
 }
@@ -607,10 +668,96 @@ async fn e10_open_files_without_end() {
     }
     let hold = json!({"steps": [times("hold", "/m/f", 200)]});
     for rule in [ro(&folders), rw(&folders)] {
-        let outcome = run("probe.files", hold.clone(), &all(rule.clone().limit("handles_max", 100))).await;
+        let (told, outcome) = does(&rule, hold["steps"].clone()).await;
+        assert!(!told[0].starts_with("ok"), "{told:?}");
+        assert_eq!(codes(&outcome), ["limit.handles"], "{outcome:?}");
+        let more = rule.clone().limit("files_open_max", 300);
+        let outcome = run("probe.files", hold.clone(), &all(more.clone().limit("handles_max", 100))).await;
         assert_eq!(kind(&outcome), Some(Kind::ToolHandles), "{outcome:?}");
-        let outcome = run("probe.files", hold.clone(), &all(rule.limit("handles_max", 1_000))).await;
+        let outcome = run("probe.files", hold.clone(), &all(more)).await;
         assert_eq!(outcome.result.ok(), Some(json!(["ok 200"])));
+        // One after the other is no harm: what is closed is given back.
+        assert_eq!(does(&rule, json!([times("read", "/m/f", 200)])).await.0, ["ok 200"]);
+        beside_who_holds_all_that_it_may(&folders, &rule).await;
+    }
+}
+
+/// A neighbour opens a file while another call holds what it may, and is served.
+async fn beside_who_holds_all_that_it_may(folders: &Folders, rule: &Rule) {
+    let args = json!({"steps": [times("hold", "/m/f", 200)], "end": "sleep"});
+    let rule = all(rule.clone()).limit("wall_ms_max", 1_500);
+    let holds = runner().run(call(&tool("probe.files-then"), &args, &rule), Arc::new(NoLink));
+    let neighbour = async {
+        crate::guest::pause(500).await;
+        run("notes.read", json!({"path": "/data/note.md"}), &Rule::default().reads("/data", &folders.data())).await
+    };
+    let (held, neighbour) = tokio::join!(holds, neighbour);
+    assert_eq!(kind(&held), Some(Kind::ToolDeadline), "{held:?}");
+    assert_eq!(codes(&held), ["limit.handles"]);
+    assert_eq!(kind(&neighbour), None, "{neighbour:?}");
+}
+
+/// A guest that begins to list the mount 500 times, does `after` with each listing, and returns how often it could.
+fn lists(after: &str) -> String {
+    format!(
+        r#"(component
+          (import "wasi:filesystem/types@0.2.0" (instance $types
+            (export "descriptor" (type $descriptor (sub resource)))
+            (export "directory-entry-stream" (type $listing (sub resource)))
+            (type $code' (enum "access" "would-block" "already" "bad-descriptor" "busy" "deadlock" "quota" "exist"
+              "file-too-large" "illegal-byte-sequence" "in-progress" "interrupted" "invalid" "io" "is-directory" "loop"
+              "too-many-links" "message-size" "name-too-long" "no-device" "no-entry" "no-lock" "insufficient-memory"
+              "insufficient-space" "not-directory" "not-empty" "not-recoverable" "unsupported" "no-tty" "no-such-device"
+              "overflow" "not-permitted" "pipe" "read-only" "invalid-seek" "text-file-busy" "cross-device"))
+            (export "error-code" (type $code (eq $code')))
+            (export "[method]descriptor.read-directory" (func (param "self" (borrow $descriptor))
+              (result (result (own $listing) (error $code)))))))
+          (alias export $types "descriptor" (type $descriptor))
+          (alias export $types "directory-entry-stream" (type $listing))
+          (import "wasi:filesystem/preopens@0.2.0" (instance $preopens
+            (alias outer 1 $descriptor (type $d))
+            (export "descriptor" (type $descriptor (eq $d)))
+            (export "get-directories" (func (result (list (tuple (own $descriptor) string)))))))
+          (core module $libc
+            (memory (export "memory") 1) (global $next (mut i32) (i32.const 1024))
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+              (global.set $next (i32.add (global.get $next) (i32.const 64))) (global.get $next)))
+          (core instance $libc (instantiate $libc))
+          (core func $list (canon lower (func $types "[method]descriptor.read-directory") (memory $libc "memory")))
+          (core func $dirs (canon lower (func $preopens "get-directories") (memory $libc "memory") (realloc (func $libc "realloc"))))
+          (core func $drop (canon resource.drop $listing))
+          (core module $m
+            (import "h" "list" (func $list (param i32 i32)))
+            (import "h" "dirs" (func $dirs (param i32)))
+            (import "h" "drop" (func $drop (param i32)))
+            (import "libc" "memory" (memory 1))
+            (func (export "run") (result i32) (local $n i32)
+              (call $dirs (i32.const 0))
+              (block $refused
+                (loop $more
+                  (call $list (i32.load (i32.load (i32.const 0))) (i32.const 16))
+                  (br_if $refused (i32.load8_u (i32.const 16)))
+                  {after}
+                  (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                  (br_if $more (i32.lt_u (local.get $n) (i32.const 500)))))
+              (local.get $n)))
+          (core instance $h (export "list" (func $list)) (export "dirs" (func $dirs)) (export "drop" (func $drop)))
+          (core instance $i (instantiate $m (with "h" (instance $h)) (with "libc" (instance $libc))))
+          (func (export "run") (result u32) (canon lift (core func $i "run"))))"#
+    )
+}
+
+async fn e10_listings_without_end() {
+    let folders = Folders::new();
+    for rule in [ro(&folders), rw(&folders)] {
+        let run =
+            async |after| runner().run(call(&tool_of(&lists(after), "run"), &json!({}), &rule), Arc::new(NoLink)).await;
+        let kept = run("").await;
+        assert_eq!(kept.result.as_ref().ok(), Some(&json!(16)), "{kept:?}");
+        assert_eq!(codes(&kept), ["limit.handles"]);
+        let dropped = run("(call $drop (i32.load (i32.const 20)))").await;
+        assert_eq!(dropped.result.as_ref().ok(), Some(&json!(500)), "{dropped:?}");
+        assert_eq!(codes(&dropped), [] as [&str; 0]);
     }
 }
 
@@ -742,20 +889,23 @@ async fn e3_a_directory_that_becomes_a_link_while_it_is_used() {
 }
 
 #[tokio::test]
-async fn a_leftover_of_a_dead_host_is_removed_by_the_next_call() {
+async fn a_leftover_of_a_dead_host_is_removed_by_the_next_call_that_writes() {
     let folders = Folders::new();
-    let leftover = folders.data().join(STAGING).join("dead");
+    let area = format!("{}-0-0", "0".repeat(32));
+    let leftover = folders.data().join(STAGING).join(&area);
     fs::create_dir_all(&leftover).expect("a folder is made");
     fs::write(leftover.join("0"), "half").expect("a file is written");
     // Guests never see it, also where they may only read.
     for rule in [ro(&folders), rw(&folders)] {
-        let paths = [format!("/m/{STAGING}"), format!("/m/{STAGING}/dead"), format!("/m/./{STAGING}/dead/0")];
+        let paths = [format!("/m/{STAGING}"), format!("/m/{STAGING}/{area}"), format!("/m/./{STAGING}/{area}/0")];
         for path in paths {
             let (told, _) = does(&rule, json!([step("count", &path), step("read", &path), step("size", &path)])).await;
             assert!(told.iter().all(|told| !told.starts_with("ok")), "{told:?}");
         }
         assert_eq!(does(&rule, json!([step("count", "/m")])).await.0, ["ok 1"]);
     }
+    assert!(leftover.exists(), "who reads removes nothing");
+    allowed(&rw(&folders), &[write("/m/new", "x")]).await;
     assert!(!folders.data().join(STAGING).exists());
     assert_eq!(folders.text("data/note.md").as_deref(), Some("hello"));
 }

@@ -135,6 +135,8 @@ limits! {
     host_calls_max: u64 = 1_000_000;
     /// Handles held at one time: files, streams, pollables.
     handles_max: u64 = 1_024;
+    /// Files, directories and listings held open at one time: each is a descriptor of the process, which often has 1,024.
+    files_open_max: u64 = 64;
     /// Bytes of log and printed text kept; more is dropped and marked.
     log_bytes_max: u64 = 64 << 10;
     /// Lines of log and printed text kept.

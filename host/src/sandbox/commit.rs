@@ -1,7 +1,7 @@
 //! What a call wrote becomes the mounts', once the call has succeeded.
 //!
 //! Promises: nothing is changed before the commit is announced; the announcement is durable before the first change; from
-//! then on nothing interrupts but the death of the process. Leaves to others: the changes themselves (`overlay/`).
+//! it on nothing interrupts but the death of the process, the call's deadline neither. Leaves to others: the changes themselves (`overlay/`).
 
 use crate::domain::{Digest, Failure, Json, Kind};
 use crate::sandbox::Begin;
@@ -12,26 +12,33 @@ use crate::sandbox::state::GuestState;
 impl GuestState {
     /// Whether the call has written anything.
     pub(super) fn has_staged(&self) -> bool {
-        self.files.iter().any(|mount| !lock(mount).planned().is_empty())
+        self.files.iter().any(|mount| lock(mount).has_changed())
     }
 
-    /// Commits what the call has written.
+    /// Brings what the call has written to disk, and checks that it can be committed. The call may be stopped meanwhile.
     ///
     /// # Errors
-    /// `data.conflict` and `host.storage` where something cannot be changed; what the announcement brings. The message says
-    /// whether anything was.
-    pub(super) async fn commit(&mut self) -> Result<(), Failure> {
-        let mounts = self.files.clone();
-        for mount in &mounts {
+    /// `data.conflict` and `host.storage` where something cannot be changed; nothing was.
+    pub(super) async fn ready_commit(&mut self) -> Result<(), Failure> {
+        for mount in &self.files.clone() {
             self.sync(mount).await?;
             tokio::task::block_in_place(|| lock(mount).check_commit()).map_err(|refused| self.unkept(&refused))?;
         }
+        Ok(())
+    }
+
+    /// Commits what the call has written and made ready. To be awaited to its end.
+    ///
+    /// # Errors
+    /// `host.storage` where something cannot be changed after all; what the announcement brings. The message says whether
+    /// anything was.
+    pub(super) async fn commit(&mut self) -> Result<(), Failure> {
+        let mounts = self.files.clone();
         let planned: Vec<String> = mounts.iter().flat_map(|mount| lock(mount).planned()).collect();
         let (host_call, begin) = self.begin("files.write", Digest::of(planned.join("\n").as_bytes()), true).await?;
         if let Begin::Answer(_) = begin {
             return Err(Failure::new(Kind::HostBug, "replay a file write: files are written, not answered"));
         }
-        // No wait from here on: a call that is stopped now is stopped after its commit.
         let done = tokio::task::block_in_place(|| self.apply(&mounts))?;
         self.done(&host_call, &Json::from(done)).await;
         Ok(())

@@ -21,6 +21,7 @@ mod engine;
 mod flags;
 mod limits;
 mod linker;
+mod open_files;
 mod overlay;
 mod run;
 mod secrets;

@@ -29,7 +29,8 @@ use crate::sandbox::engine::{Options, engine};
 use crate::sandbox::flags::deceptive;
 use crate::sandbox::limits::{HOST_CALL_FUEL, Meter, Pace};
 use crate::sandbox::linker::{Linked, linker};
-use crate::sandbox::overlay;
+use crate::sandbox::open_files::{OpenFiles, raise_process_limit};
+use crate::sandbox::overlay::{self, Deadline};
 use crate::sandbox::secrets::{Granted, Secrets};
 use crate::sandbox::state::{GuestState, LogSink, Printed};
 use crate::sandbox::trap;
@@ -67,13 +68,13 @@ struct Compiled {
 
 /// A call that may be instantiated: it holds its places until it is dropped.
 struct Ready<'a> {
-    _places: (OwnedSemaphorePermit, SemaphorePermit<'a>),
+    places: (OwnedSemaphorePermit, SemaphorePermit<'a>),
     pre: InstancePre<GuestState>,
     secrets: Granted,
 }
 
 impl WasmRunner {
-    /// Makes a runner that has no secrets.
+    /// Makes a runner that has no secrets. The process may then open as many files as its hard limit lets it.
     ///
     /// # Errors
     /// `host.bug` where the machine cannot hold what `options` reserve; `data.config` for a `ca_file` that does not read,
@@ -87,6 +88,7 @@ impl WasmRunner {
     /// # Errors
     /// As [`WasmRunner::new`].
     pub fn with_secrets(options: &Options, secrets: Secrets, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        raise_process_limit();
         let mut builder = Builder::new_multi_thread();
         if options.guests_running_max > 0 {
             builder.worker_threads(options.guests_running_max);
@@ -171,13 +173,17 @@ impl Shared {
             return failed(input_size(&call, input_bytes), usage);
         }
         let wall = Duration::from_millis(limits.wall_ms_max);
-        let mut outcome = match tokio::time::timeout(wall, self.ready(&call)).await {
+        let ready = async {
+            let Ready { places, pre, secrets } = self.ready(&call).await?;
+            let store = self.stored(&call, link, secrets, start_ms).await?;
+            Ok((places, pre, store))
+        };
+        let mut outcome = match tokio::time::timeout(wall, ready).await {
             Err(_) => failed(trap::deadline(call.tool().name(), limits), usage),
             Ok(Err(failure)) => failed(failure, usage),
-            Ok(Ok(Ready { _places, pre, secrets })) => match self.store(&call, link, secrets, start_ms) {
-                Err(failure) => failed(failure, usage),
-                Ok(store) => Instance { store, call: call.clone(), usage }.run(&pre, wall, start_ms, &self.clock).await,
-            },
+            Ok(Ok((_places, pre, store))) => {
+                Instance { store, call: call.clone(), usage }.run(&pre, wall, start_ms, &self.clock).await
+            }
         };
         outcome.usage.wall_ms = self.clock.monotonic_ms().saturating_sub(start_ms);
         outcome
@@ -193,7 +199,7 @@ impl Shared {
         let secrets = self.secrets.granted(&call.grant().secrets).await?;
         let of_component = compiled.in_flight.clone().acquire_owned().await.map_err(bug)?;
         let of_all = self.in_flight.acquire().await.map_err(bug)?;
-        Ok(Ready { _places: (of_component, of_all), pre, secrets })
+        Ok(Ready { places: (of_component, of_all), pre, secrets })
     }
 
     fn loading(&self, tool: &VerifiedTool) -> Arc<Loading<Arc<Compiled>>> {
@@ -211,6 +217,22 @@ impl Shared {
         loading.get(self.clock.clone(), load).await
     }
 
+    /// Makes the store, away from the guests' threads where there are directories to open: a disk may not answer.
+    async fn stored(
+        self: &Arc<Self>,
+        call: &Arc<Call>,
+        link: Arc<dyn CallLink>,
+        secrets: Granted,
+        start_ms: u64,
+    ) -> Result<Store<GuestState>, Failure> {
+        if call.grant().mounts.is_empty() {
+            return self.store(call, link, secrets, start_ms);
+        }
+        let (shared, call) = (self.clone(), call.clone());
+        let opening = tokio::task::spawn_blocking(move || shared.store(&call, link, secrets, start_ms));
+        opening.await.map_err(|e| Failure::new(Kind::HostBug, "open the directories of a call").detail(e))?
+    }
+
     fn store(
         &self,
         call: &Arc<Call>,
@@ -219,6 +241,7 @@ impl Shared {
         start_ms: u64,
     ) -> Result<Store<GuestState>, Failure> {
         let limits = &call.grant().limits;
+        let deadline_ms = start_ms.saturating_add(limits.wall_ms_max);
         let log = LogSink::new(limits, &secrets);
         let wasi = self.wasi(call, &secrets, &log)?;
         let denials = Denials::new(secrets.clone());
@@ -231,12 +254,13 @@ impl Shared {
             call: call.clone(),
             link,
             log,
-            files: self.overlays(call)?,
+            files: self.overlays(call, deadline_ms)?,
+            open_files: OpenFiles::new(limits),
             http: Http::new(call.clone(), self.clients.clone(), denials.clone(), secrets.clone()),
             secrets,
             denials,
             clock: self.clock.clone(),
-            deadline_ms: start_ms.saturating_add(limits.wall_ms_max),
+            deadline_ms,
             progress: Pace::new(limits, start_ms),
             announced: 0,
             has_written: false,
@@ -265,7 +289,7 @@ impl Shared {
     }
 
     /// The mounts that the call may write.
-    fn overlays(&self, call: &Call) -> Result<Vec<overlay::Shared>, Failure> {
+    fn overlays(&self, call: &Call, at_ms: u64) -> Result<Vec<overlay::Shared>, Failure> {
         let mounts: Vec<&Mount> =
             call.grant().mounts.iter().filter(|mount| mount.access == Access::ReadWrite).collect();
         if mounts.is_empty() {
@@ -274,7 +298,7 @@ impl Shared {
         let mut name = [0; 16];
         self.clock.random(&mut name).map_err(|e| Failure::new(Kind::HostBug, e))?;
         let paths = mounts.iter().map(|mount| (mount.guest.as_str(), mount.host.as_path()));
-        overlay::open(paths, &hex::encode(name), &call.grant().limits)
+        overlay::open(paths, &hex::encode(name), &call.grant().limits, Deadline { clock: self.clock.clone(), at_ms })
             .map_err(|(n, error)| no_directory(call.grant(), &mounts[n].host, &error.into()))
     }
 }
@@ -397,11 +421,19 @@ impl Instance {
                 () = link.cancelled() => Some(Err(Failure::new(Kind::HostCancelled, "finish the call: it was cancelled"))),
             }
         };
-        let result = result.unwrap_or_else(|| Err(trap::deadline(self.call.tool().name(), &self.call.grant().limits)));
+        let result = match result {
+            Some(Ok(output)) => self.commit(output).await,
+            Some(Err(failure)) => Err(failure),
+            None => Err(self.deadline()),
+        };
         self.outcome(result)
     }
 
-    /// Instantiates, calls, and reads the result.
+    fn deadline(&self) -> Failure {
+        trap::deadline(self.call.tool().name(), &self.call.grant().limits)
+    }
+
+    /// Instantiates, calls, reads the result, and makes what the call wrote ready to be kept.
     async fn call(&mut self, pre: &InstancePre<GuestState>) -> Result<Json, Failure> {
         let call = self.call.clone();
         let tool = call.tool().tool();
@@ -413,13 +445,20 @@ impl Instance {
         let func = func.ok_or_else(|| Failure::new(Kind::HostBug, format!("find the function of `{}`", tool.name)))?;
         let results = self.invoke(&func, &args).await?;
         let output = self.read(tool, &results)?;
-        self.commit(output).await
-    }
-
-    /// Keeps what the call wrote, as its result is in order.
-    async fn commit(&mut self, output: Json) -> Result<Json, Failure> {
         if self.store.data().has_staged() {
             self.call.tool().check_output(&output)?;
+            self.store.data_mut().ready_commit().await?;
+        }
+        Ok(output)
+    }
+
+    /// Keeps what the call wrote, as its result is in order. Neither the deadline nor a cancellation reaches in here: what
+    /// was announced is done, or nobody would know whether it was.
+    async fn commit(&mut self, output: Json) -> Result<Json, Failure> {
+        if self.store.data().has_staged() {
+            if self.store.data().left_ms() == 0 {
+                return Err(self.deadline());
+            }
             self.store.data_mut().commit().await?;
         }
         Ok(output)

@@ -11,6 +11,7 @@ use crate::policy::Call;
 use crate::sandbox::capabilities::http::Http;
 use crate::sandbox::denials::Denials;
 use crate::sandbox::limits::{Meter, Pace};
+use crate::sandbox::open_files::OpenFiles;
 use crate::sandbox::overlay::Shared;
 use crate::sandbox::secrets::{Granted, Scrubber};
 use crate::sandbox::trap::Ended;
@@ -30,6 +31,7 @@ pub(super) struct GuestState {
     pub(super) http: Http,
     /// The mounts that may be written, with what the call wrote there.
     pub(super) files: Vec<Shared>,
+    pub(super) open_files: OpenFiles,
     pub(super) clock: Arc<dyn Clock>,
     /// Monotonic milliseconds at which the call ends.
     pub(super) deadline_ms: u64,

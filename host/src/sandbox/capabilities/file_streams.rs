@@ -1,4 +1,4 @@
-//! Streams over the files of an overlay. They see what is written meanwhile, and count what they write.
+//! Streams over files. Those of an overlay see what is written meanwhile, and count what they write; all hold their file open.
 
 use bytes::Bytes;
 use wasmtime_wasi::async_trait;
@@ -6,10 +6,60 @@ use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::sandbox::capabilities::files::{READ_BYTES_MAX, lock};
+use crate::sandbox::open_files::Hold;
 use crate::sandbox::overlay::{FileId, Shared};
 
 /// Bytes that one write may bring: larger ones come in parts.
 const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// A stream with the place that its file takes among what a call holds open.
+pub(super) struct Held<S: ?Sized> {
+    stream: Box<S>,
+    _hold: Option<Hold>,
+}
+
+impl<S: ?Sized> Held<S> {
+    pub(super) fn new(stream: Box<S>, hold: Option<Hold>) -> Self {
+        Self { stream, _hold: hold }
+    }
+}
+
+#[async_trait]
+impl<S: Pollable + ?Sized> Pollable for Held<S> {
+    async fn ready(&mut self) {
+        self.stream.ready().await;
+    }
+}
+
+#[async_trait]
+impl<S: InputStream + ?Sized> InputStream for Held<S> {
+    fn read(&mut self, bytes_max: usize) -> StreamResult<Bytes> {
+        self.stream.read(bytes_max)
+    }
+
+    async fn blocking_read(&mut self, bytes_max: usize) -> StreamResult<Bytes> {
+        self.stream.blocking_read(bytes_max).await
+    }
+
+    async fn cancel(&mut self) {
+        self.stream.cancel().await;
+    }
+}
+
+#[async_trait]
+impl<S: OutputStream + ?Sized> OutputStream for Held<S> {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        self.stream.flush()
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.stream.check_write()
+    }
+}
 
 /// One more use of an open file.
 struct Using {

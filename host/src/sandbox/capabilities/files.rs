@@ -20,7 +20,8 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::{FsError, FsResult};
 use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 
-use crate::sandbox::capabilities::file_streams::{Reader, Writer};
+use crate::sandbox::capabilities::file_streams::{Held, Reader, Writer};
+use crate::sandbox::open_files::Hold;
 use crate::sandbox::overlay::{self, DirId, Entry, FileId, How, Identity, Listing, Opened, Overlay, Shared};
 use crate::sandbox::state::GuestState;
 
@@ -47,6 +48,8 @@ struct Handle {
     overlay: Shared,
     opened: Opened,
     flags: DescriptorFlags,
+    /// `None` for a mount itself.
+    hold: Option<Hold>,
 }
 
 impl Handle {
@@ -91,6 +94,7 @@ pub(in crate::sandbox) fn lock(overlay: &Shared) -> MutexGuard<'_, Overlay> {
 struct Pages {
     listing: Listing,
     page: VecDeque<Entry>,
+    _hold: Hold,
 }
 
 impl Pages {
@@ -145,6 +149,14 @@ impl Files<'_> {
         Err(error)
     }
 
+    /// A place for one more open file or listing.
+    fn hold(&mut self, what: &str, taken: Option<Hold>) -> FsResult<Hold> {
+        taken.ok_or_else(|| {
+            self.0.deny("limit.handles", what);
+            ErrorCode::Quota.into()
+        })
+    }
+
     /// Whether what stands at `path` may be opened: absent, a regular file or a directory. Anything else could hang.
     async fn check_kind(&mut self, dir: &Resource<Descriptor>, flags: PathFlags, path: &str) -> FsResult<()> {
         let stat = self.wasi().stat_at(Resource::new_borrow(dir.rep()), flags, path.to_owned()).await;
@@ -163,10 +175,16 @@ impl Files<'_> {
         path: String,
         how: OpenFlags,
         flags: DescriptorFlags,
+        hold: Hold,
     ) -> FsResult<Resource<Descriptor>> {
+        // What is opened below a directory takes a place of its own.
         match self.handle(&dir) {
-            Some(handle) => self.open_staged(&handle, at, &path, how, flags),
-            None => self.open_read(dir, at, path, how, flags).await,
+            Some(handle) => self.open_staged(&Handle { hold: Some(hold), ..handle }, at, &path, how, flags),
+            None => {
+                let fd = self.open_read(dir, at, path, how, flags).await?;
+                self.0.open_files.opened(fd.rep(), hold);
+                Ok(fd)
+            }
         }
     }
 
@@ -198,7 +216,7 @@ impl Files<'_> {
             Opened::Dir(_) => DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY,
             Opened::File(_) => flags & (DescriptorFlags::READ | DescriptorFlags::WRITE),
         };
-        self.push(Handle { overlay: dir.overlay.clone(), opened, flags })
+        self.push(Handle { opened, flags, ..dir.clone() })
     }
 
     /// Opens something in a mount that may only be read.
@@ -224,8 +242,8 @@ impl Files<'_> {
         Ok(fd)
     }
 
-    fn push_listing(&mut self, listing: Listing) -> FsResult<Resource<DirectoryEntryStream>> {
-        let pages = self.0.table.push(Pages { listing, page: VecDeque::new() })?;
+    fn push_listing(&mut self, listing: Listing, hold: Hold) -> FsResult<Resource<DirectoryEntryStream>> {
+        let pages = self.0.table.push(Pages { listing, page: VecDeque::new(), _hold: hold })?;
         Ok(Resource::new_own(pages.rep()))
     }
 }
@@ -271,7 +289,7 @@ impl preopens::Host for Files<'_> {
                 (overlay.open_root(), overlay.guest().to_owned())
             };
             let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
-            let handle = self.0.table.push(Handle { overlay, opened: Opened::Dir(dir), flags })?;
+            let handle = self.0.table.push(Handle { overlay, opened: Opened::Dir(dir), flags, hold: None })?;
             directories.push((Resource::new_own(handle.rep()), guest));
         }
         Ok(directories)
@@ -300,7 +318,8 @@ impl HostDescriptor for Files<'_> {
         how: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let result = self.open(fd, at, path.clone(), how, flags).await;
+        let hold = self.hold(&format!("open {path}"), self.0.open_files.file())?;
+        let result = self.open(fd, at, path.clone(), how, flags, hold).await;
         self.noted("open", &path, result)
     }
 
@@ -505,6 +524,7 @@ impl HostDescriptor for Files<'_> {
     }
 
     async fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
+        let hold = self.hold("list an open directory", self.0.open_files.listing())?;
         let listing = match self.handle(&fd) {
             Some(handle) => handle.with(|overlay| overlay.list(handle.dir()?))?,
             None => match self.0.table.get(&fd)? {
@@ -512,7 +532,7 @@ impl HostDescriptor for Files<'_> {
                 Descriptor::File(_) => return Err(ErrorCode::NotDirectory.into()),
             },
         };
-        self.push_listing(listing)
+        self.push_listing(listing, hold)
     }
 
     async fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
@@ -540,8 +560,10 @@ impl HostDescriptor for Files<'_> {
     }
 
     fn read_via_stream(&mut self, fd: Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
-        let Some(handle) = self.handle(&fd) else { return self.wasi().read_via_stream(fd, offset) };
-        let reader: DynInputStream = Box::new(Reader::new(handle.overlay.clone(), handle.readable()?, offset)?);
+        let Some(handle) = self.handle(&fd) else { return self.read_stream(&fd, offset) };
+        let file = handle.readable()?;
+        let reader: DynInputStream =
+            Box::new(Held::new(Box::new(Reader::new(handle.overlay, file, offset)?), handle.hold));
         Ok(self.0.table.push(reader)?)
     }
 
@@ -557,6 +579,7 @@ impl HostDescriptor for Files<'_> {
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
         if self.handle(&fd).is_none() {
+            self.0.open_files.closed(fd.rep());
             return HostDescriptor::drop(&mut self.wasi(), fd);
         }
         let handle = self.0.table.delete(Resource::<Handle>::new_own(fd.rep()))?;
@@ -567,8 +590,17 @@ impl HostDescriptor for Files<'_> {
 
 impl Files<'_> {
     fn push_writer(&mut self, handle: &Handle, position: Option<u64>) -> FsResult<Resource<DynOutputStream>> {
-        let writer: DynOutputStream = Box::new(Writer::new(handle.overlay.clone(), handle.writable()?, position)?);
+        let writer = Writer::new(handle.overlay.clone(), handle.writable()?, position)?;
+        let writer: DynOutputStream = Box::new(Held::new(Box::new(writer), handle.hold.clone()));
         Ok(self.0.table.push(writer)?)
+    }
+
+    /// A stream over a file that may only be read: it holds the file open as long as it lasts.
+    fn read_stream(&mut self, fd: &Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
+        let stream = self.wasi().read_via_stream(Resource::new_borrow(fd.rep()), offset)?;
+        let reader = self.0.table.delete(stream)?;
+        let reader: DynInputStream = Box::new(Held::new(reader, self.0.open_files.of(fd.rep())));
+        Ok(self.0.table.push(reader)?)
     }
 }
 

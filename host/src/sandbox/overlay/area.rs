@@ -2,6 +2,7 @@
 //!
 //! It is inside the mount, as a rename works only there: `.cofferdam-staging/<random>/0`, `1`, …, for its owner alone.
 //! Whoever uses it holds a lock that the kernel takes back when the process dies; so what is not locked is a leftover.
+//! Leftovers are removed before an area is made, and only what is ours: owned by this user, and named as we name.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -15,6 +16,9 @@ use crate::sandbox::overlay::base::{Base, DIRECTORY};
 
 /// The directory of all staging areas of a mount. Guests never see it.
 const AREAS: &str = ".cofferdam-staging";
+
+/// Digits of the random part of an area's name.
+const RANDOM_DIGITS: usize = 32;
 
 /// Tries to make an area while others remove what is empty or not locked yet.
 const ATTEMPTS_MAX: u32 = 16;
@@ -36,7 +40,11 @@ pub(super) struct Area {
 
 impl Area {
     /// Makes an area under a name that nobody else uses.
+    ///
+    /// # Errors
+    /// `ENOLCK` where the file system locks no directories, as some that are not local; what the system says.
     pub(super) fn make(base: &Base, name: &str) -> Result<Self, Errno> {
+        clean(base);
         for attempt in 0..ATTEMPTS_MAX {
             let name = format!("{name}-{attempt}");
             if let Some((areas, dir)) = made(base.root(), &name)? {
@@ -81,12 +89,21 @@ impl Drop for Area {
 }
 
 /// Removes the areas of processes that died.
-pub(super) fn clean(base: &Base) {
+fn clean(base: &Base) {
     let Ok(areas) = openat(base.root(), AREAS, DIRECTORY, Mode::empty()) else { return };
+    if !is_own(&areas) {
+        return;
+    }
     let Ok(entries) = Dir::read_from(&areas) else { return };
     for entry in entries.flatten() {
         let Ok(name) = entry.file_name().to_str() else { continue };
-        if !matches!(name, "." | "..") && is_leftover(&areas, name).is_some_and(|dir| empty(&dir)) {
+        if !is_area_name(name) {
+            continue;
+        }
+        // Locked until it is gone: who made it just now must not lock it in between.
+        if let Some(dir) = is_leftover(&areas, name)
+            && empty(&dir)
+        {
             let _ = unlinkat(&areas, name, AtFlags::REMOVEDIR);
         }
     }
@@ -97,16 +114,38 @@ pub(super) fn clean(base: &Base) {
 fn is_leftover(areas: &OwnedFd, name: &str) -> Option<OwnedFd> {
     let dir = openat(areas, name, DIRECTORY, Mode::empty()).ok()?;
     flock(&dir, FlockOperation::NonBlockingLockExclusive).ok()?;
-    is_there(areas, name, &dir).then_some(dir)
+    (is_own(&dir) && is_there(areas, name, &dir)).then_some(dir)
 }
 
-/// Removes the files of an area; false where one stays.
+/// Whether a directory in `.cofferdam-staging` is named as areas are: 32 hexadecimal digits, the number of the mount and
+/// that of the attempt.
+fn is_area_name(name: &str) -> bool {
+    let mut parts = name.split('-');
+    let (random, mount, attempt) = (parts.next(), parts.next(), parts.next());
+    let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    random.is_some_and(|random| random.len() == RANDOM_DIGITS && is_hex(random))
+        && mount.is_some_and(is_number)
+        && attempt.is_some_and(is_number)
+        && parts.next().is_none()
+}
+
+fn is_number(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_own(dir: &OwnedFd) -> bool {
+    fstat(dir).is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw())
+}
+
+/// Removes the files of an area; false where one stays, as does what is not named as ours.
 fn empty(dir: &OwnedFd) -> bool {
     let Ok(entries) = Dir::read_from(dir) else { return false };
     let mut is_empty = true;
     for entry in entries.flatten() {
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            is_empty &= unlinkat(dir, entry.file_name(), AtFlags::empty()).is_ok();
+        match entry.file_name().to_str() {
+            Ok("." | "..") => {}
+            Ok(name) if is_number(name) => is_empty &= unlinkat(dir, name, AtFlags::empty()).is_ok(),
+            _ => is_empty = false,
         }
     }
     is_empty
@@ -119,7 +158,7 @@ fn made(root: &OwnedFd, name: &str) -> Result<Option<(OwnedFd, OwnedFd)>, Errno>
         Err(Errno::NOENT) => return Ok(None),
         areas => areas?,
     };
-    if fstat(&areas)?.st_uid != rustix::process::geteuid().as_raw() {
+    if !is_own(&areas) {
         // Somebody else's directory under our name.
         return Err(Errno::PERM);
     }
@@ -133,6 +172,11 @@ fn made(root: &OwnedFd, name: &str) -> Result<Option<(OwnedFd, OwnedFd)>, Errno>
     };
     match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => return Ok(None),
+        // So say file systems over a network of a directory that is open for reading.
+        Err(Errno::BADF | Errno::NOLCK | Errno::NOTSUP) => {
+            let _ = unlinkat(&areas, name, AtFlags::REMOVEDIR);
+            return Err(Errno::NOLCK);
+        }
         locked => locked?,
     }
     Ok(is_there(&areas, name, &dir).then_some((areas, dir)))

@@ -1,16 +1,19 @@
 //! The changes of a call become the mount's.
 //!
 //! Promises: each file is either the old one or the new one, whole and on disk; nothing is removed before what was made is
-//! in place, but for what stands in its way; what cannot be done is found before anything is, as far as nobody changes the
+//! in place, but for what stands in its way; what was put in place is not removed under another spelling of its name, as on file
+//! systems that do not tell cases apart; what cannot be done is found before anything is, as far as nobody changes the
 //! mount in between.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Access, AtFlags, FileType, Mode, accessat, fsync, mkdirat, openat, unlinkat};
+use rustix::fs::{
+    Access, AtFlags, Dir, FileType, Mode, Stat, accessat, fstat, fsync, mkdirat, openat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
-use crate::sandbox::overlay::base::{DIRECTORY, kind};
+use crate::sandbox::overlay::base::{DIRECTORY, device, kind};
 use crate::sandbox::overlay::files::Content;
 use crate::sandbox::overlay::{Change, FileId, Hidden, Now, Overlay, Place};
 
@@ -38,6 +41,9 @@ impl Step {
         }
     }
 }
+
+/// What a commit has put in place so far: devices and inodes.
+type Placed = BTreeSet<(u64, u64)>;
 
 /// How far a commit came.
 #[derive(Debug, Default)]
@@ -80,6 +86,11 @@ impl Overlay {
         Ok(())
     }
 
+    /// Whether a commit would change the mount.
+    pub(in crate::sandbox) fn has_changed(&self) -> bool {
+        self.changes.values().any(|change| (change.now, change.hides) != (Now::Dir, Some(Hidden::Dir)))
+    }
+
     /// Returns what a commit would do, by the guest's paths and in order.
     pub(in crate::sandbox) fn planned(&self) -> Vec<String> {
         self.steps().iter().map(|step| self.told(step)).collect()
@@ -95,10 +106,10 @@ impl Overlay {
 
     /// Makes the changes, and brings the directories that they are in to disk. Stops at the first that cannot be made.
     pub(in crate::sandbox) fn apply(&mut self) -> Applied {
-        let mut applied = Applied::default();
+        let (mut applied, mut placed) = (Applied::default(), Placed::new());
         let steps = self.steps();
         for step in &steps {
-            match self.take(step) {
+            match self.take(step, &mut placed) {
                 Ok(()) => applied.done.push(self.told(step)),
                 Err(why) => {
                     applied.refused = Some(self.refused(step, why));
@@ -143,6 +154,10 @@ impl Overlay {
         if !self.changes.contains_key(parent) {
             let dir = self.base.changeable(parent)?;
             accessat(&dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+            self.check_sticky(&fstat(&dir)?, step)?;
+        }
+        if let Step::RemoveDir(place) = step {
+            self.check_emptied(place)?;
         }
         let hides = self.changes.get(step.place()).and_then(|change| change.hides);
         let found = self.base.stat(step.place())?.map(|stat| kind(&stat));
@@ -155,16 +170,50 @@ impl Overlay {
         }
     }
 
-    fn take(&self, step: &Step) -> Result<(), Errno> {
+    /// Checks that what stands at the place of `step` is ours to replace or remove, where only owners may.
+    fn check_sticky(&self, dir: &Stat, step: &Step) -> Result<(), Errno> {
+        if Mode::from_raw_mode(dir.st_mode).contains(Mode::SVTX)
+            && let Some(found) = self.base.stat(step.place())?
+            && !is_ours(dir, &found, rustix::process::geteuid().as_raw())
+        {
+            return Err(Errno::PERM);
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing stays in a directory which is to be removed: not what the guest never saw either.
+    fn check_emptied(&self, place: &Place) -> Result<(), Errno> {
+        let dir = match self.base.dir(place) {
+            // It is gone, or no directory any more.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+            dir => openat(dir?, ".", DIRECTORY, Mode::empty())?,
+        };
+        for entry in Dir::new(dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_str().map_err(|_| Errno::NOTEMPTY)?;
+            if !matches!(name, "." | "..") && !self.is_gone(&[place.as_slice(), &[name.to_owned()]].concat()) {
+                return Err(Errno::NOTEMPTY);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_gone(&self, place: &[String]) -> bool {
+        self.changes.get(place).is_some_and(|change| change.now == Now::Gone)
+    }
+
+    fn take(&self, step: &Step, placed: &mut Placed) -> Result<(), Errno> {
         let Some((name, parent)) = step.place().split_last() else { return Err(Errno::BUSY) };
         let dir = self.base.changeable(parent)?;
         let name = name.as_str();
         match step {
-            Step::MakeDir(_) => made_dir(&dir, name),
-            Step::Put(_, id) => self.put(*id, &dir, name),
-            Step::Unlink(_) => removed(unlinkat(&dir, name, AtFlags::empty())),
-            Step::RemoveDir(_) => removed(unlinkat(&dir, name, AtFlags::REMOVEDIR)),
+            Step::MakeDir(_) => made_dir(&dir, name)?,
+            Step::Put(_, id) => self.put(*id, &dir, name)?,
+            Step::Unlink(_) => return removed(&dir, name, AtFlags::empty(), placed),
+            Step::RemoveDir(_) => return removed(&dir, name, AtFlags::REMOVEDIR, placed),
         }
+        placed.extend(identity(&dir, name));
+        Ok(())
     }
 
     fn put(&self, id: FileId, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
@@ -221,10 +270,59 @@ fn made_dir(dir: &OwnedFd, name: &str) -> Result<(), Errno> {
     }
 }
 
-/// What somebody else removed meanwhile is gone, as it should be.
-fn removed(removed: Result<(), Errno>) -> Result<(), Errno> {
-    match removed {
+/// Removes what stands at `name`, but for what this commit put there: on a file system that does not tell cases apart,
+/// the old name leads to it too. What somebody else removed meanwhile is gone, as it should be.
+fn removed(dir: &OwnedFd, name: &str, flags: AtFlags, placed: &Placed) -> Result<(), Errno> {
+    if identity(dir, name).is_some_and(|found| placed.contains(&found)) {
+        return Ok(());
+    }
+    match unlinkat(dir, name, flags) {
         Err(Errno::NOENT) => Ok(()),
         removed => removed,
+    }
+}
+
+fn identity(dir: &OwnedFd, name: &str) -> Option<(u64, u64)> {
+    statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| (device(&stat), stat.st_ino))
+}
+
+/// Whether user `me` may rename over or remove `found` in a sticky directory.
+fn is_ours(dir: &Stat, found: &Stat, me: u32) -> bool {
+    me == 0 || found.st_uid == me || dir.st_uid == me
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_in_place_is_not_removed_by_another_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = rustix::fs::open(dir.path(), DIRECTORY, Mode::empty()).unwrap();
+        std::fs::write(dir.path().join("a"), "put").unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        let placed: Placed = ["a", "d"].into_iter().filter_map(|name| identity(&at, name)).collect();
+        // As a name in other letters leads to the same file.
+        std::fs::hard_link(dir.path().join("a"), dir.path().join("A")).unwrap();
+        removed(&at, "A", AtFlags::empty(), &placed).unwrap();
+        removed(&at, "d", AtFlags::REMOVEDIR, &placed).unwrap();
+        assert!(dir.path().join("A").exists() && dir.path().join("d").exists());
+        removed(&at, "A", AtFlags::empty(), &Placed::new()).unwrap();
+        removed(&at, "d", AtFlags::REMOVEDIR, &Placed::new()).unwrap();
+        assert!(!dir.path().join("A").exists() && !dir.path().join("d").exists());
+        removed(&at, "A", AtFlags::empty(), &placed).unwrap();
+    }
+
+    #[test]
+    fn in_a_sticky_directory_only_owners_replace_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |uid| {
+            let mut stat = rustix::fs::stat(dir.path()).unwrap();
+            stat.st_uid = uid;
+            stat
+        };
+        for (dir, file, me, expected) in [(1, 2, 2, true), (2, 1, 2, true), (1, 1, 2, false), (1, 1, 0, true)] {
+            assert_eq!(is_ours(&of(dir), &of(file), me), expected, "{me} in a directory of {dir}, a file of {file}");
+        }
     }
 }

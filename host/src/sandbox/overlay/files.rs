@@ -5,18 +5,25 @@ use std::io::{Read, Seek};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps, fchmod, fstat, futimens};
+use rustix::io::Errno;
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorStat, DescriptorType, ErrorCode, NewTimestamp};
 
 use crate::sandbox::overlay::base::{device, kind};
 use crate::sandbox::overlay::path::{Resolved, Use};
+use crate::sandbox::overlay::quota::Quota;
 use crate::sandbox::overlay::{DirId, FileId, Now, Overlay, Place, Seen, code, io_code};
+
+/// Bytes that are copied before the clock is looked at: some milliseconds of a slow disk.
+const COPY_BYTES_MAX: u64 = 1 << 20;
 
 /// A file that is open, or staged.
 pub(super) struct OpenFile {
     pub(super) content: Content,
     /// Open while somebody uses it.
     handle: Option<File>,
+    /// Whether it was opened for writing, so that it is known that it may be written.
+    is_writable: bool,
     uses: u32,
     /// `None` once it was removed; who has it open may go on with it.
     pub(super) place: Option<Place>,
@@ -106,7 +113,10 @@ impl Overlay {
             return Err(error);
         }
         let content = Content::Staged { number, bytes: 0 };
-        self.files.insert(id, OpenFile { content, handle: Some(handle), uses: 1, place: Some(place.to_vec()) });
+        self.files.insert(
+            id,
+            OpenFile { content, handle: Some(handle), is_writable: true, uses: 1, place: Some(place.to_vec()) },
+        );
         Ok(id)
     }
 
@@ -139,10 +149,17 @@ impl Overlay {
             file.uses += 1;
             // It may be open for reading only.
             file.handle = Some(handle);
+            file.is_writable |= is_write;
             return Ok(id);
         }
         let id = FileId(self.id());
-        let file = OpenFile { content: Content::Base, handle: Some(handle), uses: 1, place: Some(place.to_vec()) };
+        let file = OpenFile {
+            content: Content::Base,
+            handle: Some(handle),
+            is_writable: is_write,
+            uses: 1,
+            place: Some(place.to_vec()),
+        };
         self.files.insert(id, file);
         self.opened.insert(place.to_vec(), id);
         Ok(id)
@@ -275,13 +292,14 @@ impl Overlay {
             // Or a guest could have us copy again and again what it then has no room for.
             self.quota.check_one_more()?;
         }
+        self.check_writable(id)?;
         let stat = fstat(source).map_err(code)?;
         let mut source = source.try_clone().map_err(|e| io_code(&e))?;
         let bytes = u64::try_from(stat.st_size).unwrap_or_default().min(bytes_max);
         self.quota.take_bytes(bytes)?;
         let staged = self.area().and_then(|area| area.create().map_err(code)).and_then(|(number, mut copy)| {
-            let copied = copied(&mut source, &mut copy, &stat, bytes).and_then(|()| self.staged_at(id));
-            copied.inspect_err(|_| self.discard(number)).map(|()| (number, copy))
+            let copied = copied(&mut source, &mut copy, bytes, &self.quota).and_then(|()| handed_on(&copy, &stat));
+            copied.and_then(|()| self.staged_at(id)).inspect_err(|_| self.discard(number)).map(|()| (number, copy))
         });
         let (number, copy) = staged.inspect_err(|_| self.quota.give_bytes(bytes))?;
         if let Some(file) = self.files.get_mut(&id) {
@@ -289,6 +307,17 @@ impl Overlay {
             file.handle = Some(copy);
         }
         Ok(())
+    }
+
+    /// Checks that a file which was opened for reading may be written: a commit that finds out is too late.
+    fn check_writable(&self, id: FileId) -> Result<(), ErrorCode> {
+        let Some(OpenFile { is_writable: false, place: Some(place), .. }) = self.files.get(&id) else { return Ok(()) };
+        self.reach(place)?;
+        match self.base.file(place, true) {
+            // Somebody else removed it: it is made again.
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(code(error)),
+        }
     }
 
     /// Notes that a file stands changed at its place, if it still has one.
@@ -408,17 +437,28 @@ fn identity(stat: &Stat) -> Identity {
     Identity::Inode(device(stat), stat.st_ino)
 }
 
-/// Copies what a replaced file hands on: bytes, permissions, times.
-fn copied(source: &mut File, copy: &mut File, stat: &Stat, bytes: u64) -> Result<(), ErrorCode> {
+/// Copies the first `bytes` of a file, as long as the call has time.
+fn copied(source: &mut File, copy: &mut File, bytes: u64, quota: &Quota) -> Result<(), ErrorCode> {
     source.rewind().map_err(|e| io_code(&e))?;
-    let copied = std::io::copy(&mut source.take(bytes), copy).map_err(|e| io_code(&e))?;
-    if copied < bytes {
-        // It was cut by somebody else meanwhile: its length stays what was counted.
-        copy.set_len(bytes).map_err(|e| io_code(&e))?;
+    let mut left = bytes;
+    while left > 0 {
+        quota.check_time()?;
+        let wanted = left.min(COPY_BYTES_MAX);
+        let copied = std::io::copy(&mut source.take(wanted), copy).map_err(|e| io_code(&e))?;
+        left -= copied;
+        if copied < wanted {
+            // It was cut by somebody else meanwhile: its length stays what was counted.
+            return copy.set_len(bytes).map_err(|e| io_code(&e));
+        }
     }
-    fchmod(&*copy, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(code)?;
+    Ok(())
+}
+
+/// Gives a copy what a replaced file hands on beside its bytes: permissions and times.
+fn handed_on(copy: &File, stat: &Stat) -> Result<(), ErrorCode> {
+    fchmod(copy, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(code)?;
     let times = Timestamps { last_access: accessed(stat), last_modification: modified(stat) };
-    futimens(&*copy, &times).map_err(code)
+    futimens(copy, &times).map_err(code)
 }
 
 /// A directory that the call made has no times yet.

@@ -38,6 +38,7 @@ pub(in crate::sandbox) use commit::{Applied, Refused};
 pub(in crate::sandbox) use files::{How, Identity, Opened};
 pub(in crate::sandbox) use list::{Entry, Listing};
 pub(in crate::sandbox) use path::check;
+pub(in crate::sandbox) use quota::Deadline;
 
 use area::Area;
 use base::{Base, kind};
@@ -114,9 +115,9 @@ enum Seen {
     Base(Stat),
 }
 
-/// Opens the mounts of a call that it may write, and removes what calls of a dead process left there.
+/// Opens the mounts of a call that it may write. With the first write to one goes what calls of a dead process left there.
 ///
-/// `name` is random text of letters and digits.
+/// `name` is random: 32 hexadecimal digits.
 ///
 /// # Errors
 /// The number of the mount that does not open, and why.
@@ -124,8 +125,9 @@ pub(in crate::sandbox) fn open<'a>(
     mounts: impl Iterator<Item = (&'a str, &'a Path)>,
     name: &str,
     limits: &Limits,
+    deadline: Deadline,
 ) -> Result<Vec<Shared>, (usize, std::io::Error)> {
-    let quota = Arc::new(Quota::new(limits));
+    let quota = Arc::new(Quota::new(limits, deadline));
     let opened = mounts.enumerate().map(|(n, (guest, host))| {
         let overlay = Overlay::new(guest, host, &format!("{name}-{n}"), quota.clone());
         overlay.map(|overlay| Arc::new(Mutex::new(overlay))).map_err(|error| (n, error.into()))
@@ -136,7 +138,6 @@ pub(in crate::sandbox) fn open<'a>(
 impl Overlay {
     fn new(guest: &str, host: &Path, name: &str, quota: Arc<Quota>) -> Result<Self, Errno> {
         let base = Base::open(host)?;
-        area::clean(&base);
         Ok(Self {
             base,
             guest: guest.to_owned(),
@@ -256,6 +257,7 @@ fn code(error: Errno) -> ErrorCode {
     match error {
         Errno::XDEV => ErrorCode::CrossDevice,
         Errno::DQUOT => ErrorCode::Quota,
+        Errno::NOLCK => ErrorCode::NoLock,
         Errno::ROFS => ErrorCode::ReadOnly,
         other => std::io::Error::from(other).into(),
     }

@@ -15,7 +15,7 @@ pub(in crate::sandbox) const PATH_BYTES_MAX: usize = 4_096;
 const NAME_BYTES_MAX: usize = 255;
 
 /// Directories in directories: trees of people and build tools end far above.
-pub(super) const DEPTH_MAX: usize = 128;
+const DEPTH_MAX: usize = 128;
 
 /// Links that one path may lead through, as in Linux.
 const LINKS_MAX: usize = 40;
@@ -88,11 +88,8 @@ impl Overlay {
         if is_reserved(&name) {
             return Err(if usage == Use::Change { ErrorCode::NotPermitted } else { ErrorCode::NoEntry });
         }
-        if place.len() == DEPTH_MAX {
-            return Err(ErrorCode::NameTooLong);
-        }
         place.push(name);
-        Ok(())
+        if fits(place) { Ok(()) } else { Err(ErrorCode::NameTooLong) }
     }
 
     /// The target of the link at `place`, where it is one and is to be followed.
@@ -115,6 +112,11 @@ impl Overlay {
     pub(super) fn place_of(&self, dir: DirId) -> Result<&Place, ErrorCode> {
         self.dirs.get(&dir).ok_or(ErrorCode::BadDescriptor)?.as_ref().ok_or(ErrorCode::NoEntry)
     }
+}
+
+/// Whether a place is no deeper and no longer than a path may be: from directory to directory a guest gets further down.
+pub(super) fn fits(place: &[String]) -> bool {
+    place.len() <= DEPTH_MAX && place.iter().map(|name| name.len() + 1).sum::<usize>() <= PATH_BYTES_MAX
 }
 
 /// Puts the names of `path` before those that are left; returns whether it says that it is a directory.

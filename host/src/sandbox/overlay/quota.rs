@@ -1,24 +1,40 @@
-//! What one call may write, in all of its mounts together.
+//! What one call may write, in all of its mounts together, and until when.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 
+use crate::clock::Clock;
 use crate::domain::Limits;
 
+/// When a call ends. What the host does for a guest in one go must look at it: nothing interrupts a host call.
+#[derive(Clone)]
+pub(in crate::sandbox) struct Deadline {
+    pub(in crate::sandbox) clock: Arc<dyn Clock>,
+    /// Monotonic milliseconds.
+    pub(in crate::sandbox) at_ms: u64,
+}
+
 /// Counts what a call has staged. A call does one thing at a time, so plain loads and stores are enough.
-#[derive(Debug)]
 pub(super) struct Quota {
     bytes: AtomicU64,
     bytes_max: u64,
     entries: AtomicU64,
     entries_max: u64,
+    deadline: Deadline,
 }
 
 impl Quota {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, deadline: Deadline) -> Self {
         let (bytes, entries) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { bytes, bytes_max: limits.file_bytes_max, entries, entries_max: limits.file_entries_max }
+        Self { bytes, bytes_max: limits.file_bytes_max, entries, entries_max: limits.file_entries_max, deadline }
+    }
+
+    /// Whether the call still has time.
+    pub(super) fn check_time(&self) -> Result<(), ErrorCode> {
+        let Deadline { clock, at_ms } = &self.deadline;
+        if clock.monotonic_ms() < *at_ms { Ok(()) } else { Err(ErrorCode::Interrupted) }
     }
 
     /// Counts bytes of a staged file, by its length: a hole counts as much as data.

@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use wasmtime_wasi::p2::bindings::filesystem::types::NewTimestamp;
 
 use super::*;
+use crate::clock::SimClock;
+use crate::domain::Timestamp;
 
 const WRITE: How = How { follow: true, create: true, exclusive: false, truncate: true, directory: false, write: true };
 const CHANGE: How = How { create: false, truncate: false, ..WRITE };
@@ -21,14 +24,17 @@ const READ: How = How { write: false, ..CHANGE };
 struct Guest {
     overlay: Overlay,
     root: DirId,
+    clock: Arc<SimClock>,
 }
 
 impl Guest {
     fn new(dir: &Path, limits: &Limits) -> Self {
-        let name = format!("{:x}", RandomState::new().hash_one(dir));
-        let mut overlay = Overlay::new("/m", dir, &name, Arc::new(Quota::new(limits))).expect("the mount opens");
+        let name = format!("{:032x}-0", RandomState::new().hash_one(dir));
+        let clock = Arc::new(SimClock::at(Timestamp(0)));
+        let quota = Quota::new(limits, Deadline { clock: clock.clone(), at_ms: 1_000 });
+        let mut overlay = Overlay::new("/m", dir, &name, Arc::new(quota)).expect("the mount opens");
         let root = overlay.open_root();
-        Self { overlay, root }
+        Self { overlay, root, clock }
     }
 
     fn file<T>(
@@ -162,6 +168,66 @@ fn a_call_sees_its_changes_and_the_mount_does_not() {
 }
 
 /// What the staging areas are called, as a test would find them.
+#[test]
+fn no_place_is_longer_than_a_path_from_whatever_directory_it_is_reached() {
+    let dir = mount();
+    let mut guest = Guest::new(dir.path(), &Limits::default());
+    let name = "n".repeat(255);
+    let mut at = guest.root;
+    for _ in 0..path::PATH_BYTES_MAX / 256 {
+        guest.overlay.make_dir(at, &name).unwrap();
+        let Ok(Opened::Dir(inner)) = guest.overlay.open(at, &name, READ) else { panic!("it is a directory") };
+        at = inner;
+    }
+    assert_eq!(guest.overlay.make_dir(at, "d"), Err(ErrorCode::NameTooLong));
+    let moved = guest.overlay.rename(guest.root, &name, guest.root, &format!("d/{name}"));
+    assert_eq!(moved, Err(ErrorCode::NameTooLong), "renaming leads no deeper");
+}
+
+#[test]
+fn what_keeps_a_directory_from_going_is_found_before_anything_is_done() {
+    let dir = mount();
+    fs::create_dir_all(dir.path().join("d/e").join(AREAS_NAME)).unwrap();
+    let before = tree(dir.path());
+    let mut guest = Guest::new(dir.path(), &Limits::default());
+    guest.write("a", "changed").unwrap();
+    guest.overlay.rename(guest.root, "d/e", guest.root, "moved").unwrap();
+    let refused = guest.overlay.check_commit().unwrap_err();
+    assert_eq!((refused.what.as_str(), refused.is_conflict), ("remove /m/d/e", true));
+    drop(guest);
+    assert_eq!(tree(dir.path()), before);
+}
+
+#[test]
+fn what_may_only_be_read_is_refused_when_it_is_changed_and_not_when_it_is_kept() {
+    let dir = mount();
+    fs::set_permissions(dir.path().join("a"), fs::Permissions::from_mode(0o444)).unwrap();
+    let mut guest = Guest::new(dir.path(), &Limits::default());
+    let times = (NewTimestamp::NoChange, NewTimestamp::Now);
+    let touched = guest.file("a", READ, |overlay, id| overlay.set_times(id, times.0, times.1));
+    let renamed = guest.overlay.rename(guest.root, "a", guest.root, "z");
+    if rustix::process::geteuid().is_root() {
+        // Who may write everything may write this.
+        assert_eq!((touched, renamed), (Ok(()), Ok(())));
+        return;
+    }
+    assert_eq!((touched, renamed), (Err(ErrorCode::Access), Err(ErrorCode::Access)));
+    assert!(!guest.overlay.has_changed());
+}
+
+#[test]
+fn nothing_is_copied_when_the_time_is_over() {
+    let dir = mount();
+    let mut guest = Guest::new(dir.path(), &Limits::default());
+    guest.clock.advance_ms(999);
+    guest.append("a", "!").unwrap();
+    let used = guest.overlay.quota.used();
+    guest.clock.advance_ms(1);
+    assert_eq!(guest.append("b", "!"), Err(ErrorCode::Interrupted));
+    assert_eq!(guest.overlay.rename(guest.root, "d", guest.root, "moved"), Err(ErrorCode::Interrupted));
+    assert_eq!(guest.overlay.quota.used(), used);
+}
+
 const AREAS_NAME: &str = ".cofferdam-staging";
 
 #[test]
@@ -182,11 +248,23 @@ fn leftovers_of_dead_processes_are_removed_and_those_in_use_are_not() {
     let mut alive = Guest::new(dir.path(), &Limits::default());
     alive.write("a", "kept").unwrap();
     // As a process leaves it that dies: nobody holds the lock.
-    let dead = dir.path().join(AREAS_NAME).join("dead-0");
+    let dead = dir.path().join(AREAS_NAME).join(format!("{:032x}-0-0", 7));
     fs::create_dir(&dead).unwrap();
     fs::write(dead.join("0"), "half").unwrap();
-    drop(Guest::new(dir.path(), &Limits::default()));
-    assert!(!dead.exists());
+    // As nobody leaves it but somebody else.
+    let strange = dir.path().join(AREAS_NAME).join(format!("{:032x}-0-1", 7));
+    let photos = dir.path().join(AREAS_NAME).join("photos");
+    for (folder, file) in [(&strange, "0.jpg"), (&photos, "0")] {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join(file), "mine").unwrap();
+    }
+    let mut next = Guest::new(dir.path(), &Limits::default());
+    assert!(dead.exists(), "who only reads removes nothing");
+    next.write("b", "two").unwrap();
+    drop(next);
+    assert!(!dead.exists() && strange.join("0.jpg").exists() && photos.join("0").exists());
+    fs::remove_dir_all(strange).unwrap();
+    fs::remove_dir_all(photos).unwrap();
     alive.commit();
     drop(alive);
     assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "kept");

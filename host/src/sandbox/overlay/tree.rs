@@ -4,7 +4,7 @@ use rustix::fs::{Dir, FileType, Mode, openat};
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 
 use crate::sandbox::overlay::base::{DIRECTORY, kind};
-use crate::sandbox::overlay::path::{DEPTH_MAX, Resolved, Use};
+use crate::sandbox::overlay::path::{Resolved, Use, fits};
 use crate::sandbox::overlay::{Change, DirId, FileId, Hidden, Now, Overlay, Place, Seen, code, is_reserved};
 
 impl Overlay {
@@ -114,7 +114,7 @@ impl Overlay {
         let moving: Vec<(Place, Now)> =
             self.below(old).filter(|(_, c)| c.now != Now::Gone).map(|(at, c)| (at.clone(), c.now)).collect();
         let target = |at: &Place| [new.as_slice(), &at[old.len()..]].concat();
-        if moving.iter().any(|(at, _)| target(at).len() > DEPTH_MAX) {
+        if moving.iter().any(|(at, _)| !fits(&target(at))) {
             return Err(ErrorCode::NameTooLong);
         }
         // What may fail comes first.
@@ -148,11 +148,12 @@ impl Overlay {
         if !matches!(self.look(place)?, Seen::Base(_)) {
             return Ok(());
         }
-        if place.len() == DEPTH_MAX {
-            return Err(ErrorCode::NameTooLong);
-        }
         for name in self.base_names(place)? {
+            self.quota.check_time()?;
             let inner = [place.as_slice(), &[name]].concat();
+            if !fits(&inner) {
+                return Err(ErrorCode::NameTooLong);
+            }
             match self.look(&inner)? {
                 Seen::Base(stat) => match kind(&stat) {
                     FileType::Directory => self.stage_tree(&inner)?,
@@ -188,7 +189,7 @@ impl Overlay {
         match self.look(place)? {
             Seen::Staged(id) => Ok(id),
             _ => {
-                let id = self.use_base(place, false)?;
+                let id = self.use_base(place, true)?;
                 let staged = self.stage(id, u64::MAX);
                 self.release(id);
                 staged.map(|()| id)
