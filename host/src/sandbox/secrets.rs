@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 use crate::domain::{Failure, Json, Kind, Secret, SecretGrant, WebUrl};
 
 mod encodings;
@@ -34,8 +36,12 @@ pub struct Secrets {
 
 struct Slot {
     fetch: Box<dyn Fn() -> Result<Secret, Failure> + Send + Sync>,
-    value: Mutex<Option<Secret>>,
+    /// Tells of the last fetch.
+    last: Mutex<watch::Receiver<Fetched>>,
 }
+
+/// What a fetch brought; `None` while it is under way.
+type Fetched = Option<Result<Secret, Failure>>;
 
 impl Secrets {
     /// Adds the secret `name`. `fetch` is called when a call first needs it, on a thread that may block, and again only
@@ -46,7 +52,9 @@ impl Secrets {
         name: impl Into<String>,
         fetch: impl Fn() -> Result<Secret, Failure> + Send + Sync + 'static,
     ) -> Self {
-        self.slots.insert(name.into(), Arc::new(Slot { fetch: Box::new(fetch), value: Mutex::default() }));
+        // Nobody sends on this channel, so that the first call does not wait for it.
+        let (_, last) = watch::channel(None);
+        self.slots.insert(name.into(), Arc::new(Slot { fetch: Box::new(fetch), last: Mutex::new(last) }));
         self
     }
 
@@ -68,10 +76,8 @@ impl Secrets {
     }
 
     async fn value(&self, name: &str) -> Result<Secret, Failure> {
-        let bug = |e| Failure::new(Kind::HostBug, "wait for a secret").detail(e);
-        let slot = self.slots.get(name).cloned().ok_or_else(|| unknown(name))?;
-        // It goes on where the call does not wait: a person may be typing a passphrase.
-        let secret = tokio::task::spawn_blocking(move || slot.value()).await.map_err(|e| bug(e.to_string()))??;
+        let slot = self.slots.get(name).ok_or_else(|| unknown(name))?;
+        let secret = slot.value().await?;
         if secret.expose().len() < SECRET_BYTES_MIN {
             return Err(too_short(name));
         }
@@ -80,15 +86,32 @@ impl Secrets {
 }
 
 impl Slot {
-    /// Returns the value. Whoever comes while it is fetched waits for it.
-    fn value(&self) -> Result<Secret, Failure> {
-        let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(secret) = &*value {
-            return Ok(secret.clone());
+    /// Returns the value. All who come while it is fetched get what that one fetch brings, a failure too; who comes after a
+    /// failure has it fetched anew.
+    async fn value(self: &Arc<Self>) -> Result<Secret, Failure> {
+        let mut fetched = self.fetched();
+        let result = fetched.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
+        result.unwrap_or_else(|| Err(Failure::new(Kind::HostBug, "wait for a secret").detail("its fetch broke off")))
+    }
+
+    /// Returns where the value is or will be told. Who waits there holds no thread.
+    fn fetched(self: &Arc<Self>) -> watch::Receiver<Fetched> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // In this order: what was sent before the sender went is seen.
+        let is_under_way = last.has_changed().is_ok();
+        let is_usable = last.borrow().as_ref().map_or(is_under_way, Result::is_ok);
+        if !is_usable {
+            *last = self.begin();
         }
-        let secret = (self.fetch)()?;
-        *value = Some(secret.clone());
-        Ok(secret)
+        last.clone()
+    }
+
+    /// Begins a fetch. It goes on where no call waits for it any more: a person may be typing a passphrase.
+    fn begin(self: &Arc<Self>) -> watch::Receiver<Fetched> {
+        let (sender, receiver) = watch::channel(None);
+        let slot = self.clone();
+        tokio::task::spawn_blocking(move || sender.send_replace(Some((slot.fetch)())));
+        receiver
     }
 }
 
@@ -247,6 +270,81 @@ pub(super) mod tests {
         assert!(one.is_ok() && other.is_ok());
         secrets.granted(&grants).await.expect("it is there");
         assert_eq!(fetched.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_share_one_fetch_and_its_failure() {
+        let (fetched, threads) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(BTreeSet::new())));
+        let (count, seen) = (fetched.clone(), threads.clone());
+        // It ends when the test says so, and fails the first time.
+        let (open, opened) = std::sync::mpsc::channel::<()>();
+        let opened = Mutex::new(opened);
+        let secrets = Secrets::default().with("a", move || {
+            seen.lock().unwrap().insert(format!("{:?}", std::thread::current().id()));
+            opened.lock().unwrap().recv().expect("the test goes on");
+            match count.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(Failure::new(Kind::DataConfig, "find secret `a`")),
+                _ => Secret::new(VALUE),
+            }
+        });
+        let waiting = Arc::new(AtomicU32::new(0));
+        let waiter = || {
+            let (secrets, waiting) = (secrets.clone(), waiting.clone());
+            tokio::spawn(async move {
+                waiting.fetch_add(1, Ordering::SeqCst);
+                secrets.granted(&[grant("a", "https://a.example/")]).await.map(drop)
+            })
+        };
+        for (fetches, is_found) in [(1, false), (2, true)] {
+            let waiters: Vec<_> = (0..100).map(|_| waiter()).collect();
+            // One thread runs this test, so whoever has counted itself waits.
+            while waiting.load(Ordering::SeqCst) < 100 * fetches {
+                tokio::task::yield_now().await;
+            }
+            open.send(()).expect("a fetch waits");
+            for waiter in waiters {
+                let result = waiter.await.expect("it does not panic");
+                assert_eq!(result.map_err(|failure| failure.kind), if is_found { Ok(()) } else { Err(Kind::DataConfig) });
+            }
+            assert_eq!(fetched.load(Ordering::SeqCst), fetches);
+        }
+        assert!(threads.lock().unwrap().len() <= 2, "a thread for each fetch at most");
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_nobody_waits_for_any_more_serves_the_next_call() {
+        let fetched = Arc::new(AtomicU32::new(0));
+        let (count, (open, opened)) = (fetched.clone(), std::sync::mpsc::channel::<()>());
+        let opened = Mutex::new(opened);
+        let secrets = Secrets::default().with("a", move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            opened.lock().unwrap().recv().expect("the test goes on");
+            Secret::new(VALUE)
+        });
+        let grants = [grant("a", "https://a.example/")];
+        for _ in 0..50 {
+            tokio::select! {
+                biased;
+                _ = secrets.granted(&grants) => panic!("nobody opened it"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        open.send(()).expect("a fetch waits");
+        secrets.granted(&grants).await.expect("it is there");
+        assert_eq!(fetched.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_panics_is_a_failure_and_tried_again() {
+        let fetched = AtomicU32::new(0);
+        let secrets = Secrets::default().with("a", move || {
+            assert_ne!(fetched.fetch_add(1, Ordering::SeqCst), 0, "the first time");
+            Secret::new(VALUE)
+        });
+        let grants = [grant("a", "https://a.example/")];
+        let failure = secrets.granted(&grants).await.map(drop).expect_err("it panicked");
+        assert_eq!(failure.kind, Kind::HostBug);
+        secrets.granted(&grants).await.expect("it is there");
     }
 
     #[tokio::test]
