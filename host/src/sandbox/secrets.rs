@@ -161,7 +161,10 @@ impl Granted {
         }
         let own: BTreeSet<&str> =
             self.grants.iter().filter(|(grant, _)| is_its_own(grant)).map(|(grant, _)| grant.name.as_str()).collect();
-        Self::new(self.grants.iter().filter(|(grant, _)| !own.contains(grant.name.as_str())).cloned().collect())
+        let grants: Vec<_> =
+            self.grants.iter().filter(|(grant, _)| !own.contains(grant.name.as_str())).cloned().collect();
+        let patterns = self.patterns.as_ref().filter(|_| !grants.is_empty());
+        Self { patterns: patterns.map(|patterns| Arc::new(patterns.without(&own))), grants }
     }
 
     /// Returns what takes the secrets out of a stream.
@@ -176,10 +179,16 @@ impl Granted {
 
     /// Returns `text` without secrets.
     pub(super) fn text(&self, text: &str) -> String {
-        match &self.patterns {
-            None => text.to_owned(),
-            Some(_) => String::from_utf8_lossy(&self.scrubber().whole(text.as_bytes())).into_owned(),
+        if self.is_clean(text) {
+            return text.to_owned();
         }
+        let clean = self.scrubber().whole(text.as_bytes());
+        String::from_utf8(clean).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+
+    /// Returns whether `text` holds no secret, as is seen at once.
+    fn is_clean(&self, text: &str) -> bool {
+        self.patterns.as_ref().is_none_or(|patterns| patterns.is_too_short(text.as_bytes()))
     }
 
     /// Returns `value` without secrets: in its strings, its keys, and in numbers, whose digits may be one.
@@ -188,9 +197,14 @@ impl Granted {
             return value;
         }
         match value {
+            Json::String(text) if self.is_clean(&text) => Json::String(text),
             Json::String(text) => self.text(&text).into(),
             Json::Number(number) => {
-                let (text, clean) = (number.to_string(), self.text(&number.to_string()));
+                let text = number.to_string();
+                if self.is_clean(&text) {
+                    return Json::Number(number);
+                }
+                let clean = self.text(&text);
                 if text == clean { Json::Number(number) } else { clean.into() }
             }
             Json::Array(items) => items.into_iter().map(|item| self.json(item)).collect(),
@@ -304,7 +318,10 @@ pub(super) mod tests {
             open.send(()).expect("a fetch waits");
             for waiter in waiters {
                 let result = waiter.await.expect("it does not panic");
-                assert_eq!(result.map_err(|failure| failure.kind), if is_found { Ok(()) } else { Err(Kind::DataConfig) });
+                assert_eq!(
+                    result.map_err(|failure| failure.kind),
+                    if is_found { Ok(()) } else { Err(Kind::DataConfig) }
+                );
             }
             assert_eq!(fetched.load(Ordering::SeqCst), fetches);
         }
@@ -383,6 +400,24 @@ pub(super) mod tests {
         );
         let pin = Granted::new(vec![(grant("pin", "https://a.example/"), Secret::new("73556082").unwrap())]);
         assert_eq!(pin.json(json!([73_556_082, 1])), json!(["[secret:pin]", 1]));
+    }
+
+    #[test]
+    fn what_is_revealed_for_a_place_is_not_withheld_there() {
+        let revealed = |name: &str, to: &str| SecretGrant { reveal: true, ..grant(name, to) };
+        let granted = Granted::new(vec![
+            (revealed("own", "https://a.example/*"), Secret::new("swordfish").unwrap()),
+            (grant("other", "https://a.example/*"), Secret::new("fishmonger").unwrap()),
+        ]);
+        let url = |text: &str| text.parse::<WebUrl>().expect("it is a URL");
+        let found =
+            |place: &str, text: &str| granted.withheld(&url(place)).contained(text.as_bytes()).map(str::to_owned);
+        assert_eq!(found("https://a.example/", "swordfish"), None);
+        assert_eq!(found("https://a.example/", "fishmonger").as_deref(), Some("other"));
+        assert_eq!(found("https://b.example/", "swordfish").as_deref(), Some("own"));
+        let alone = Granted::new(vec![(revealed("own", "https://a.example/*"), Secret::new("swordfish").unwrap())]);
+        assert!(alone.withheld(&url("https://a.example/")).is_empty());
+        assert_eq!(alone.withheld(&url("https://a.example/")).text("swordfish"), "swordfish");
     }
 
     #[test]
