@@ -25,6 +25,9 @@ pub(super) use scrubber::Scrubber;
 /// out of it.
 const SECRET_BYTES_MIN: usize = 8;
 
+/// Bytes of the longest character.
+const CHAR_BYTES_MAX: usize = 4;
+
 /// What a guest writes for the value: this, and the secret's name.
 pub(super) const PLACEHOLDER: &str = "cofferdam-secret-";
 
@@ -186,6 +189,17 @@ impl Granted {
         String::from_utf8(clean).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
+    /// Returns the first `chars_max` characters of `text` without secrets. Looks at no more of it than decides about them.
+    pub(super) fn head(&self, text: &str, chars_max: usize) -> String {
+        let clean = self.scrubber().head(text.as_bytes(), chars_max.saturating_mul(CHAR_BYTES_MAX));
+        // Secrets are ASCII, so only the last character may have been cut.
+        let whole = match str::from_utf8(&clean) {
+            Ok(text) => text,
+            Err(error) => str::from_utf8(&clean[..error.valid_up_to()]).unwrap_or_default(),
+        };
+        whole.chars().take(chars_max).collect()
+    }
+
     /// Returns whether `text` holds no secret, as is seen at once.
     fn is_clean(&self, text: &str) -> bool {
         self.patterns.as_ref().is_none_or(|patterns| patterns.is_too_short(text.as_bytes()))
@@ -261,6 +275,10 @@ pub(super) mod tests {
     pub(in crate::sandbox) fn granted(grants: Vec<SecretGrant>) -> Granted {
         let secret = Secret::new(VALUE).expect("it is a secret");
         Granted::new(grants.into_iter().map(|grant| (grant, secret.clone())).collect())
+    }
+
+    pub(in crate::sandbox) fn granted_value(grant: SecretGrant, value: &str) -> Granted {
+        Granted::new(vec![(grant, Secret::new(value).expect("it is a secret"))])
     }
 
     #[tokio::test]
@@ -418,6 +436,24 @@ pub(super) mod tests {
         let alone = Granted::new(vec![(revealed("own", "https://a.example/*"), Secret::new("swordfish").unwrap())]);
         assert!(alone.withheld(&url("https://a.example/")).is_empty());
         assert_eq!(alone.withheld(&url("https://a.example/")).text("swordfish"), "swordfish");
+    }
+
+    #[test]
+    fn the_head_of_a_text_has_no_secret_and_no_half_of_one() {
+        let granted = granted(vec![grant("a", "https://a.example/")]);
+        let url = "https://a.example/?key=hunter2%2B%2F%22swordfish%22&x=1";
+        assert_eq!(granted.head(url, 200), "https://a.example/?key=[secret:a]&x=1");
+        assert_eq!(granted.head(url, 30), "https://a.example/?key=[secret");
+        // However far the marks are shorter than what they stand for, and wherever the look ends.
+        let escaped: String = VALUE.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+        for before in 0..200 {
+            let text = format!("{}{}", "€".repeat(before), escaped.repeat(2_000));
+            let head = granted.head(&text, 200);
+            assert!(!head.contains('\\') && head.chars().count() <= 200, "{before}: {head}");
+            assert!(head.starts_with(&"€".repeat(before)) && !head.contains('\u{fffd}'), "{before}: {head}");
+        }
+        assert_eq!(granted.head(&"€".repeat(100_000), 200), "€".repeat(200));
+        assert_eq!(Granted::default().head(&"€".repeat(100_000), 200), "€".repeat(200));
     }
 
     #[test]

@@ -181,6 +181,14 @@ impl Scrubber {
         clean
     }
 
+    /// Returns the beginning of a text that is there at once: at least what its first `bytes_max` bytes become. Looks at no
+    /// more of it than decides about them, and tells nothing of a secret that goes on behind what it looked at.
+    pub(in crate::sandbox) fn head(&mut self, bytes: &[u8], bytes_max: usize) -> Vec<u8> {
+        // What was pushed is told but for less than one reach; before two are there nothing is.
+        let seen = bytes_max.saturating_add(self.reach().saturating_mul(2));
+        if bytes.len() <= seen { self.whole(bytes) } else { self.pieces(&bytes[..seen]) }
+    }
+
     /// Takes the next bytes, however many, and returns those that can be told.
     fn pieces(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut clean = Vec::new();
@@ -402,6 +410,28 @@ mod tests {
         let none = "\\u0041%41\\\\\n".repeat(PIECE_BYTES / 4);
         assert_eq!(whole(&patterns, none.as_bytes()), none.as_bytes());
         assert_eq!(patterns.contained(none.as_bytes()), None);
+    }
+
+    #[test]
+    fn the_head_of_a_text_is_that_of_the_whole_without_its_end() {
+        let secret = "hunter2+/\"swordfish\"";
+        let patterns = patterns(secret);
+        let text = format!("{0}{0}{1} and {0}", percent(secret, |_| true, true), hex::encode(secret)).repeat(20);
+        let clean = whole(&patterns, text.as_bytes());
+        for bytes in 0..text.len() {
+            for bytes_max in [0, 1, 200, 1_000] {
+                let head = Scrubber::new(Some(patterns.clone())).head(&text.as_bytes()[..bytes], bytes_max);
+                // A text that ends within a secret shows what there is of it: nobody can know how it goes on.
+                if bytes > bytes_max + 2 * patterns.reach {
+                    assert!(clean.starts_with(&head) && head.starts_with(b"[secret:key"), "{bytes} {bytes_max}");
+                    assert!(head.len() >= clean.len().min(bytes_max / 12), "{bytes} {bytes_max}");
+                }
+            }
+        }
+        let plain = "x".repeat(5_000);
+        let head = Scrubber::new(Some(patterns.clone())).head(plain.as_bytes(), 1_000);
+        assert!(head.len() >= 1_000 && head.len() <= 1_000 + 2 * patterns.reach, "{}", head.len());
+        assert_eq!(Scrubber::new(None).head(plain.as_bytes(), 1_000).len(), 1_000);
     }
 
     #[test]
