@@ -1,6 +1,7 @@
 //! The forms in which a secret is looked for.
 //!
-//! Some are texts of their own: the value, hexadecimal in either case, base64 in either alphabet, at each of the three
+//! All are looked for in upper and lower case alike: hexadecimal may be in both, and servers that fold case give the rest
+//! of a value away. Some are texts of their own: the value, hexadecimal, base64 in either alphabet, at each of the three
 //! places where it can begin within a longer encoded text. Others are ways to write any of these: percent-encoding and
 //! JSON's escapes, whichever bytes they are used for, and line breaks in between. Those are undone while looking
 //! ([`plain`]), so that no writer's choice of what to escape matters.
@@ -14,7 +15,7 @@ pub(super) const ESCAPE_BYTES_MAX: usize = 6;
 /// Returns the texts that stand for `secret`.
 pub(super) fn texts(secret: &str) -> Vec<Zeroizing<Vec<u8>>> {
     let bytes = secret.as_bytes();
-    let mut texts = vec![bytes.to_vec(), hex::encode(bytes).into_bytes(), hex::encode_upper(bytes).into_bytes()];
+    let mut texts = vec![bytes.to_vec(), hex::encode(bytes).into_bytes()];
     if secret.contains(' ') {
         // As forms write it.
         texts.push(secret.replace(' ', "+").into_bytes());

@@ -54,6 +54,7 @@ impl Patterns {
         // Long secrets make many states: they are held densely only where that is small.
         let search = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
+            .ascii_case_insensitive(true)
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(texts.iter().map(|text| text.as_slice()));
         Self { search: search.ok(), owners, names, shortest, reach: longest * ESCAPE_BYTES_MAX }
@@ -276,6 +277,11 @@ mod tests {
         text.bytes().map(|byte| if is_escaped(byte) { escape(byte) } else { char::from(byte).to_string() }).collect()
     }
 
+    fn mixed_case(text: &str) -> String {
+        let turned = |(n, byte): (usize, u8)| if n % 3 == 0 { byte.to_ascii_uppercase() } else { byte };
+        text.bytes().enumerate().map(turned).map(char::from).collect()
+    }
+
     fn wrapped(text: &str) -> String {
         let lines: Vec<_> = text.as_bytes().chunks(7).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
         lines.join("\r\n")
@@ -290,6 +296,8 @@ mod tests {
             whole.clone(),
             hex::encode(&whole),
             hex::encode_upper(&whole),
+            mixed_case(&hex::encode(&whole)),
+            mixed_case(&whole),
             percent(&whole, |_| true, true),
             percent(&whole, |_| true, false),
             percent(&whole, is_reserved, true),
@@ -341,8 +349,9 @@ mod tests {
             Escapes::readings(text).map(|e| encodings::plain(text, e).bytes.to_vec()).collect();
         readings.push(text.to_vec());
         readings.iter().any(|text| {
-            let is_hex = has(&text.to_ascii_lowercase(), &hex::encode(secret));
-            is_hex || has(text, secret) || has(text, &secret.replace(' ', "+")) || decoded(text)
+            let (lower, secret_lower) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+            let is_hex = has(&lower, &hex::encode(secret));
+            is_hex || has(&lower, &secret_lower) || has(&lower, &secret_lower.replace(' ', "+")) || decoded(text)
         })
     }
 
