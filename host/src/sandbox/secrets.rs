@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::domain::{Failure, Json, Kind, Secret, SecretGrant, WebUrl};
+use crate::domain::{Failure, Json, Kind, SECRET_PLACEHOLDER, Secret, SecretGrant, WebUrl, secret_placeholder};
 
 mod encodings;
 mod inject;
@@ -28,8 +28,7 @@ const SECRET_BYTES_MIN: usize = 8;
 /// Bytes of the longest character.
 const CHAR_BYTES_MAX: usize = 4;
 
-/// What a guest writes for the value: this, and the secret's name.
-pub(super) const PLACEHOLDER: &str = "cofferdam-secret-";
+pub(super) const PLACEHOLDER: &str = SECRET_PLACEHOLDER;
 
 /// The secrets that rules may name. Cheap to clone; all clones share what was fetched.
 #[derive(Clone, Default)]
@@ -151,7 +150,7 @@ impl Granted {
     /// Returns the variables that hold placeholders, or values where a rule reveals them.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&str, String)> {
         self.grants.iter().filter_map(|(grant, secret)| {
-            let text = if grant.reveal { secret.expose().to_owned() } else { placeholder(&grant.name) };
+            let text = if grant.reveal { secret.expose().to_owned() } else { secret_placeholder(&grant.name) };
             Some((grant.env.as_deref()?, text))
         })
     }
@@ -243,11 +242,6 @@ impl Granted {
             declared: clean(failure.declared),
         }
     }
-}
-
-/// Returns what stands for the value of the secret `name`.
-fn placeholder(name: &str) -> String {
-    format!("{PLACEHOLDER}{name}")
 }
 
 #[cfg(test)]
