@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cofferdam::cli::{self, Args};
 use cofferdam::config::Environment;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{EnvFilter, FilterFn};
 use tracing_subscriber::fmt;
@@ -17,6 +18,7 @@ const SHUTDOWN: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     cofferdam::host::helper_main();
+    keep_no_core();
     let args = Args::of_process();
     match start(args) {
         Ok(code) => code,
@@ -34,6 +36,11 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     let code = runtime.block_on(cli::main(args, environment));
     runtime.shutdown_timeout(SHUTDOWN);
     Ok(code)
+}
+
+/// A core file would hold the secrets. Best effort: where it cannot be set, the program is no worse than others.
+fn keep_no_core() {
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// Writes what happens inside to standard error: warnings, or what `asked` says.

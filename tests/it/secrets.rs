@@ -16,6 +16,7 @@ use cofferdam::sandbox::{NoLink, Runner, Secrets, WasmRunner};
 use serde_json::json;
 
 use crate::alone::cases;
+use crate::cli::Shop;
 use crate::guest::{Folders, Recorder, Rule, call, kind, options, run, tool};
 
 cases![
@@ -160,12 +161,14 @@ fn a_policy_that_names_a_secret_nobody_gives_is_refused_by_name() {
     Host::builder().policy(policy).secret("github", secret()).build().map(drop).expect("now somebody does");
 }
 
+/// A policy that gives the value of `github` in the variable `TOKEN`.
+const RULE: &str = "version = 0\n[[rule]]\nname = 'test'\nwhy = 'A test.'\nallow = ['*']\napproval = 'none'\ncapabilities = ['log', 'progress']\nsecrets = [{ name = 'github', env = 'TOKEN', reveal = true }]";
+
 /// A host made of a settings file whose secret is found by a command that leaves a mark.
 fn settings(folder: &Path, command: &str) -> Settings {
     let text = folder.join("text.wasm");
     std::fs::copy(cofferdam_guests::component("probe"), &text).expect("a component is copied");
-    let rule = "version = 0\n[[rule]]\nname = 'test'\nwhy = 'A test.'\nallow = ['*']\napproval = 'none'\ncapabilities = ['log', 'progress']\nsecrets = [{ name = 'github', env = 'TOKEN', reveal = true }]";
-    std::fs::write(folder.join("policy.toml"), rule).expect("a policy is written");
+    std::fs::write(folder.join("policy.toml"), RULE).expect("a policy is written");
     let file = format!(
         "version = 0\n[tools]\nprobe = 'text.wasm'\n[secrets]\ngithub = {{ command = ['sh', '-c', {command:?}] }}"
     );
@@ -199,6 +202,24 @@ async fn a_password_manager_is_asked_by_the_call_that_needs_it_alone() {
 fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).expect("a folder lists").flatten();
     entries.flat_map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { vec![entry.path()] }).collect()
+}
+
+#[test]
+fn the_program_and_what_it_starts_leave_no_core_file() {
+    let shop = Shop::new();
+    // What it starts has its limits: the one that holds and the highest one that could be set.
+    let command = format!("ulimit -Sc > {0}; ulimit -Hc >> {0}; echo {VALUE}", shop.path("limits").display());
+    shop.write(
+        "cofferdam.toml",
+        &format!(
+            "version = 0\n[tools]\nprobe = {:?}\n[secrets]\ngithub = {{ command = ['sh', '-c', {command:?}] }}",
+            cofferdam_guests::component("probe")
+        ),
+    );
+    shop.write("policy.toml", RULE);
+    let called = shop.run(&["call", "probe.inside", "--args", "{}"]).ends(0);
+    assert!(called.out.contains("TOKEN=[secret:github]"), "{}", called.out);
+    assert_eq!(std::fs::read_to_string(shop.path("limits")).expect("it was asked"), "0\n0\n");
 }
 
 #[tokio::test]

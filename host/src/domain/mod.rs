@@ -38,7 +38,9 @@ pub use name::{ToolName, ToolPattern, json_name};
 pub use outcome::{Denial, LogLine, Outcome, Usage};
 pub use plan::{OnFailure, Plan, PlanLimits, PlanStep, Reference, literal, reference, references, resolved};
 pub use principal::Principal;
-pub use secret::{SECRET_BYTES_MAX, Secret, is_secret_name, is_secret_name_byte};
+pub use secret::{
+    SECRET_BYTES_MAX, SECRET_PLACEHOLDER, Secret, is_secret_name, is_secret_name_byte, secret_placeholder,
+};
 pub use step::{ReadyStep, idempotency_key};
 pub use time::Timestamp;
 pub use web::{Method, URL_BYTES_MAX, WebHost, WebPattern, WebScheme, WebUrl};

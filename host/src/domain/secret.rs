@@ -67,6 +67,14 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// What a guest writes for the value: this, and the secret's name.
+pub const SECRET_PLACEHOLDER: &str = "cofferdam-secret-";
+
+/// Returns what stands for the value of the secret `name`.
+pub fn secret_placeholder(name: &str) -> String {
+    format!("{SECRET_PLACEHOLDER}{name}")
+}
+
 /// Returns whether `text` can name a secret: lower-case letters, digits, `-` and `_`, first a letter, at most 64 bytes.
 /// A placeholder ends where its name ends, so the name holds nothing that could stand behind it in a header.
 pub fn is_secret_name(text: &str) -> bool {

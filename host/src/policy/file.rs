@@ -14,10 +14,10 @@ const RULES_MAX: usize = 1_000;
 /// Bytes of a policy file.
 const FILE_BYTES_MAX: usize = 1 << 20;
 
-/// Variables of one call: a program that is set up by its environment has dozens.
+/// Variables of one call, those of secrets too: a program that is set up by its environment has dozens.
 pub(super) const VARIABLES_MAX: usize = 100;
 
-/// Bytes of one call's variables, names and values together: they stand in the guest's memory twice.
+/// Bytes of one call's variables, names and values together, with placeholders for secrets: they stand in the guest's memory twice.
 pub(super) const VARIABLES_BYTES_MAX: usize = 32 << 10;
 
 /// Headers that say how a request is sent, or that the host sets by itself: a secret in one of them is a mistake.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::{Access, Ask, Failure, Grant, HttpGrant, Kind, Limits, Mount, SecretGrant};
+use crate::domain::{Access, Ask, Failure, Grant, HttpGrant, Kind, Limits, Mount, SecretGrant, secret_placeholder};
 use crate::policy::file::variables_flaw;
 use crate::policy::{Capability, Rule, RunGrant};
 
@@ -104,11 +104,18 @@ fn env(asks: &BTreeSet<Ask>, rules: &[&Rule], secrets: &[SecretGrant]) -> Result
             )));
         }
     }
-    if let Some(flaw) = variables_flaw(&env) {
+    check_variables(&env, secrets).map_err(denied)?;
+    if let Some(flaw) = variables_flaw(&with_placeholders(&env, secrets)) {
         return Err(denied(format!("give a call its variables: {flaw}")));
     }
-    check_variables(&env, secrets).map_err(denied)?;
     Ok(env)
+}
+
+/// Returns all variables of a call. A value that a rule reveals counts as its placeholder: it is not known yet, and has a
+/// bound of its own.
+fn with_placeholders(env: &BTreeMap<String, String>, secrets: &[SecretGrant]) -> BTreeMap<String, String> {
+    let of_secrets = secrets.iter().filter_map(|secret| Some((secret.env.clone()?, secret_placeholder(&secret.name))));
+    env.clone().into_iter().chain(of_secrets).collect()
 }
 
 /// A variable is one thing: text of a rule, or one secret.
@@ -138,4 +145,41 @@ fn limits(rules: &[&Rule], run: &RunGrant, timeout_ms: Option<u64>) -> Limits {
         limits.wall_ms_max = limits.wall_ms_max.min(ms);
     }
     limits
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::policy::Policy;
+    use crate::policy::file::{VARIABLES_BYTES_MAX, VARIABLES_MAX};
+
+    /// Returns what a call gets that two rules give variables to, each within the bounds by itself.
+    fn given(texts: usize, text: &str, of_secrets: usize) -> Result<usize, Failure> {
+        let env: Vec<_> = (0..texts).map(|n| format!("V{n} = '{text}'")).collect();
+        let secrets: Vec<_> = (0..of_secrets)
+            .map(|n| format!("{{ name = 'key-{n}', to = ['https://a.example/*'], env = 'S{n}' }}"))
+            .collect();
+        let rule = |name: &str, body: String| format!("[[rule]]\nname = '{name}'\nwhy = 'b'\nallow = ['*']\n{body}\n");
+        let (env, secrets) = (format!("env = {{ {} }}", env.join(", ")), format!("secrets = [{}]", secrets.join(", ")));
+        let text = format!("version = 0\n{}{}", rule("texts", env), rule("secrets", secrets));
+        let policy = Policy::parse(&text, Path::new("/")).expect("each rule is in order");
+        let (asks, rules) = (BTreeSet::from([Ask::Env, Ask::Http]), policy.rules.iter().collect::<Vec<_>>());
+        let grant = intersect(&asks, &rules, &RunGrant::default(), None)?;
+        Ok(grant.env.len() + grant.secrets.len())
+    }
+
+    #[test]
+    fn variables_of_secrets_count_too() {
+        assert_eq!(given(VARIABLES_MAX - 40, "x", 40).expect("it is within the bound"), VARIABLES_MAX);
+        let failure = given(VARIABLES_MAX - 40, "x", 41).expect_err("it is one too many");
+        assert_eq!(failure.kind, Kind::PolicyDenied);
+        assert!(failure.message.contains("101 variables"), "{failure}");
+        // `V0` with its text and `S0` with `cofferdam-secret-key-0`.
+        let left = VARIABLES_BYTES_MAX - "V0S0cofferdam-secret-key-0".len();
+        assert_eq!(given(1, &"x".repeat(left), 1).expect("it is within the bound"), 2);
+        let failure = given(1, &"x".repeat(left + 1), 1).expect_err("it is a byte too long");
+        assert!(failure.message.contains("2 variables of 32769 bytes"), "{failure}");
+    }
 }

@@ -9,7 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::{Failure, Json, Kind, Secret, SecretGrant, WebUrl};
+use tokio::sync::watch;
+
+use crate::domain::{Failure, Json, Kind, SECRET_PLACEHOLDER, Secret, SecretGrant, WebUrl, secret_placeholder};
 
 mod encodings;
 mod inject;
@@ -23,8 +25,10 @@ pub(super) use scrubber::Scrubber;
 /// out of it.
 const SECRET_BYTES_MIN: usize = 8;
 
-/// What a guest writes for the value: this, and the secret's name.
-pub(super) const PLACEHOLDER: &str = "cofferdam-secret-";
+/// Bytes of the longest character.
+const CHAR_BYTES_MAX: usize = 4;
+
+pub(super) const PLACEHOLDER: &str = SECRET_PLACEHOLDER;
 
 /// The secrets that rules may name. Cheap to clone; all clones share what was fetched.
 #[derive(Clone, Default)]
@@ -34,8 +38,12 @@ pub struct Secrets {
 
 struct Slot {
     fetch: Box<dyn Fn() -> Result<Secret, Failure> + Send + Sync>,
-    value: Mutex<Option<Secret>>,
+    /// Tells of the last fetch.
+    last: Mutex<watch::Receiver<Fetched>>,
 }
+
+/// What a fetch brought; `None` while it is under way.
+type Fetched = Option<Result<Secret, Failure>>;
 
 impl Secrets {
     /// Adds the secret `name`. `fetch` is called when a call first needs it, on a thread that may block, and again only
@@ -46,7 +54,9 @@ impl Secrets {
         name: impl Into<String>,
         fetch: impl Fn() -> Result<Secret, Failure> + Send + Sync + 'static,
     ) -> Self {
-        self.slots.insert(name.into(), Arc::new(Slot { fetch: Box::new(fetch), value: Mutex::default() }));
+        // Nobody sends on this channel, so that the first call does not wait for it.
+        let (_, last) = watch::channel(None);
+        self.slots.insert(name.into(), Arc::new(Slot { fetch: Box::new(fetch), last: Mutex::new(last) }));
         self
     }
 
@@ -68,10 +78,8 @@ impl Secrets {
     }
 
     async fn value(&self, name: &str) -> Result<Secret, Failure> {
-        let bug = |e| Failure::new(Kind::HostBug, "wait for a secret").detail(e);
-        let slot = self.slots.get(name).cloned().ok_or_else(|| unknown(name))?;
-        // It goes on where the call does not wait: a person may be typing a passphrase.
-        let secret = tokio::task::spawn_blocking(move || slot.value()).await.map_err(|e| bug(e.to_string()))??;
+        let slot = self.slots.get(name).ok_or_else(|| unknown(name))?;
+        let secret = slot.value().await?;
         if secret.expose().len() < SECRET_BYTES_MIN {
             return Err(too_short(name));
         }
@@ -80,15 +88,32 @@ impl Secrets {
 }
 
 impl Slot {
-    /// Returns the value. Whoever comes while it is fetched waits for it.
-    fn value(&self) -> Result<Secret, Failure> {
-        let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(secret) = &*value {
-            return Ok(secret.clone());
+    /// Returns the value. All who come while it is fetched get what that one fetch brings, a failure too; who comes after a
+    /// failure has it fetched anew.
+    async fn value(self: &Arc<Self>) -> Result<Secret, Failure> {
+        let mut fetched = self.fetched();
+        let result = fetched.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
+        result.unwrap_or_else(|| Err(Failure::new(Kind::HostBug, "wait for a secret").detail("its fetch broke off")))
+    }
+
+    /// Returns where the value is or will be told. Who waits there holds no thread.
+    fn fetched(self: &Arc<Self>) -> watch::Receiver<Fetched> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // In this order: what was sent before the sender went is seen.
+        let is_under_way = last.has_changed().is_ok();
+        let is_usable = last.borrow().as_ref().map_or(is_under_way, Result::is_ok);
+        if !is_usable {
+            *last = self.begin();
         }
-        let secret = (self.fetch)()?;
-        *value = Some(secret.clone());
-        Ok(secret)
+        last.clone()
+    }
+
+    /// Begins a fetch. It goes on where no call waits for it any more: a person may be typing a passphrase.
+    fn begin(self: &Arc<Self>) -> watch::Receiver<Fetched> {
+        let (sender, receiver) = watch::channel(None);
+        let slot = self.clone();
+        tokio::task::spawn_blocking(move || sender.send_replace(Some((slot.fetch)())));
+        receiver
     }
 }
 
@@ -125,7 +150,7 @@ impl Granted {
     /// Returns the variables that hold placeholders, or values where a rule reveals them.
     pub(super) fn variables(&self) -> impl Iterator<Item = (&str, String)> {
         self.grants.iter().filter_map(|(grant, secret)| {
-            let text = if grant.reveal { secret.expose().to_owned() } else { placeholder(&grant.name) };
+            let text = if grant.reveal { secret.expose().to_owned() } else { secret_placeholder(&grant.name) };
             Some((grant.env.as_deref()?, text))
         })
     }
@@ -138,7 +163,10 @@ impl Granted {
         }
         let own: BTreeSet<&str> =
             self.grants.iter().filter(|(grant, _)| is_its_own(grant)).map(|(grant, _)| grant.name.as_str()).collect();
-        Self::new(self.grants.iter().filter(|(grant, _)| !own.contains(grant.name.as_str())).cloned().collect())
+        let grants: Vec<_> =
+            self.grants.iter().filter(|(grant, _)| !own.contains(grant.name.as_str())).cloned().collect();
+        let patterns = self.patterns.as_ref().filter(|_| !grants.is_empty());
+        Self { patterns: patterns.map(|patterns| Arc::new(patterns.without(&own))), grants }
     }
 
     /// Returns what takes the secrets out of a stream.
@@ -151,28 +179,34 @@ impl Granted {
         self.patterns.as_ref()?.contained(bytes)
     }
 
-    /// Returns how many bytes of a text must be looked at to tell its first `chars_max` characters.
+    /// Returns how many bytes of a text [`Granted::head`] wants to see, one of them to know that there are more.
     pub(super) fn head_bytes(&self, chars_max: usize) -> usize {
-        4 * chars_max + 2 * self.scrubber().reach()
-    }
-
-    /// Returns the first `chars_max` characters of `text` without secrets, and looks at no more of it than that needs.
-    pub(super) fn head(&self, text: &str, chars_max: usize) -> String {
-        let seen = &text[..text.floor_char_boundary(self.head_bytes(chars_max))];
-        let mut scrubber = self.scrubber();
-        let mut clean = scrubber.push(seen.as_bytes());
-        if seen.len() == text.len() {
-            clean.extend(scrubber.finish());
-        }
-        String::from_utf8_lossy(&clean).chars().take(chars_max).collect()
+        chars_max.saturating_mul(CHAR_BYTES_MAX).saturating_add(2 * self.scrubber().reach()).saturating_add(1)
     }
 
     /// Returns `text` without secrets.
     pub(super) fn text(&self, text: &str) -> String {
-        match &self.patterns {
-            None => text.to_owned(),
-            Some(_) => String::from_utf8_lossy(&self.scrubber().whole(text.as_bytes())).into_owned(),
+        if self.is_clean(text) {
+            return text.to_owned();
         }
+        let clean = self.scrubber().whole(text.as_bytes());
+        String::from_utf8(clean).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+
+    /// Returns the first `chars_max` characters of `text` without secrets. Looks at no more of it than decides about them.
+    pub(super) fn head(&self, text: &str, chars_max: usize) -> String {
+        let clean = self.scrubber().head(text.as_bytes(), chars_max.saturating_mul(CHAR_BYTES_MAX));
+        // Secrets are ASCII, so only the last character may have been cut.
+        let whole = match str::from_utf8(&clean) {
+            Ok(text) => text,
+            Err(error) => str::from_utf8(&clean[..error.valid_up_to()]).unwrap_or_default(),
+        };
+        whole.chars().take(chars_max).collect()
+    }
+
+    /// Returns whether `text` holds no secret, as is seen at once.
+    fn is_clean(&self, text: &str) -> bool {
+        self.patterns.as_ref().is_none_or(|patterns| patterns.is_too_short(text.as_bytes()))
     }
 
     /// Returns `value` without secrets: in its strings, its keys, and in numbers, whose digits may be one.
@@ -181,9 +215,14 @@ impl Granted {
             return value;
         }
         match value {
+            Json::String(text) if self.is_clean(&text) => Json::String(text),
             Json::String(text) => self.text(&text).into(),
             Json::Number(number) => {
-                let (text, clean) = (number.to_string(), self.text(&number.to_string()));
+                let text = number.to_string();
+                if self.is_clean(&text) {
+                    return Json::Number(number);
+                }
+                let clean = self.text(&text);
                 if text == clean { Json::Number(number) } else { clean.into() }
             }
             Json::Array(items) => items.into_iter().map(|item| self.json(item)).collect(),
@@ -208,11 +247,6 @@ impl Granted {
             declared: clean(failure.declared),
         }
     }
-}
-
-/// Returns what stands for the value of the secret `name`.
-fn placeholder(name: &str) -> String {
-    format!("{PLACEHOLDER}{name}")
 }
 
 #[cfg(test)]
@@ -242,6 +276,10 @@ pub(super) mod tests {
         Granted::new(grants.into_iter().map(|grant| (grant, secret.clone())).collect())
     }
 
+    pub(in crate::sandbox) fn granted_value(grant: SecretGrant, value: &str) -> Granted {
+        Granted::new(vec![(grant, Secret::new(value).expect("it is a secret"))])
+    }
+
     #[tokio::test]
     async fn a_secret_is_fetched_when_it_is_needed_and_once() {
         let fetched = Arc::new(AtomicU32::new(0));
@@ -263,6 +301,84 @@ pub(super) mod tests {
         assert!(one.is_ok() && other.is_ok());
         secrets.granted(&grants).await.expect("it is there");
         assert_eq!(fetched.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_share_one_fetch_and_its_failure() {
+        let (fetched, threads) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(BTreeSet::new())));
+        let (count, seen) = (fetched.clone(), threads.clone());
+        // It ends when the test says so, and fails the first time.
+        let (open, opened) = std::sync::mpsc::channel::<()>();
+        let opened = Mutex::new(opened);
+        let secrets = Secrets::default().with("a", move || {
+            seen.lock().unwrap().insert(format!("{:?}", std::thread::current().id()));
+            opened.lock().unwrap().recv().expect("the test goes on");
+            match count.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(Failure::new(Kind::DataConfig, "find secret `a`")),
+                _ => Secret::new(VALUE),
+            }
+        });
+        let waiting = Arc::new(AtomicU32::new(0));
+        let waiter = || {
+            let (secrets, waiting) = (secrets.clone(), waiting.clone());
+            tokio::spawn(async move {
+                waiting.fetch_add(1, Ordering::SeqCst);
+                secrets.granted(&[grant("a", "https://a.example/")]).await.map(drop)
+            })
+        };
+        for (fetches, is_found) in [(1, false), (2, true)] {
+            let waiters: Vec<_> = (0..100).map(|_| waiter()).collect();
+            // One thread runs this test, so whoever has counted itself waits.
+            while waiting.load(Ordering::SeqCst) < 100 * fetches {
+                tokio::task::yield_now().await;
+            }
+            open.send(()).expect("a fetch waits");
+            for waiter in waiters {
+                let result = waiter.await.expect("it does not panic");
+                assert_eq!(
+                    result.map_err(|failure| failure.kind),
+                    if is_found { Ok(()) } else { Err(Kind::DataConfig) }
+                );
+            }
+            assert_eq!(fetched.load(Ordering::SeqCst), fetches);
+        }
+        assert!(threads.lock().unwrap().len() <= 2, "a thread for each fetch at most");
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_nobody_waits_for_any_more_serves_the_next_call() {
+        let fetched = Arc::new(AtomicU32::new(0));
+        let (count, (open, opened)) = (fetched.clone(), std::sync::mpsc::channel::<()>());
+        let opened = Mutex::new(opened);
+        let secrets = Secrets::default().with("a", move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            opened.lock().unwrap().recv().expect("the test goes on");
+            Secret::new(VALUE)
+        });
+        let grants = [grant("a", "https://a.example/")];
+        for _ in 0..50 {
+            tokio::select! {
+                biased;
+                _ = secrets.granted(&grants) => panic!("nobody opened it"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        open.send(()).expect("a fetch waits");
+        secrets.granted(&grants).await.expect("it is there");
+        assert_eq!(fetched.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_panics_is_a_failure_and_tried_again() {
+        let fetched = AtomicU32::new(0);
+        let secrets = Secrets::default().with("a", move || {
+            assert_ne!(fetched.fetch_add(1, Ordering::SeqCst), 0, "the first time");
+            Secret::new(VALUE)
+        });
+        let grants = [grant("a", "https://a.example/")];
+        let failure = secrets.granted(&grants).await.map(drop).expect_err("it panicked");
+        assert_eq!(failure.kind, Kind::HostBug);
+        secrets.granted(&grants).await.expect("it is there");
     }
 
     #[tokio::test]
@@ -301,6 +417,42 @@ pub(super) mod tests {
         );
         let pin = Granted::new(vec![(grant("pin", "https://a.example/"), Secret::new("73556082").unwrap())]);
         assert_eq!(pin.json(json!([73_556_082, 1])), json!(["[secret:pin]", 1]));
+    }
+
+    #[test]
+    fn what_is_revealed_for_a_place_is_not_withheld_there() {
+        let revealed = |name: &str, to: &str| SecretGrant { reveal: true, ..grant(name, to) };
+        let granted = Granted::new(vec![
+            (revealed("own", "https://a.example/*"), Secret::new("swordfish").unwrap()),
+            (grant("other", "https://a.example/*"), Secret::new("fishmonger").unwrap()),
+        ]);
+        let url = |text: &str| text.parse::<WebUrl>().expect("it is a URL");
+        let found =
+            |place: &str, text: &str| granted.withheld(&url(place)).contained(text.as_bytes()).map(str::to_owned);
+        assert_eq!(found("https://a.example/", "swordfish"), None);
+        assert_eq!(found("https://a.example/", "fishmonger").as_deref(), Some("other"));
+        assert_eq!(found("https://b.example/", "swordfish").as_deref(), Some("own"));
+        let alone = Granted::new(vec![(revealed("own", "https://a.example/*"), Secret::new("swordfish").unwrap())]);
+        assert!(alone.withheld(&url("https://a.example/")).is_empty());
+        assert_eq!(alone.withheld(&url("https://a.example/")).text("swordfish"), "swordfish");
+    }
+
+    #[test]
+    fn the_head_of_a_text_has_no_secret_and_no_half_of_one() {
+        let granted = granted(vec![grant("a", "https://a.example/")]);
+        let url = "https://a.example/?key=hunter2%2B%2F%22swordfish%22&x=1";
+        assert_eq!(granted.head(url, 200), "https://a.example/?key=[secret:a]&x=1");
+        assert_eq!(granted.head(url, 30), "https://a.example/?key=[secret");
+        // However far the marks are shorter than what they stand for, and wherever the look ends.
+        let escaped: String = VALUE.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+        for before in 0..200 {
+            let text = format!("{}{}", "€".repeat(before), escaped.repeat(2_000));
+            let head = granted.head(&text, 200);
+            assert!(!head.contains('\\') && head.chars().count() <= 200, "{before}: {head}");
+            assert!(head.starts_with(&"€".repeat(before)) && !head.contains('\u{fffd}'), "{before}: {head}");
+        }
+        assert_eq!(granted.head(&"€".repeat(100_000), 200), "€".repeat(200));
+        assert_eq!(Granted::default().head(&"€".repeat(100_000), 200), "€".repeat(200));
     }
 
     #[test]

@@ -187,12 +187,7 @@ impl Lines {
 
     /// Adds a whole line. Only so much of it is looked at as decides about what is kept.
     fn line(&mut self, source: &str, text: &[u8]) {
-        let mut scrubber = self.secrets.scrubber();
-        let head = &text[..text.len().min(self.line_bytes_max.saturating_add(scrubber.reach()))];
-        let mut clean = scrubber.push(head);
-        if head.len() == text.len() {
-            clean.extend(scrubber.finish());
-        }
+        let clean = self.secrets.scrubber().head(text, self.line_bytes_max);
         self.add(source, &clean, text.len());
     }
 
@@ -214,7 +209,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::secrets::tests::{VALUE, grant, granted};
+    use crate::sandbox::secrets::tests::{VALUE, grant, granted, granted_value};
 
     fn sink(log_bytes_max: u64, log_lines_max: u64) -> LogSink {
         LogSink::new(&Limits { log_bytes_max, log_lines_max, ..Limits::default() }, &Granted::default())
@@ -241,6 +236,25 @@ mod tests {
             sink.line("info", &format!("{VALUE}{VALUE} and {VALUE}"));
             sink.print(Printed::Stdout, format!("{VALUE}{VALUE} and {VALUE}").as_bytes());
             assert!(texts(&sink).iter().all(|text| !text.contains("hun")), "{log_line_bytes_max}");
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_kept_and_a_long_secret_is_not() {
+        // As long as a signed token.
+        let token = "eyJhbGciOiJFUzI1NiJ9".repeat(20);
+        let granted = granted_value(grant("a", "https://a.example/"), &token);
+        assert!(granted.scrubber().reach() > 2_048);
+        for bytes in [1, 2_048, 2_049, 5_000, 6_848, 6_849, 11_648, 11_649, 50_000] {
+            let sink = LogSink::new(&Limits::default(), &granted);
+            sink.line("info", &format!("{}{token}", "x".repeat(bytes)));
+            sink.line("info", &format!("{token}{}{token}", "x".repeat(bytes)));
+            let texts = texts(&sink);
+            let whole = |text: String| text[..text.len().min(2_048)].to_owned();
+            assert_eq!(texts[0], whole(format!("{}[secret:a]", "x".repeat(bytes))), "{bytes}");
+            let behind = texts[1].strip_prefix("[secret:a]").expect("it begins with the secret");
+            assert!(behind.len() >= bytes.min(1_600) && behind.starts_with('x'), "{bytes}: {}", behind.len());
+            assert!(!behind.contains("eyJ"), "{bytes}: {behind}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The forms in which a secret is looked for.
 //!
-//! Some are texts of their own: the value, hexadecimal in either case, base64 in either alphabet, at each of the three
+//! All are looked for in upper and lower case alike: hexadecimal may be in both, and servers that fold case give the rest
+//! of a value away. Some are texts of their own: the value, hexadecimal, base64 in either alphabet, at each of the three
 //! places where it can begin within a longer encoded text. Others are ways to write any of these: percent-encoding and
 //! JSON's escapes, whichever bytes they are used for, and line breaks in between. Those are undone while looking
 //! ([`plain`]), so that no writer's choice of what to escape matters.
@@ -14,7 +15,7 @@ pub(super) const ESCAPE_BYTES_MAX: usize = 6;
 /// Returns the texts that stand for `secret`.
 pub(super) fn texts(secret: &str) -> Vec<Zeroizing<Vec<u8>>> {
     let bytes = secret.as_bytes();
-    let mut texts = vec![bytes.to_vec(), hex::encode(bytes).into_bytes(), hex::encode_upper(bytes).into_bytes()];
+    let mut texts = vec![bytes.to_vec(), hex::encode(bytes).into_bytes()];
     if secret.contains(' ') {
         // As forms write it.
         texts.push(secret.replace(' ', "+").into_bytes());
@@ -51,15 +52,18 @@ pub(super) struct Escapes {
 }
 
 impl Escapes {
-    /// Every reading of a text.
-    pub(super) const READINGS: [Self; 4] = [
-        Self { percent: false, json: false },
-        Self { percent: true, json: false },
-        Self { percent: false, json: true },
-        Self::ALL,
-    ];
-
     const ALL: Self = Self { percent: true, json: true };
+
+    /// Returns the readings of `text` that may differ from what stands there.
+    pub(super) fn readings(text: &[u8]) -> impl Iterator<Item = Self> {
+        let (has_percent, has_backslash) = (text.contains(&b'%'), text.contains(&b'\\'));
+        let has_break = text.iter().any(|byte| is_break(*byte));
+        let all = [false, true].into_iter().flat_map(|json| [false, true].map(|percent| Self { percent, json }));
+        all.filter(move |reading| {
+            let is_possible = (has_percent || !reading.percent) && (has_backslash || !reading.json);
+            is_possible && (has_break || reading.percent || reading.json)
+        })
+    }
 }
 
 /// Undoes `escapes` once and together, and leaves out line breaks.
@@ -96,10 +100,14 @@ fn unit(text: &[u8], escapes: Escapes) -> (Option<u8>, usize) {
     let escape = match text {
         [b'%', rest @ ..] if escapes.percent => hex_byte(rest, 2).map(|byte| (Some(byte), 3)),
         [b'\\', rest @ ..] if escapes.json => json_escape(rest),
-        [b'\n' | b'\r' | b'\t', ..] => Some((None, 1)),
+        [byte, ..] if is_break(*byte) => Some((None, 1)),
         _ => None,
     };
     escape.unwrap_or((text.first().copied(), 1))
+}
+
+fn is_break(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r' | b'\t')
 }
 
 /// The same for what stands behind a backslash; JavaScript's `\x41` and `\'` are taken along.
@@ -143,6 +151,23 @@ mod tests {
     #[test]
     fn no_text_is_short_enough_to_stand_there_by_chance() {
         assert!(texts("12345678").iter().all(|text| text.len() >= 8));
+    }
+
+    #[test]
+    fn a_reading_is_left_out_only_where_it_is_the_text_itself() {
+        let all = [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(percent, json)| Escapes { percent, json });
+        for text in ["plain", "%41", "\\u0041", "a\nb", "%41\\n", "%\n", "\\\n", "%\\\n"].map(str::as_bytes) {
+            let texts = |readings: &mut dyn Iterator<Item = Escapes>| {
+                let mut texts: Vec<_> = readings.map(|reading| plain(text, reading).bytes.to_vec()).collect();
+                texts.push(text.to_vec());
+                texts.sort();
+                texts.dedup();
+                texts
+            };
+            assert_eq!(texts(&mut Escapes::readings(text)), texts(&mut all.into_iter()));
+        }
+        assert_eq!(Escapes::readings(b"plain").count(), 0);
     }
 
     #[test]

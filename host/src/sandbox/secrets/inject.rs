@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::{Granted, PLACEHOLDER};
-use crate::domain::{Secret, SecretGrant, WebUrl, is_secret_name_byte};
+use crate::domain::{Secret, SecretGrant, WebUrl, is_secret_name_byte, secret_placeholder};
 
 /// What went into a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Granted {
             // Longer names first: one may begin with another.
             for name in names.into_iter().rev() {
                 let secret = self.for_place(&name, url)?;
-                text = Zeroizing::new(text.replace(&super::placeholder(&name), secret.expose()));
+                text = Zeroizing::new(text.replace(&secret_placeholder(&name), secret.expose()));
                 injected.names.insert(name);
             }
             sensitive(&text).map(Some)

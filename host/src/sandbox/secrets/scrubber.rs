@@ -3,6 +3,7 @@
 //! Every byte that is part of any form of a secret goes, and `[secret:name]` stands in its place; every other byte stays
 //! as it is. What cannot be told yet is kept back: less than twice the longest form of a secret.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
@@ -10,13 +11,20 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use super::encodings::{self, ESCAPE_BYTES_MAX, Escapes};
 use crate::domain::Secret;
 
-/// What is looked for: all forms of all secrets of a call.
+/// Bytes of a longer text that are looked at together: looking takes some twenty times as much memory, and is given back
+/// before the next piece.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// What is looked for: all forms of all secrets of a call. Clones share the forms.
+#[derive(Clone)]
 pub(super) struct Patterns {
     /// `None` where the forms cannot be held, so that nothing passes.
     search: Option<AhoCorasick>,
-    /// For each form the place of its secret's name.
-    owners: Vec<usize>,
+    /// For each form the place of its secret's name; `None` where it is not looked for.
+    owners: Vec<Option<usize>>,
     names: Vec<String>,
+    /// Bytes of the shortest form. Escapes only make it longer, so no shorter text holds one.
+    shortest: usize,
     /// Bytes of the longest form, escaped all over.
     reach: usize,
 }
@@ -38,33 +46,60 @@ impl Patterns {
             }
             let before = texts.len();
             texts.extend(encodings::texts(secret.expose()));
-            owners.resize(owners.len() + texts.len() - before, names.len());
+            owners.resize(owners.len() + texts.len() - before, Some(names.len()));
             names.push(name.to_owned());
         }
-        let longest = texts.iter().map(|text| text.len()).max().unwrap_or_default();
+        let lengths = || texts.iter().map(|text| text.len());
+        let (shortest, longest) = (lengths().min().unwrap_or_default(), lengths().max().unwrap_or_default());
         // Long secrets make many states: they are held densely only where that is small.
         let search = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
+            .ascii_case_insensitive(true)
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(texts.iter().map(|text| text.as_slice()));
-        Self { search: search.ok(), owners, names, reach: longest * ESCAPE_BYTES_MAX }
+        Self { search: search.ok(), owners, names, shortest, reach: longest * ESCAPE_BYTES_MAX }
+    }
+
+    /// Returns what looks for all but the secrets called `names`.
+    pub(super) fn without(&self, names: &BTreeSet<&str>) -> Self {
+        let mut patterns = self.clone();
+        for owner in &mut patterns.owners {
+            *owner = owner.filter(|owner| !names.contains(self.names[*owner].as_str()));
+        }
+        patterns
+    }
+
+    /// Returns whether `text` is too short to hold a secret.
+    pub(super) fn is_too_short(&self, text: &[u8]) -> bool {
+        text.len() < self.shortest
     }
 
     pub(super) fn contained(&self, bytes: &[u8]) -> Option<&str> {
-        self.spans(bytes).first().map(|span| self.names[span.owner].as_str())
+        let mut rest = bytes;
+        loop {
+            // Whatever begins in a piece ends within reach of it.
+            let seen = &rest[..rest.len().min(PIECE_BYTES.saturating_add(self.reach))];
+            if let Some(span) = self.spans(seen).first() {
+                return Some(self.names[span.owner].as_str());
+            }
+            if seen.len() == rest.len() {
+                return None;
+            }
+            rest = &rest[encodings::boundary(rest, PIECE_BYTES)..];
+        }
     }
 
     /// Returns what is part of secrets: in order, and apart from each other.
     fn spans(&self, bytes: &[u8]) -> Vec<Span> {
+        if self.is_too_short(bytes) {
+            return Vec::new();
+        }
         let Some(search) = &self.search else {
             return vec![Span { start: 0, end: bytes.len(), owner: 0 }];
         };
         let mut spans = self.found(search, bytes);
-        for escapes in Escapes::READINGS {
+        for escapes in Escapes::readings(bytes) {
             let plain = encodings::plain(bytes, escapes);
-            if plain.bytes.len() == bytes.len() {
-                continue;
-            }
             let original = |span: Span| {
                 let (start, end) = (plain.places[span.start].0, plain.places[span.end - 1].1);
                 Span { start, end, ..span }
@@ -81,12 +116,11 @@ impl Patterns {
     }
 
     fn found(&self, search: &AhoCorasick, bytes: &[u8]) -> Vec<Span> {
-        let span = |found: aho_corasick::Match| Span {
-            start: found.start(),
-            end: found.end(),
-            owner: self.owners[found.pattern().as_usize()],
+        let span = |found: aho_corasick::Match| {
+            let owner = self.owners[found.pattern().as_usize()]?;
+            Some(Span { start: found.start(), end: found.end(), owner })
         };
-        search.find_overlapping_iter(bytes).map(span).collect()
+        search.find_overlapping_iter(bytes).filter_map(span).collect()
     }
 }
 
@@ -138,10 +172,31 @@ impl Scrubber {
 
     /// Returns a text that is there at once.
     pub(in crate::sandbox) fn whole(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let Some(patterns) = self.patterns.clone() else { return bytes.to_vec() };
-        self.kept.extend_from_slice(bytes);
-        let all = self.kept.len();
-        self.emit(&patterns, all)
+        if self.patterns.is_none() {
+            return bytes.to_vec();
+        }
+        let (pieces, last) = bytes.split_at(bytes.len().saturating_sub(PIECE_BYTES));
+        let mut clean = self.pieces(pieces);
+        self.kept.extend_from_slice(last);
+        clean.extend_from_slice(&self.finish());
+        clean
+    }
+
+    /// Returns the beginning of a text that is there at once: at least what its first `bytes_max` bytes become. Looks at no
+    /// more of it than decides about them, and tells nothing of a secret that goes on behind what it looked at.
+    pub(in crate::sandbox) fn head(&mut self, bytes: &[u8], bytes_max: usize) -> Vec<u8> {
+        // What was pushed is told but for less than one reach; before two are there nothing is.
+        let seen = bytes_max.saturating_add(self.reach().saturating_mul(2));
+        if bytes.len() <= seen { self.whole(bytes) } else { self.pieces(&bytes[..seen]) }
+    }
+
+    /// Takes the next bytes, however many, and returns those that can be told.
+    fn pieces(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut clean = Vec::new();
+        for piece in bytes.chunks(PIECE_BYTES) {
+            clean.extend_from_slice(&self.push(piece));
+        }
+        clean
     }
 
     /// Returns the first `told` bytes of what was kept, with marks in place of secrets.
@@ -200,6 +255,10 @@ mod tests {
         Arc::new(Patterns::new([("key", &secret)].into_iter()))
     }
 
+    fn whole(patterns: &Arc<Patterns>, text: &[u8]) -> Vec<u8> {
+        Scrubber::new(Some(patterns.clone())).whole(text)
+    }
+
     /// Scrubs `text` in pieces as `random` cuts it.
     fn scrubbed(patterns: &Arc<Patterns>, text: &[u8], random: &mut Random) -> Vec<u8> {
         let (mut scrubber, mut clean, mut rest) = (Scrubber::new(Some(patterns.clone())), Vec::new(), text);
@@ -218,6 +277,11 @@ mod tests {
         text.bytes().map(|byte| if is_escaped(byte) { escape(byte) } else { char::from(byte).to_string() }).collect()
     }
 
+    fn mixed_case(text: &str) -> String {
+        let turned = |(n, byte): (usize, u8)| if n % 3 == 0 { byte.to_ascii_uppercase() } else { byte };
+        text.bytes().enumerate().map(turned).map(char::from).collect()
+    }
+
     fn wrapped(text: &str) -> String {
         let lines: Vec<_> = text.as_bytes().chunks(7).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
         lines.join("\r\n")
@@ -232,6 +296,8 @@ mod tests {
             whole.clone(),
             hex::encode(&whole),
             hex::encode_upper(&whole),
+            mixed_case(&hex::encode(&whole)),
+            mixed_case(&whole),
             percent(&whole, |_| true, true),
             percent(&whole, |_| true, false),
             percent(&whole, is_reserved, true),
@@ -280,11 +346,12 @@ mod tests {
             })
         };
         let mut readings: Vec<Vec<u8>> =
-            Escapes::READINGS.iter().map(|e| encodings::plain(text, *e).bytes.to_vec()).collect();
+            Escapes::readings(text).map(|e| encodings::plain(text, e).bytes.to_vec()).collect();
         readings.push(text.to_vec());
         readings.iter().any(|text| {
-            let is_hex = has(&text.to_ascii_lowercase(), &hex::encode(secret));
-            is_hex || has(text, secret) || has(text, &secret.replace(' ', "+")) || decoded(text)
+            let (lower, secret_lower) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+            let is_hex = has(&lower, &hex::encode(secret));
+            is_hex || has(&lower, &secret_lower) || has(&lower, &secret_lower.replace(' ', "+")) || decoded(text)
         })
     }
 
@@ -311,6 +378,7 @@ mod tests {
                 let told = String::from_utf8_lossy(&clean);
                 assert!(!is_found(secret, &clean), "seed {seed}, form {n}: `{secret}` in {told}");
                 assert!(told.contains("[secret:key]"), "seed {seed}, form {n}: {told}");
+                assert_eq!(whole(&patterns, text.as_bytes()), clean, "seed {seed}, form {n}: in one piece");
                 assert_eq!(patterns.contained(text.as_bytes()), Some("key"));
             }
         }
@@ -328,6 +396,71 @@ mod tests {
             assert!(scrubbed(&patterns, &near, &mut random) == near, "seed {seed}");
             assert_eq!(patterns.contained(&near), None, "seed {seed}");
         }
+    }
+
+    #[test]
+    fn a_text_of_many_pieces_holds_none_wherever_it_stands() {
+        let secret = "hunter2+/\"swordfish\"";
+        let patterns = patterns(secret);
+        for form in written(secret, "a", "b") {
+            let around =
+                |before: usize, after: usize| [&"x".repeat(before), form.as_str(), &"y".repeat(after)].concat();
+            let clean = String::from_utf8(whole(&patterns, around(9, 9).as_bytes())).expect("it is text");
+            assert!(!is_found(secret, clean.as_bytes()), "{clean}");
+            // Around the end of the first piece, and within the last.
+            for before in [PIECE_BYTES - form.len() - 1, PIECE_BYTES - form.len() / 2, PIECE_BYTES, 3 * PIECE_BYTES] {
+                let text = around(before, 4 * PIECE_BYTES - before);
+                let expected =
+                    ["x".repeat(before - 9), clean.clone(), "y".repeat(4 * PIECE_BYTES - before - 9)].concat();
+                assert!(whole(&patterns, text.as_bytes()) == expected.as_bytes(), "{before} bytes before {form}");
+                assert_eq!(patterns.contained(text.as_bytes()), Some("key"), "{before} bytes before {form}");
+            }
+        }
+        let none = "\\u0041%41\\\\\n".repeat(PIECE_BYTES / 4);
+        assert_eq!(whole(&patterns, none.as_bytes()), none.as_bytes());
+        assert_eq!(patterns.contained(none.as_bytes()), None);
+    }
+
+    #[test]
+    fn the_head_of_a_text_is_that_of_the_whole_without_its_end() {
+        let secret = "hunter2+/\"swordfish\"";
+        let patterns = patterns(secret);
+        let text = format!("{0}{0}{1} and {0}", percent(secret, |_| true, true), hex::encode(secret)).repeat(20);
+        let clean = whole(&patterns, text.as_bytes());
+        for bytes in 0..text.len() {
+            for bytes_max in [0, 1, 200, 1_000] {
+                let head = Scrubber::new(Some(patterns.clone())).head(&text.as_bytes()[..bytes], bytes_max);
+                // A text that ends within a secret shows what there is of it: nobody can know how it goes on.
+                if bytes > bytes_max + 2 * patterns.reach {
+                    assert!(clean.starts_with(&head) && head.starts_with(b"[secret:key"), "{bytes} {bytes_max}");
+                    assert!(head.len() >= clean.len().min(bytes_max / 12), "{bytes} {bytes_max}");
+                }
+            }
+        }
+        let plain = "x".repeat(5_000);
+        let head = Scrubber::new(Some(patterns.clone())).head(plain.as_bytes(), 1_000);
+        assert!(head.len() >= 1_000 && head.len() <= 1_000 + 2 * patterns.reach, "{}", head.len());
+        assert_eq!(Scrubber::new(None).head(plain.as_bytes(), 1_000).len(), 1_000);
+    }
+
+    #[test]
+    fn a_text_that_is_too_short_is_not_looked_at_and_the_shortest_is_found() {
+        let patterns = patterns("12345678");
+        assert!(patterns.is_too_short(b"1234567") && !patterns.is_too_short(b"12345678"));
+        assert_eq!(
+            (whole(&patterns, b"1234567"), whole(&patterns, b"12345678")),
+            (b"1234567".into(), b"[secret:key]".into())
+        );
+    }
+
+    #[test]
+    fn only_what_is_not_left_out_is_looked_for() {
+        let two = [("one", Secret::new("swordfish").unwrap()), ("two", Secret::new("fishmonger").unwrap())];
+        let patterns = Patterns::new(two.iter().map(|(name, secret)| (*name, secret)));
+        let without = patterns.without(&BTreeSet::from(["one"]));
+        assert_eq!((without.contained(b"swordfish"), without.contained(b"fishmonger")), (None, Some("two")));
+        assert_eq!(whole(&Arc::new(without), b"<swordfishmonger>"), b"<sword[secret:two]>");
+        assert_eq!(patterns.contained(b"swordfish"), Some("one"));
     }
 
     #[test]
