@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cofferdam::cli::{self, Args};
 use cofferdam::config::Environment;
+use cofferdam::host::GUEST_TRACE_TARGET;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{EnvFilter, FilterFn};
@@ -52,7 +53,7 @@ fn log(asked: Option<String>) {
 
 /// Who writes below `warn` what is not for a log: the models' client whole requests and replies, and the bindings of
 /// WASI all that a guest passes to the host, which may be a secret that a rule reveals to it.
-const UNHEARD: [&str; 2] = ["genai", "wasmtime_wasi"];
+const UNHEARD: [&str; 2] = ["genai", GUEST_TRACE_TARGET];
 
 fn is_kept(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::WARN || !UNHEARD.iter().any(|target| metadata.target().starts_with(target))

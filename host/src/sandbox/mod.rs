@@ -37,6 +37,10 @@ pub use run::WasmRunner;
 pub use secrets::Secrets;
 pub use version::{Runtime, runtime};
 
+/// Beginning of the `tracing` targets that write, below `warn`, all that a guest passes to the host: which may be a secret
+/// that a rule reveals to it. A program that logs should not keep them.
+pub const GUEST_TRACE_TARGET: &str = "wasmtime_wasi";
+
 /// Runs calls. Two things stand behind it: [`WasmRunner`], and the scripted one of the tests.
 #[async_trait]
 pub trait Runner: Send + Sync {
