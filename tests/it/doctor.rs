@@ -1,6 +1,7 @@
 //! What the doctor says of a directory that is well, and of each thing that is not.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
@@ -84,6 +85,18 @@ fn what_is_missing_is_a_warning_and_what_is_wrong_a_failure() {
     check(&shop, "cofferdam.toml", "fail");
     fs::remove_file(shop.path("cofferdam.toml")).expect("it was there");
     check(&shop, "cofferdam.toml", "warn");
+}
+
+#[test]
+fn a_cache_that_others_may_use_is_told() {
+    let shop = Shop::new();
+    shop.write("cofferdam.toml", "version = 0\n[sandbox]\ncache_dir = 'code'\n");
+    assert!(check(&shop, "cache", "ok")["says"].as_str().is_some_and(|says| says.contains("made when it is needed")));
+    fs::create_dir(shop.path("code")).expect("a directory is made");
+    for (mode, state) in [(0o700, "ok"), (0o750, "warn"), (0o707, "warn")] {
+        fs::set_permissions(shop.path("code"), fs::Permissions::from_mode(mode)).expect("its mode is set");
+        check(&shop, "cache", state);
+    }
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub(super) async fn command(session: &Session) -> Result<Code, Failure> {
     if let Some(settings) = &settings {
         groups.push(("limits", project::limits(settings)));
         groups.push(("state", machine::state(&settings.state)));
+        groups.push(("compiled components", vec![machine::cache(settings.sandbox.cache_dir.as_deref())]));
     }
     groups.push(("toolchain", machine::toolchain().await));
     groups.push(("machine", machine::kernel()));

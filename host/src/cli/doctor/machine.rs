@@ -1,11 +1,12 @@
 //! What the machine has: compilers for tool crates, what its kernel offers, and a place for the state.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, geteuid, getrlimit};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -111,6 +112,26 @@ pub(super) fn state(directory: &Path) -> Vec<Finding> {
     let existing = directory.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or(Path::new("/"));
     vec![kept("directory", directory), writable(existing), free(existing)]
 }
+
+/// Where compiled components are kept, and whether they are believed there.
+pub(super) fn cache(directory: Option<&Path>) -> Finding {
+    const NAME: &str = "cache";
+    let Some(directory) = directory else {
+        let hint = "set `HOME` or `XDG_CACHE_HOME`, or `cache_dir` under `[sandbox]`";
+        return Finding::warn(NAME, "none: each process compiles its components anew", hint);
+    };
+    let is_ours = |found: &Metadata| found.uid() == geteuid().as_raw() && found.mode() & OTHERS == 0;
+    match directory.symlink_metadata() {
+        Ok(found) if !(found.is_dir() && is_ours(&found)) => {
+            let says = format!("{} is not this user's alone, so that it is not used", directory.display());
+            Finding::warn(NAME, says, "take it away, or give it to this user alone: `chmod 700`")
+        }
+        _ => kept(NAME, directory),
+    }
+}
+
+/// What a mode gives to others than the owner.
+const OTHERS: u32 = 0o077;
 
 /// Tells how much is kept in a directory that is the program's own.
 fn kept(name: &str, directory: &Path) -> Finding {
