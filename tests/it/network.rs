@@ -75,7 +75,7 @@ static NET: LazyLock<Net> = LazyLock::new(|| {
 });
 
 /// Makes what the tests share, which stays.
-async fn shared() {
+pub async fn shared() {
     LazyLock::force(&NET);
 }
 
@@ -896,6 +896,7 @@ async fn f18_a_name_is_looked_up_as_it_is() {
     NET.dns.on("f18single", &[&["127.0.0.1"]]);
     let single = format!("http://f18single:{port}/");
     good(&get(&single, &Rule::default().sends(&single, LOOPBACK)).await);
+    NET.dns.forget("f18single");
 }
 
 async fn f19_a_certificate_is_verified() {

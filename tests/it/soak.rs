@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::alone::{Case, Held, Running, nothing, seconds_of_soak, soak_begins, test};
+use crate::alone::{Case, Held, Running, seconds_of_soak, soak_begins, test};
 use crate::hostile::neighbour;
 
 /// Every case of every module.
@@ -30,7 +30,7 @@ pub fn all() -> Vec<Case> {
 fn soak() {
     test(
         concat!(module_path!(), "::soak"),
-        || -> Running { Box::pin(nothing()) },
+        || -> Running { Box::pin(crate::network::shared()) },
         || -> Running { Box::pin(soaked()) },
     );
 }

@@ -43,13 +43,22 @@ impl DnsServer {
         Self { address, state, thread: Some(thread) }
     }
 
-    /// Says what `name` stands for. Each answer is for one question of each type, and the last one for all after it.
+    /// Says what `name` stands for, and forgets what was asked about it. Each answer is for one question of each type, and
+    /// the last one for all after it.
     ///
     /// # Panics
     /// Where an address is not one.
     pub fn on(&self, name: &str, answers: &[&[&str]]) {
         let parsed = |answer: &&[&str]| answer.iter().map(|ip| ip.parse().expect("it is an address")).collect();
-        locked(&self.state.answers).insert(name.to_owned(), answers.iter().map(parsed).collect());
+        let answers = answers.iter().map(parsed).collect();
+        self.forget(name);
+        locked(&self.state.answers).insert(name.to_owned(), answers);
+    }
+
+    /// Knows nothing of `name` any more, as at the start.
+    pub fn forget(&self, name: &str) {
+        locked(&self.state.answers).remove(name);
+        locked(&self.state.questions).retain(|question| question.split(' ').nth(1) != Some(name));
     }
 
     /// Returns where it listens.
