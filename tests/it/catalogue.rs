@@ -196,7 +196,7 @@ fn case(line: &str) -> Option<&str> {
 }
 
 /// Name and text of every Rust file below a folder.
-fn sources(folder: &Path) -> Vec<(String, String)> {
+pub fn sources(folder: &Path) -> Vec<(String, String)> {
     let mut sources = Vec::new();
     for entry in fs::read_dir(folder).expect("a source folder lists") {
         let path = entry.expect("an entry reads").path();

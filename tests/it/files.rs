@@ -44,6 +44,13 @@ cases![
 /// The name of our own directory in a mount.
 const STAGING: &str = ".cofferdam-staging";
 
+/// What `wasi:filesystem` may answer, as WIT lists it.
+const ERROR_CODES: &str = r#""access" "would-block" "already" "bad-descriptor" "busy" "deadlock" "quota" "exist" "file-too-large"
+    "illegal-byte-sequence" "in-progress" "interrupted" "invalid" "io" "is-directory" "loop" "too-many-links"
+    "message-size" "name-too-long" "no-device" "no-entry" "no-lock" "insufficient-memory" "insufficient-space"
+    "not-directory" "not-empty" "not-recoverable" "unsupported" "no-tty" "no-such-device" "overflow" "not-permitted"
+    "pipe" "read-only" "invalid-seek" "text-file-busy" "cross-device""#;
+
 fn rw(folders: &Folders) -> Rule {
     Rule::default().writes("/m", &folders.data())
 }
@@ -600,11 +607,7 @@ fn opens(path: &str, bytes: usize) -> String {
         r#"(component
           (import "wasi:filesystem/types@0.2.0" (instance $types
             (export "descriptor" (type $descriptor (sub resource)))
-            (type $code' (enum "access" "would-block" "already" "bad-descriptor" "busy" "deadlock" "quota" "exist"
-              "file-too-large" "illegal-byte-sequence" "in-progress" "interrupted" "invalid" "io" "is-directory" "loop"
-              "too-many-links" "message-size" "name-too-long" "no-device" "no-entry" "no-lock" "insufficient-memory"
-              "insufficient-space" "not-directory" "not-empty" "not-recoverable" "unsupported" "no-tty" "no-such-device"
-              "overflow" "not-permitted" "pipe" "read-only" "invalid-seek" "text-file-busy" "cross-device"))
+            (type $code' (enum {ERROR_CODES}))
             (export "error-code" (type $code (eq $code')))
             (type $at' (flags "symlink-follow"))
             (export "path-flags" (type $at (eq $at')))
@@ -704,11 +707,7 @@ fn lists(after: &str) -> String {
           (import "wasi:filesystem/types@0.2.0" (instance $types
             (export "descriptor" (type $descriptor (sub resource)))
             (export "directory-entry-stream" (type $listing (sub resource)))
-            (type $code' (enum "access" "would-block" "already" "bad-descriptor" "busy" "deadlock" "quota" "exist"
-              "file-too-large" "illegal-byte-sequence" "in-progress" "interrupted" "invalid" "io" "is-directory" "loop"
-              "too-many-links" "message-size" "name-too-long" "no-device" "no-entry" "no-lock" "insufficient-memory"
-              "insufficient-space" "not-directory" "not-empty" "not-recoverable" "unsupported" "no-tty" "no-such-device"
-              "overflow" "not-permitted" "pipe" "read-only" "invalid-seek" "text-file-busy" "cross-device"))
+            (type $code' (enum {ERROR_CODES}))
             (export "error-code" (type $code (eq $code')))
             (export "[method]descriptor.read-directory" (func (param "self" (borrow $descriptor))
               (result (result (own $listing) (error $code)))))))

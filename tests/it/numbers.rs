@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use cofferdam::domain::Limits;
 
+use crate::catalogue::sources;
+
 #[test]
 fn every_limit_of_a_call_stands_with_its_default() {
     let page = page();
@@ -59,14 +61,5 @@ fn root() -> PathBuf {
 
 /// All Rust text below a folder.
 fn texts(folder: &Path) -> String {
-    let mut text = String::new();
-    for entry in fs::read_dir(folder).expect("a source folder lists") {
-        let path = entry.expect("an entry reads").path();
-        if path.is_dir() {
-            text += &texts(&path);
-        } else if path.extension().is_some_and(|ext| ext == "rs") {
-            text += &fs::read_to_string(&path).expect("a source file reads");
-        }
-    }
-    text
+    sources(folder).into_iter().map(|(_, text)| text).collect()
 }

@@ -18,6 +18,13 @@ pub struct Outcome {
     pub has_written: bool,
 }
 
+impl Outcome {
+    /// Makes the outcome of a call whose guest never ran.
+    pub fn never_ran(failure: Failure, usage: Usage) -> Self {
+        Self { result: Err(failure), usage, log: Vec::new(), denials: Vec::new(), has_written: false }
+    }
+}
+
 /// What a call used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {

@@ -52,26 +52,20 @@ struct Source {
 impl HostBuilder {
     /// Adds a component. `name` stands for it where it does not name itself.
     #[must_use]
-    pub fn tool(mut self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        let candidate = Candidate { name: name.into(), path: path.into() };
-        self.tools.push(Source { candidate, trust: Trust::default(), origin: Origin::File });
-        self
+    pub fn tool(self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.source(name, path, Trust::default(), Origin::File)
     }
 
     /// Adds a component that was built here from source: a lock pins its contract, and not its bytes.
     #[must_use]
-    pub fn built_tool(mut self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        let candidate = Candidate { name: name.into(), path: path.into() };
-        self.tools.push(Source { candidate, trust: Trust::default(), origin: Origin::Crate });
-        self
+    pub fn built_tool(self, name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.source(name, path, Trust::default(), Origin::Crate)
     }
 
     /// Adds a component that is taken only if its digest is this one.
     #[must_use]
-    pub fn pinned_tool(mut self, name: impl Into<String>, path: impl Into<PathBuf>, digest: Digest) -> Self {
-        let candidate = Candidate { name: name.into(), path: path.into() };
-        self.tools.push(Source { candidate, trust: Trust { digest: Some(digest) }, origin: Origin::File });
-        self
+    pub fn pinned_tool(self, name: impl Into<String>, path: impl Into<PathBuf>, digest: Digest) -> Self {
+        self.source(name, path, Trust { digest: Some(digest) }, Origin::File)
     }
 
     /// Sets what is allowed.
@@ -177,6 +171,12 @@ impl HostBuilder {
     #[must_use]
     pub fn event_log(mut self, log: Arc<dyn EventLog>) -> Self {
         self.log = Some(log);
+        self
+    }
+
+    fn source(mut self, name: impl Into<String>, path: impl Into<PathBuf>, trust: Trust, origin: Origin) -> Self {
+        let candidate = Candidate { name: name.into(), path: path.into() };
+        self.tools.push(Source { candidate, trust, origin });
         self
     }
 

@@ -43,7 +43,7 @@ impl Session {
         let args = Payload::of(&step.args)?;
         // The call's time begins when it could run: a first compilation has bounds of its own.
         if let Err(failure) = parts.runner.prepare(&tool).await {
-            let outcome = never_ran(failure);
+            let outcome = Outcome::never_ran(failure, Usage::default());
             self.ended(parts, principal, number, &tool, args, effect, &outcome).await?;
             return Ok(CallReport { tool: tool.name().clone(), effect, outcome });
         }
@@ -158,11 +158,6 @@ impl Log {
         }
         Ok(())
     }
-}
-
-/// The outcome of a call that could not be started.
-fn never_ran(failure: Failure) -> Outcome {
-    Outcome { result: Err(failure), usage: Usage::default(), log: Vec::new(), denials: Vec::new(), has_written: false }
 }
 
 /// Finds a tool that may be called.

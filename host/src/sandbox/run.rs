@@ -150,17 +150,12 @@ impl Runner for WasmRunner {
         let shared = self.shared.clone();
         let input_bytes = u64::try_from(canonical(call.input()).len()).unwrap_or(u64::MAX);
         let ended = self.on_guest_threads(async move { shared.run(Arc::new(call), link, input_bytes).await }).await;
-        ended.unwrap_or_else(|failure| failed(failure, Usage { input_bytes, ..Usage::default() }))
+        ended.unwrap_or_else(|failure| Outcome::never_ran(failure, Usage { input_bytes, ..Usage::default() }))
     }
 }
 
 fn places(calls: u32) -> usize {
     usize::try_from(calls).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)
-}
-
-/// An outcome of a call that never had an instance.
-fn failed(failure: Failure, usage: Usage) -> Outcome {
-    Outcome { result: Err(failure), usage, log: Vec::new(), denials: Vec::new(), has_written: false }
 }
 
 impl Shared {
@@ -170,7 +165,7 @@ impl Shared {
         let limits = &call.grant().limits;
         let usage = Usage { input_bytes, ..Usage::default() };
         if input_bytes > limits.input_bytes_max {
-            return failed(input_size(&call, input_bytes), usage);
+            return Outcome::never_ran(input_size(&call, input_bytes), usage);
         }
         let wall = Duration::from_millis(limits.wall_ms_max);
         let ready = async {
@@ -179,8 +174,8 @@ impl Shared {
             Ok((places, pre, store))
         };
         let mut outcome = match tokio::time::timeout(wall, ready).await {
-            Err(_) => failed(trap::deadline(call.tool().name(), limits), usage),
-            Ok(Err(failure)) => failed(failure, usage),
+            Err(_) => Outcome::never_ran(trap::deadline(call.tool().name(), limits), usage),
+            Ok(Err(failure)) => Outcome::never_ran(failure, usage),
             Ok(Ok((_places, pre, store))) => {
                 Instance { store, call: call.clone(), usage }.run(&pre, wall, start_ms, &self.clock).await
             }
