@@ -48,7 +48,7 @@ pub use crate::policy::{Edit, Explanation, Request, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};
 pub use crate::store::sqlite::version as database_version;
-pub use crate::store::{Message, Settle, Verified};
+pub use crate::store::{Choice, Message, Settle, Verified};
 pub use crate::telemetry::RunState;
 
 /// A host: tools, policy, sandbox and log, ready to run goals and lone calls. Cheap to clone.

@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use cofferdam::clock::SystemClock;
 use cofferdam::domain::{
-    Digest, Event, Fact, Failure, Json, Kind, Outcome, Principal, RunId, Seq, StepEnd, StepId, Suspension, Timestamp,
+    Digest, Event, Fact, Failure, Json, Kind, Outcome, Principal, RunId, Seq, StateOp, StateReply, StateScope, StepEnd,
+    StepId, Suspension, Timestamp,
 };
 use cofferdam::host::{Host, Message, RunReport, RunState, Settle};
 use cofferdam::policy::{Call, Policy};
 use cofferdam::registry::VerifiedTool;
-use cofferdam::sandbox::{Begin, CallLink, HostCall, Runner, WasmRunner};
+use cofferdam::sandbox::{Begin, CallLink, HostCall, HostCallEnd, Runner, WasmRunner};
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
 use cofferdam::store::{Batch, Durability, EventLog, Message as Sent, Ownership, Received, RunEntry, Verified};
 
@@ -183,8 +184,11 @@ impl CallLink for CrashingLink {
         self.1.point();
         begin
     }
-    async fn done(&self, call: &HostCall, result: &Json) {
-        self.0.done(call, result).await;
+    async fn done(&self, call: &HostCall, end: HostCallEnd) -> Result<(), Failure> {
+        self.0.done(call, end).await
+    }
+    async fn state(&self, scope: StateScope, op: StateOp) -> Result<StateReply, Failure> {
+        self.0.state(scope, op).await
     }
     fn progress(&self, fraction: Option<f64>, message: &str) {
         self.0.progress(fraction, message);

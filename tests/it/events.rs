@@ -5,14 +5,19 @@
 use std::collections::BTreeSet;
 
 use cofferdam::domain::{
-    Budget, Decision, Digest, Effect, Event, Fact, GENESIS, Kind, OnFailure, PlannedStep, Principal, RunEnd, RunId,
-    SCHEMA_VERSION, Settlement, StepEnd, StepId, Suspension, Timestamp, ToolName, Usage,
+    Budget, Caveat, CaveatKind, Cost, Decision, Digest, Effect, Event, Fact, GENESIS, Items, Kind, OnFailure, Parent,
+    PlannedStep, Principal, RetryRule, Role, RunEnd, RunId, SCHEMA_VERSION, Settlement, SkipReason, StepEnd, StepId,
+    Suspension, Timestamp, ToolName, UndoReason, Usage,
 };
 use expect_test::expect_file;
 use serde_json::Value;
 
 fn digest(n: u8) -> Digest {
     Digest::from_bytes([n; 32])
+}
+
+fn run() -> RunId {
+    "r-01arz3ndektsv4rrffq69g5fav".parse().expect("an id")
 }
 
 fn step() -> StepId {
@@ -37,73 +42,131 @@ fn usage() -> Usage {
 fn facts() -> Vec<Fact> {
     let tool = ToolName::new("math", "eval").expect("a name");
     let principal = Principal::default();
-    let planned = PlannedStep {
-        id: step(),
-        tool: tool.clone(),
-        needs: vec![],
-        effect: Effect::Pure,
-        on_failure: OnFailure::Fail,
+    let touching = PlannedStep {
+        after: vec![step()],
+        on_failure: OnFailure::Fallback("other".into()),
+        retry: RetryRule { attempts_max: 2, backoff_ms: 10, backoff_ms_max: 20 },
+        touches: vec!["files:/reports".into()],
+        items: Some(Items { items_max: 10, parallel_max: 2 }),
+        has_undo: true,
+        has_reconcile: true,
+        ..PlannedStep::call(step(), tool.clone(), vec![step()], Effect::Reversible)
     };
+    let planned = || PlannedStep::call(step(), tool.clone(), vec![], Effect::Pure);
+    let role = |role| PlannedStep { role, ..planned() };
     let end = StepEnd::Succeeded { output: digest(9) };
     let failed = StepEnd::Failed { kind: Kind::ToolFuel, failure: digest(8) };
     let settled = |settlement| Fact::StepSettled { step: step(), settlement, by: "ann".into() };
-    let ended = |end| Fact::RunEnded { end, caveats: vec![step()] };
-    let step_ended = |end, log| Fact::StepEnded {
+    let skipped = |why| Fact::StepSkipped { step: step(), why };
+    let decided = |decision| Fact::ApprovalDecided {
+        step: step(),
+        binding: digest(7),
+        decision,
+        by: "ann".into(),
+        reason: Some(digest(8)),
+    };
+    let caveats = [
+        CaveatKind::Failed,
+        CaveatKind::Rejected,
+        CaveatKind::Skipped,
+        CaveatKind::Unfinished,
+        CaveatKind::Unknown,
+        CaveatKind::Degraded,
+        CaveatKind::Truncated,
+        CaveatKind::Undone,
+        CaveatKind::UndoFailed,
+    ];
+    let caveats: Vec<_> = caveats.into_iter().map(|what| Caveat { step: step(), what }).collect();
+    let ended = |end| Fact::RunEnded { end, caveats: caveats.clone() };
+    let cost = Cost { calls: 1, fuel: 3_456, bytes: 2, usd_micros: 5 };
+    let step_ended = |end, log, retry| Fact::StepEnded {
         step: step(),
         attempt: 1,
         end,
         usage: usage(),
+        cost,
         log,
         denials: log,
         has_written: true,
+        host_calls: log,
+        retry,
     };
-    vec![
-        Fact::RunCreated {
-            principal: principal.clone(),
-            goal: digest(1),
-            planner: "workflow".into(),
-            policy: digest(2),
-            toolset: digest(3),
-            budget: Budget::default(),
-            is_single_plan: true,
-        },
+    let started = |run| Fact::StepStarted {
+        step: step(),
+        attempt: 1,
+        component: digest(3),
+        effect: Effect::Once,
+        rules: vec!["write".into()],
+        reserved: cost,
+        run,
+    };
+    let created = |parent| Fact::RunCreated {
+        principal: principal.clone(),
+        goal: digest(1),
+        planner: "workflow".into(),
+        policy: digest(2),
+        toolset: digest(3),
+        budget: Budget { usd_micros_max: Some(1_000_000), ..Budget::default() },
+        is_single_plan: true,
+        parent,
+    };
+    let waits =
+        [Suspension::Approval, Suspension::Question, Suspension::Timer, Suspension::Reconcile, Suspension::Stuck];
+    let mut facts = vec![
+        created(None),
+        created(Some(Parent { run: run(), step: step(), depth: 1 })),
         Fact::SessionStarted { principal: principal.clone() },
         Fact::RunClaimed { owner: "process 7".into(), policy: digest(2) },
         Fact::PlanRequested { turn: 1, pack: digest(4) },
         Fact::PlanFailed { turn: 1, kind: Kind::ModelRefusal, failure: digest(5) },
         Fact::PlanRejected { turn: 1, reply: digest(5), failures: digest(6) },
-        Fact::PlanAccepted { turn: 1, reply: digest(5), plan: digest(6), steps: vec![planned], has_answer: true },
+        Fact::PlanAccepted {
+            turn: 1,
+            reply: digest(5),
+            plan: digest(6),
+            steps: vec![planned(), touching, role(Role::Item { of: step() })],
+            has_answer: true,
+            has_assertions: true,
+        },
         Fact::Answered { turn: 1, reply: digest(5), answer: digest(6) },
         Fact::Asked { turn: 1, reply: digest(5), question: digest(6) },
         Fact::QuestionAnswered { turn: 1, text: digest(6), by: "ann".into() },
+        Fact::Verified { turn: 1, failure: None },
+        Fact::Verified { turn: 1, failure: Some((Kind::DataCondition, digest(8))) },
         Fact::StepReady { step: step(), args: digest(6), key: digest(7) },
+        Fact::StepExpanded { step: step(), items: 3, list: digest(6) },
+        Fact::StepGathered { step: step(), end: end.clone() },
         Fact::StepRejected { step: step(), kind: Kind::DataInput, failure: digest(8) },
-        Fact::StepSkipped { step: step(), because: step() },
-        Fact::ApprovalRequested { step: step(), binding: digest(7), effect: Effect::Once, rule: "write".into() },
-        Fact::ApprovalDecided {
+        skipped(SkipReason::Needs { step: step() }),
+        skipped(SkipReason::Condition),
+        skipped(SkipReason::NotNeeded),
+        Fact::StepCached { step: step(), output: digest(9), from: run(), age_ms: 12 },
+        Fact::ApprovalRequested {
             step: step(),
             binding: digest(7),
-            decision: Decision::Approve,
-            by: "ann".into(),
-            reason: Some(digest(8)),
-        },
-        Fact::StepStarted {
-            step: step(),
-            attempt: 1,
-            component: digest(3),
             effect: Effect::Once,
-            rules: vec!["write".into()],
+            rule: "write".into(),
+            expires: Timestamp(1_700_000_100_000),
         },
+        decided(Decision::Approve),
+        decided(Decision::Reject),
+        decided(Decision::Modify { args: digest(6), key: digest(7), binding: digest(8) }),
+        Fact::ApprovalExpired { step: step(), binding: digest(7), failure: digest(8) },
+        started(None),
+        started(Some(run())),
         Fact::WriteBegun { step: step(), attempt: 1 },
-        step_ended(end.clone(), Some(digest(7))),
-        step_ended(failed, None),
+        step_ended(end.clone(), Some(digest(7)), None),
+        step_ended(failed, None, Some(Timestamp(1_700_000_000_500))),
         Fact::StepInterrupted { step: step(), attempt: 1 },
         Fact::StepUnknown { step: step(), attempt: 1 },
         settled(Settlement::Done { output: digest(9) }),
         settled(Settlement::Retry),
         settled(Settlement::Failed { failure: digest(8) }),
-        Fact::CancelRequested { by: "ann".into() },
-        Fact::RunSuspended { why: Suspension::Approval },
+        Fact::ReconcileBegun { of: step(), step: role(Role::Reconcile { of: step() }) },
+        Fact::UndoBegun { why: UndoReason::StepFailed { step: step() }, steps: vec![role(Role::Undo { of: step() })] },
+        Fact::UndoBegun { why: UndoReason::Cancelled { by: "ann".into() }, steps: vec![] },
+        Fact::CancelRequested { by: "ann".into(), undo: true },
+        Fact::Notified { why: Suspension::Approval },
         ended(RunEnd::Succeeded { answer: Some(digest(9)) }),
         ended(RunEnd::Failed { kind: Kind::ToolFuel, failure: digest(8) }),
         ended(RunEnd::Cancelled { by: "ann".into() }),
@@ -111,8 +174,8 @@ fn facts() -> Vec<Fact> {
         Fact::CallStarted { call: 1, tool: tool.clone(), component: digest(3), args: digest(6), effect: Effect::Once },
         Fact::Called {
             call: 1,
-            principal,
-            tool,
+            principal: principal.clone(),
+            tool: tool.clone(),
             component: digest(3),
             args: digest(6),
             effect: Effect::Pure,
@@ -122,7 +185,9 @@ fn facts() -> Vec<Fact> {
             denials: None,
             has_written: false,
         },
-    ]
+    ];
+    facts.extend(waits.map(|why| Fact::RunSuspended { why }));
+    facts
 }
 
 /// The kinds that [`facts`] must hold.
@@ -138,7 +203,15 @@ fn name(fact: &Fact) -> &'static str {
         Fact::Answered { .. } => "answered",
         Fact::Asked { .. } => "asked",
         Fact::QuestionAnswered { .. } => "question_answered",
+        Fact::Verified { .. } => "verified",
         Fact::StepReady { .. } => "step_ready",
+        Fact::StepExpanded { .. } => "step_expanded",
+        Fact::StepGathered { .. } => "step_gathered",
+        Fact::StepCached { .. } => "step_cached",
+        Fact::ApprovalExpired { .. } => "approval_expired",
+        Fact::ReconcileBegun { .. } => "reconcile_begun",
+        Fact::UndoBegun { .. } => "undo_begun",
+        Fact::Notified { .. } => "notified",
         Fact::StepRejected { .. } => "step_rejected",
         Fact::StepSkipped { .. } => "step_skipped",
         Fact::ApprovalRequested { .. } => "approval_requested",
@@ -157,11 +230,10 @@ fn name(fact: &Fact) -> &'static str {
     }
 }
 
-const KINDS: usize = 26;
+const KINDS: usize = 34;
 
 #[test]
 fn every_event_is_stored_as_the_golden_file_says_and_reads_back() {
-    let run: RunId = "r-01arz3ndektsv4rrffq69g5fav".parse().expect("an id");
     let mut lines = String::new();
     let mut kinds = BTreeSet::new();
     for (seq, fact) in (1..).zip(facts()) {
@@ -169,7 +241,7 @@ fn every_event_is_stored_as_the_golden_file_says_and_reads_back() {
         let expected = name(&fact);
         let event = Event {
             v: SCHEMA_VERSION,
-            run: run.clone(),
+            run: run(),
             seq,
             epoch: 1,
             at: Timestamp(1_700_000_000_000),
@@ -188,7 +260,7 @@ fn every_event_is_stored_as_the_golden_file_says_and_reads_back() {
 
 #[test]
 fn a_fact_with_an_unknown_field_is_refused() {
-    let mut json = serde_json::to_value(&facts()[2]).expect("a fact is JSON");
+    let mut json = serde_json::to_value(&facts()[3]).expect("a fact is JSON");
     json["surprise"] = 1.into();
     assert!(serde_json::from_value::<Fact>(json).is_err());
 }

@@ -250,7 +250,6 @@ impl CallLink for Blocking {
         }
         Ok(Begin::Proceed)
     }
-    async fn done(&self, _: &HostCall, _: &Json) {}
     fn progress(&self, _: Option<f64>, _: &str) {}
     async fn cancelled(&self) {
         std::future::pending().await
@@ -281,7 +280,6 @@ impl CallLink for SlowLog {
         crate::guest::pause(2_100).await;
         Ok(Begin::Proceed)
     }
-    async fn done(&self, _: &HostCall, _: &Json) {}
     fn progress(&self, _: Option<f64>, _: &str) {}
     async fn cancelled(&self) {
         self.begun.notified().await;
@@ -308,7 +306,6 @@ impl CallLink for Late {
     async fn begin(&self, call: &HostCall) -> Result<Begin, Failure> {
         panic!("{call:?} began");
     }
-    async fn done(&self, _: &HostCall, _: &Json) {}
     fn progress(&self, _: Option<f64>, _: &str) {}
     async fn cancelled(&self) {
         self.0.advance_ms(10_000);

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam::clock::{Clock, SystemClock};
-use cofferdam::domain::{Digest, Failure, Json, Kind, Limits, Outcome, ReadyStep, canonical};
+use cofferdam::domain::{Digest, Failure, Json, Kind, Limits, Outcome, ReadyStep, Recorded, RecordedValue, canonical};
 use cofferdam::policy::{Call, Decision, Policy, RunGrant, authorize};
 use cofferdam::registry::{Candidate, Options as Reading, Trust, VerifiedComponent, VerifiedTool, verify};
-use cofferdam::sandbox::{Begin, CallLink, Helper, HostCall, NoLink, Options, Runner, WasmRunner};
+use cofferdam::sandbox::{Begin, CallLink, Helper, HostCall, HostCallEnd, NoLink, Options, Runner, WasmRunner};
 
 /// One runner for all tests: a component is compiled once.
 static RUNNER: LazyLock<WasmRunner> = LazyLock::new(new_runner);
@@ -249,11 +249,13 @@ impl CallLink for Recorder {
         if self.refuses && call.is_write {
             return Err(Failure::new(Kind::HostStorage, "write the log: the disk is full"));
         }
-        Ok(self.answer.clone().map_or(Begin::Proceed, Begin::Answer))
+        let recorded = |value| Recorded { value: RecordedValue::Whole { value }, ms: 0 };
+        Ok(self.answer.clone().map_or(Begin::Proceed, |value| Begin::Answer(recorded(value))))
     }
 
-    async fn done(&self, call: &HostCall, result: &Json) {
-        self.note(format!("done {} {result}", call.n));
+    async fn done(&self, call: &HostCall, end: HostCallEnd) -> Result<(), Failure> {
+        self.note(format!("done {} {}", call.n, end.value));
+        Ok(())
     }
 
     fn progress(&self, fraction: Option<f64>, message: &str) {

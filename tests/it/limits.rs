@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam::clock::{SimClock, SystemClock};
-use cofferdam::domain::{Failure, Json, Kind, Outcome, Timestamp};
+use cofferdam::domain::{Failure, Kind, Outcome, Timestamp};
 use cofferdam::host::Host;
 use cofferdam::registry::{Options as Reading, read};
 use cofferdam::sandbox::{Begin, CallLink, HostCall, NoLink, Options, Runner, WasmRunner};
@@ -484,8 +484,6 @@ impl CallLink for Passing {
     async fn begin(&self, _: &HostCall) -> Result<Begin, Failure> {
         Ok(Begin::Proceed)
     }
-
-    async fn done(&self, _: &HostCall, _: &Json) {}
 
     fn progress(&self, _: Option<f64>, _: &str) {
         self.reports.fetch_add(1, std::sync::atomic::Ordering::SeqCst);

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cofferdam::clock::SystemClock;
-use cofferdam::domain::{Decision, Event, Fact, Kind, Suspension};
-use cofferdam::host::{Approve, Goal, Host, Message, RunHandle, RunReport, RunState, Signal, StartOptions, Wait};
+use cofferdam::domain::{Event, Fact, Kind, Suspension};
+use cofferdam::host::{
+    Approve, Choice, Goal, Host, Message, RunHandle, RunReport, RunState, Signal, StartOptions, Wait,
+};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
 use cofferdam::policy::Policy;
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
@@ -174,7 +176,7 @@ async fn a_run_without_approval_is_left_suspended_and_another_process_goes_on() 
     let decide = |binding| Message::Decide {
         step: pending.step.clone(),
         binding,
-        decision: Decision::Approve,
+        choice: Choice::Approve,
         by: "ann".into(),
         reason: None,
     };
@@ -227,7 +229,7 @@ async fn a_rejection_ends_the_run_and_tells_why() {
             let message = Message::Decide {
                 step,
                 binding,
-                decision: Decision::Reject,
+                choice: Choice::Reject,
                 by: "ann".into(),
                 reason: Some("not today".into()),
             };
@@ -295,7 +297,7 @@ args = { text = "x" }
     let report = finish(host.start(goal(flow), approved()).await.unwrap()).await;
     assert_eq!(report.state, RunState::Succeeded, "{report:#?}");
     assert_eq!(statuses(&report), ["t1.bad failed", "t1.after skipped", "t1.good succeeded"]);
-    assert_eq!(report.caveats.iter().map(|step| step.local()).collect::<Vec<_>>(), ["bad", "after"]);
+    assert_eq!(report.caveats.iter().map(|caveat| caveat.step.local()).collect::<Vec<_>>(), ["bad", "after"]);
     let failure = report.steps[0].failure.clone().unwrap();
     assert_eq!(failure.kind, Kind::ToolDeclared);
 }

@@ -182,6 +182,8 @@ mod tests {
             output_schema: json!({}),
             asks: asks.iter().copied().collect(),
             effect_declared: None,
+            undo: None,
+            reconcile: None,
         };
         Contract {
             component: "notes".into(),

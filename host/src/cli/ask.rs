@@ -6,8 +6,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::{Stdin, stdin};
 
-use crate::domain::{Decision, Digest, StepId};
-use crate::host::ApprovalView;
+use crate::domain::{Digest, StepId};
+use crate::host::{ApprovalView, Choice};
 
 use super::approval::{self, Length};
 use super::lines::Lines;
@@ -34,9 +34,9 @@ pub(super) enum Matter {
 }
 
 /// What a typed line means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Reply {
-    Decided(Decision),
+    Decided(Choice),
     Details,
     Unclear,
 }
@@ -108,8 +108,8 @@ impl Matter {
 /// Reads a typed line. Enter alone is no.
 pub(super) fn reply(line: &str) -> Reply {
     match line.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Reply::Decided(Decision::Approve),
-        "" | "n" | "no" => Reply::Decided(Decision::Reject),
+        "y" | "yes" => Reply::Decided(Choice::Approve),
+        "" | "n" | "no" => Reply::Decided(Choice::Reject),
         "d" | "details" => Reply::Details,
         _ => Reply::Unclear,
     }
@@ -141,10 +141,10 @@ mod tests {
     #[test]
     fn only_a_clear_yes_approves() {
         for yes in ["y", "Y", " yes \n"] {
-            assert_eq!(reply(yes), Reply::Decided(Decision::Approve));
+            assert_eq!(reply(yes), Reply::Decided(Choice::Approve));
         }
         for no in ["", "\n", "n", "No"] {
-            assert_eq!(reply(no), Reply::Decided(Decision::Reject));
+            assert_eq!(reply(no), Reply::Decided(Choice::Reject));
         }
         assert_eq!(reply("d"), Reply::Details);
         for unclear in ["yy", "ye", "ok", "1", "y\nn"] {

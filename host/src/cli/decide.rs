@@ -4,8 +4,8 @@
 
 use serde_json::json;
 
-use crate::domain::{Decision, Failure, Kind, RunId, StepId};
-use crate::host::{ApprovalView, Message, RunReport};
+use crate::domain::{Failure, Kind, RunId, StepId};
+use crate::host::{ApprovalView, Choice, Message, RunReport};
 
 use super::Session;
 use super::approval::{self, Length};
@@ -20,20 +20,15 @@ const NAME_CHARS_MAX: usize = 60;
 
 /// Approves a call.
 pub(super) async fn approve(session: &Session, args: ApproveArgs) -> Result<Code, Failure> {
-    decide(session, args, Decision::Approve, None).await
+    decide(session, args, Choice::Approve, None).await
 }
 
 /// Rejects a call.
 pub(super) async fn reject(session: &Session, args: RejectArgs) -> Result<Code, Failure> {
-    decide(session, args.decision, Decision::Reject, Some(args.reason)).await
+    decide(session, args.decision, Choice::Reject, Some(args.reason)).await
 }
 
-async fn decide(
-    session: &Session,
-    args: ApproveArgs,
-    decision: Decision,
-    reason: Option<String>,
-) -> Result<Code, Failure> {
+async fn decide(session: &Session, args: ApproveArgs, choice: Choice, reason: Option<String>) -> Result<Code, Failure> {
     let host = session.host_of_runs()?;
     let run = runs::resolve(&host, &args.run).await?;
     let report = host.show(&run).await?;
@@ -44,8 +39,8 @@ async fn decide(
         None => session.output.say(&approval::question(view, Length::Full)),
     }
     let (binding, by) = (view.binding, session.by(args.by));
-    host.send(&run, Message::Decide { step: step.clone(), binding, decision, by, reason }).await?;
-    told(session, &report, &step, decision)
+    host.send(&run, Message::Decide { step: step.clone(), binding, choice: choice.clone(), by, reason }).await?;
+    told(session, &report, &step, &choice)
 }
 
 /// Refuses a decision about a call that was replaced since the person saw it.
@@ -58,15 +53,16 @@ fn check_binding(session: &Session, run: &RunId, view: &ApprovalView, digits: &s
     Err(Failure::new(Kind::DataConflict, message).hint(format!("look at it with `{show}`")))
 }
 
-fn told(session: &Session, report: &RunReport, step: &StepId, decision: Decision) -> Result<Code, Failure> {
+fn told(session: &Session, report: &RunReport, step: &StepId, choice: &Choice) -> Result<Code, Failure> {
     let run = &report.run;
     if session.output.is_json {
-        session.output.document(&json!({ "run": run, "step": step, "decision": decision, "owner": report.owner }))?;
+        session.output.document(&json!({ "run": run, "step": step, "decision": choice, "owner": report.owner }))?;
         return Ok(Code::SUCCEEDED);
     }
-    let decided = match decision {
-        Decision::Approve => "approved",
-        Decision::Reject => "rejected",
+    let decided = match choice {
+        Choice::Approve => "approved",
+        Choice::Modify { .. } => "approved with other arguments",
+        Choice::Reject => "rejected",
     };
     session.output.say(&format!("{decided}: {step} of {run}"));
     if report.owner.is_none() {
@@ -85,7 +81,7 @@ pub(super) async fn cancel(session: &Session, args: CancelArgs) -> Result<Code, 
     match host.end(&run, &by).await {
         Ok(report) => cancelled(session, &run, Some(&report)),
         Err(failure) if failure.kind == Kind::HostOwned => {
-            host.send(&run, Message::Cancel { by }).await?;
+            host.send(&run, Message::Cancel { by, undo: false }).await?;
             cancelled(session, &run, None)
         }
         Err(failure) => Err(failure),

@@ -62,8 +62,9 @@ pub fn of_kind(kind: Kind) -> Code {
         Kind::ToolMemory | Kind::ToolStack | Kind::ToolTable | Kind::ToolHandles | Kind::ToolHostCalls => Code::FAILED,
         Kind::ToolHostCallBytes | Kind::ToolOutput | Kind::ToolDeclared => Code::FAILED,
         Kind::NetworkDns | Kind::NetworkConnect | Kind::NetworkTimeout | Kind::NetworkRateLimited => Code::FAILED,
-        Kind::NetworkHttp4xx | Kind::NetworkHttp5xx | Kind::NetworkCut => Code::FAILED,
-        Kind::DataPlan | Kind::DataReference => Code::FAILED,
+        Kind::NetworkHttp4xx | Kind::NetworkHttp5xx | Kind::NetworkCut | Kind::NetworkTls => Code::FAILED,
+        Kind::NetworkCircuitOpen => Code::FAILED,
+        Kind::DataPlan | Kind::DataReference | Kind::DataCondition => Code::FAILED,
         Kind::LoadInvalid | Kind::LoadLimit | Kind::LoadAbi => Code::FAILED,
         Kind::DataInput | Kind::DataInputSize | Kind::DataNotFound | Kind::DataConflict => Code::USAGE,
         Kind::DataConfig => Code::CONFIG,
@@ -72,6 +73,7 @@ pub fn of_kind(kind: Kind) -> Code {
         Kind::PolicyBudget => Code::BUDGET,
         Kind::HostCancelled => Code::CANCELLED,
         Kind::HostOwned => Code::OWNED,
+        Kind::HostFull | Kind::HostDiverged => Code::INTERNAL,
         Kind::HostStorage | Kind::HostBusy | Kind::HostInterrupted | Kind::HostBug => Code::INTERNAL,
     }
 }

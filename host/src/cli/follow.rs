@@ -1,7 +1,7 @@
 //! Follows a run of this process: shows its signals, asks the person, and passes on what the person says.
 
-use crate::domain::{Decision, Event, Fact, Failure, Kind};
-use crate::host::{ApprovalView, Host, Message, RunHandle, RunReport, Signal, StepReport};
+use crate::domain::{Event, Fact, Failure, Kind};
+use crate::host::{ApprovalView, Choice, Host, Message, RunHandle, RunReport, Signal, StepReport};
 
 use super::Session;
 use super::approval::Length;
@@ -152,19 +152,19 @@ impl<'a> Follow<'a> {
             return self.answer(line.unwrap_or_default().trim()).await;
         }
         // A terminal that is gone cannot say yes.
-        let reply = line.as_deref().map_or(Reply::Decided(Decision::Reject), ask::reply);
+        let reply = line.as_deref().map_or(Reply::Decided(Choice::Reject), ask::reply);
         match reply {
-            Reply::Decided(decision) => self.decide(decision).await?,
+            Reply::Decided(choice) => self.decide(choice).await?,
             Reply::Details => self.show_question(Length::Full),
             Reply::Unclear => self.screen.ask("y, n or d? "),
         }
         Ok(())
     }
 
-    async fn decide(&mut self, decision: Decision) -> Result<(), Failure> {
+    async fn decide(&mut self, choice: Choice) -> Result<(), Failure> {
         let Some(Matter::Approval(view)) = self.ask.as_mut().and_then(Ask::take) else { return Ok(()) };
         let ApprovalView { step, binding, .. } = *view;
-        self.send(Message::Decide { step, binding, decision, by: self.session.by(None), reason: None }).await
+        self.send(Message::Decide { step, binding, choice, by: self.session.by(None), reason: None }).await
     }
 
     async fn answer(&mut self, text: &str) -> Result<(), Failure> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::domain::{Decision, Event, Fact, Failure, Json, RunEnd, Settlement, StepEnd, StepId, Suspension, ToolName};
+use crate::domain::{
+    Decision, Event, Fact, Failure, Json, RunEnd, Settlement, SkipReason, StepEnd, StepId, Suspension, ToolName,
+};
 use crate::host::{Signal, StepReport};
 
 use super::output::{Output, tell};
@@ -178,7 +180,7 @@ fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
         Fact::QuestionAnswered { turn, by, .. } => {
             Some(format!("turn {turn}: answered by {}", text::line(by, MESSAGE_CHARS_MAX)))
         }
-        Fact::CancelRequested { by } => Some(format!("cancelled by {}", text::line(by, MESSAGE_CHARS_MAX))),
+        Fact::CancelRequested { by, .. } => Some(format!("cancelled by {}", text::line(by, MESSAGE_CHARS_MAX))),
         Fact::RunSuspended { why } => Some(format!("suspended: {}", waits_for(*why))),
         Fact::RunEnded { end, .. } => Some(ended(end).to_owned()),
         Fact::StepRejected { step, .. }
@@ -199,6 +201,7 @@ fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
         | Fact::WriteBegun { .. }
         | Fact::CallStarted { .. }
         | Fact::Called { .. } => None,
+        _ => None,
     }
 }
 
@@ -206,11 +209,14 @@ fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
 fn of_step(fact: &Fact) -> String {
     match fact {
         Fact::StepRejected { kind, .. } => format!("not run: {kind}"),
-        Fact::StepSkipped { because, .. } => format!("skipped, because {because} did not succeed"),
+        Fact::StepSkipped { why: SkipReason::Needs { step }, .. } => format!("skipped, because {step} did not succeed"),
+        Fact::StepSkipped { why: SkipReason::Condition, .. } => "skipped: its condition does not hold".into(),
+        Fact::StepSkipped { why: SkipReason::NotNeeded, .. } => "not needed".into(),
         Fact::ApprovalRequested { .. } => "needs approval".into(),
         Fact::ApprovalDecided { decision, by, .. } => {
             let decided = match decision {
                 Decision::Approve => "approved",
+                Decision::Modify { .. } => "approved with other arguments",
                 Decision::Reject => "rejected",
             };
             format!("{decided} by {}", text::line(by, MESSAGE_CHARS_MAX))
@@ -252,7 +258,9 @@ fn waits_for(why: Suspension) -> &'static str {
     match why {
         Suspension::Approval => "a person must approve",
         Suspension::Question => "a person must answer",
+        Suspension::Timer => "the next attempt comes later",
         Suspension::Reconcile => "a person must say what became of a step",
+        Suspension::Stuck => "a person must take back what could not be",
     }
 }
 

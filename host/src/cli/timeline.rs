@@ -41,7 +41,9 @@ pub(super) fn state(state: &RunState) -> &'static str {
         RunState::Executing => "executing",
         RunState::Suspended(Suspension::Approval) => "waits for approval",
         RunState::Suspended(Suspension::Question) => "waits for an answer",
+        RunState::Suspended(Suspension::Timer) => "waits for its next attempt",
         RunState::Suspended(Suspension::Reconcile) => "waits to be settled",
+        RunState::Suspended(Suspension::Stuck) => "stuck",
         RunState::Succeeded => "succeeded",
         RunState::Failed => "failed",
         RunState::Cancelled => "cancelled",
@@ -78,7 +80,7 @@ pub(super) fn end(report: &RunReport, commands: &Commands) -> String {
     let mut words = String::new();
     // A run that failed tells its steps in the table; one that succeeded must not hide what is missing.
     if report.state == RunState::Succeeded && !report.caveats.is_empty() {
-        let steps: Vec<_> = report.caveats.iter().map(|step| step.as_str()).collect();
+        let steps: Vec<_> = report.caveats.iter().map(|caveat| caveat.step.as_str()).collect();
         words.push_str(&format!("caveat: without these steps, which did not succeed: {}\n", steps.join(", ")));
     }
     if let Some(failure) = &report.failure {
@@ -309,7 +311,10 @@ mod tests {
 
     #[test]
     fn a_run_that_succeeded_without_a_step_says_so() {
-        let report = RunReport { caveats: vec![id("write")], ..report(RunState::Succeeded) };
+        let report = RunReport {
+            caveats: vec![crate::domain::Caveat { step: id("write"), what: crate::domain::CaveatKind::Failed }],
+            ..report(RunState::Succeeded)
+        };
         check(
             &end(&report, &commands("cofferdam")),
             expect![[r#"

@@ -139,6 +139,8 @@ mod tests {
             output_schema: json!({}),
             asks: [].into(),
             effect_declared: None,
+            undo: None,
+            reconcile: None,
         };
         let definitions = definitions(std::slice::from_ref(&tool));
         let text = [signature(&tool)].into_iter().chain(definitions.into_values()).collect::<Vec<_>>().join("\n");

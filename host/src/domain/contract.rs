@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Ask, Digest, Effect, Json, ToolName, WitType};
+use crate::domain::{Ask, CallTemplate, Digest, Effect, Json, ToolName, WitType};
 
 /// The contract of a component, derived by reading it, never by running it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,10 @@ pub struct ToolContract {
     pub asks: BTreeSet<Ask>,
     /// What its manifest says; it can only raise what the host computes.
     pub effect_declared: Option<Effect>,
+    /// The call that takes a call of this tool back.
+    pub undo: Option<CallTemplate>,
+    /// The call that tells what became of a call of this tool.
+    pub reconcile: Option<CallTemplate>,
 }
 
 /// Where the function is exported: bare, or in an interface.

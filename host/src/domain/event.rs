@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Budget, Digest, Effect, Kind, OnFailure, Principal, RunId, StepId, Timestamp, ToolName, Usage, canonical,
+    Budget, Cost, Digest, Effect, Kind, OnFailure, Principal, RetryRule, RunId, StepId, Timestamp, ToolName, Usage,
+    canonical,
 };
 
 /// The version that this program writes.
@@ -64,6 +65,9 @@ pub enum Fact {
         budget: Budget,
         /// Whether the goal is reached when the steps of the one plan are.
         is_single_plan: bool,
+        /// The step of another run that this run carries out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<Parent>,
     },
     /// A session of lone calls began.
     SessionStarted { principal: Principal },
@@ -76,25 +80,54 @@ pub enum Fact {
     /// The reply is no plan that can run. Payloads: the reply, the failures.
     PlanRejected { turn: u32, reply: Digest, failures: Digest },
     /// The whole plan was checked. Payloads: the reply, the plan.
-    PlanAccepted { turn: u32, reply: Digest, plan: Digest, steps: Vec<PlannedStep>, has_answer: bool },
+    PlanAccepted {
+        turn: u32,
+        reply: Digest,
+        plan: Digest,
+        steps: Vec<PlannedStep>,
+        has_answer: bool,
+        /// Whether conditions must hold in the end.
+        has_assertions: bool,
+    },
     /// The planner gave the run's answer. Payloads: the reply, the answer.
     Answered { turn: u32, reply: Digest, answer: Digest },
     /// The planner asks the person something. Payloads: the reply, the question.
     Asked { turn: u32, reply: Digest, question: Digest },
     /// The person answered. Payload: the text.
     QuestionAnswered { turn: u32, text: Digest, by: String },
+    /// The conditions that decide about success were looked at. Payload: the failure, where one does not hold.
+    Verified { turn: u32, failure: Option<(Kind, Digest)> },
     /// All that the step needs is there. Payload: the arguments. The key is computed here, once.
     StepReady { step: StepId, args: Digest, key: Digest },
+    /// The step is done once for each item of a list. Payload: the list.
+    StepExpanded { step: StepId, items: u32, list: Digest },
+    /// All items of the step have ended. Payload: the list of their outputs, or the failure of the first that failed.
+    StepGathered { step: StepId, end: StepEnd },
     /// The step never starts: policy, or arguments that do not fit. Payload: the failure.
     StepRejected { step: StepId, kind: Kind, failure: Digest },
-    /// The step never starts, because one that it needs did not succeed.
-    StepSkipped { step: StepId, because: StepId },
+    /// The step never starts, and nothing is wrong with it.
+    StepSkipped { step: StepId, why: SkipReason },
+    /// An earlier outcome of the same call was taken in place of a call. Payload: the output.
+    StepCached { step: StepId, output: Digest, from: RunId, age_ms: u64 },
     /// A person must decide about this exact call. `binding` is the digest of what is to be approved.
-    ApprovalRequested { step: StepId, binding: Digest, effect: Effect, rule: String },
+    ApprovalRequested { step: StepId, binding: Digest, effect: Effect, rule: String, expires: Timestamp },
     /// A person decided. Payload: the reason, if any.
     ApprovalDecided { step: StepId, binding: Digest, decision: Decision, by: String, reason: Option<Digest> },
-    /// The call is about to run.
-    StepStarted { step: StepId, attempt: u32, component: Digest, effect: Effect, rules: Vec<String> },
+    /// Nobody decided in time: that counts as a no. Payload: the failure.
+    ApprovalExpired { step: StepId, binding: Digest, failure: Digest },
+    /// The call is about to run, or the run within the run.
+    StepStarted {
+        step: StepId,
+        attempt: u32,
+        component: Digest,
+        effect: Effect,
+        rules: Vec<String>,
+        /// The most that it may cost.
+        reserved: Cost,
+        /// The run that carries the step out, where it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<RunId>,
+    },
     /// The call is about to change something for the first time.
     WriteBegun { step: StepId, attempt: u32 },
     /// The call ended. Payloads: output or failure, log, denials.
@@ -103,22 +136,35 @@ pub enum Fact {
         attempt: u32,
         end: StepEnd,
         usage: Usage,
+        /// What it did cost.
+        cost: Cost,
         log: Option<Digest>,
         denials: Option<Digest>,
         has_written: bool,
+        /// Digest over the records of its host calls; `None` where it made none.
+        host_calls: Option<Digest>,
+        /// When it is tried again, where it failed and may be.
+        retry: Option<Timestamp>,
     },
-    /// The process died while the call ran, before it changed anything: it may run again.
+    /// The process died while the call ran: it may run again, as what it did is known. Host calls that were seen to end are
+    /// answered from their records.
     StepInterrupted { step: StepId, attempt: u32 },
     /// The call began to change something, and nobody saw it end.
     StepUnknown { step: StepId, attempt: u32 },
-    /// A person said what became of an unknown step. Payload: the output, where it is done.
+    /// What became of an unknown step. Payload: the output, where it is done. `by` is a person, or `reconcile`.
     StepSettled { step: StepId, settlement: Settlement, by: String },
-    /// A person wants the run to stop: what runs is stopped, nothing new starts.
-    CancelRequested { by: String },
+    /// A tool is asked what became of an unknown step: `step` is the call that asks.
+    ReconcileBegun { of: StepId, step: PlannedStep },
+    /// What was done is taken back: each step undoes one, in this order.
+    UndoBegun { why: UndoReason, steps: Vec<PlannedStep> },
+    /// A person wants the run to stop: what runs is stopped, nothing new starts. With `undo` what was done is taken back.
+    CancelRequested { by: String, undo: bool },
     /// The run waits for a person or for time.
     RunSuspended { why: Suspension },
-    /// The run ended. Payloads: the failure, the caveats.
-    RunEnded { end: RunEnd, caveats: Vec<StepId> },
+    /// Somebody was told that the run waits for a person.
+    Notified { why: Suspension },
+    /// The run ended. Payload: the failure.
+    RunEnded { end: RunEnd, caveats: Vec<Caveat> },
     /// A lone call that changes something is about to run.
     CallStarted { call: u64, tool: ToolName, component: Digest, args: Digest, effect: Effect },
     /// A lone call ended. Payloads: arguments, output or failure.
@@ -137,17 +183,88 @@ pub enum Fact {
     },
 }
 
+/// The step of another run that a run carries out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    pub run: RunId,
+    pub step: StepId,
+    /// Runs above this one.
+    pub depth: u32,
+}
+
 /// What the state machine needs to know of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedStep {
     pub id: StepId,
+    /// `cofferdam.run` for a run within the run.
     pub tool: ToolName,
     /// All steps that must succeed first: those named, and those whose output is used.
     pub needs: Vec<StepId>,
+    /// Steps that must have ended first, however they ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<StepId>,
     /// The worst it can do under the grant that policy would give it now.
     pub effect: Effect,
     pub on_failure: OnFailure,
+    pub role: Role,
+    pub retry: RetryRule,
+    /// The most that one attempt may cost.
+    pub cost: Cost,
+    /// What it may change: directories and servers. Two steps that may change the same keep the order of the plan; an empty
+    /// list is anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub touches: Vec<String>,
+    /// Whether it is done once for each item of a list, and how many at one time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Items>,
+    /// Whether a call is known that takes it back.
+    pub has_undo: bool,
+    /// Whether a call is known that tells what became of it.
+    pub has_reconcile: bool,
+}
+
+/// Why there is a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "as", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Role {
+    /// The plan proposes it.
+    Do,
+    /// It is one item of a step that is done for each.
+    Item { of: StepId },
+    /// It takes a step back.
+    Undo { of: StepId },
+    /// It tells what became of a step.
+    Reconcile { of: StepId },
+}
+
+/// Bounds of a step that is done for each item of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Items {
+    pub items_max: u32,
+    pub parallel_max: u32,
+}
+
+/// Why a step was passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "as", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SkipReason {
+    /// A step that it needs did not succeed.
+    Needs { step: StepId },
+    /// Its condition does not hold.
+    Condition,
+    /// It stands in for a step that did not fail.
+    NotNeeded,
+}
+
+/// Why what was done is taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "as", rename_all = "snake_case", deny_unknown_fields)]
+pub enum UndoReason {
+    StepFailed { step: StepId },
+    Cancelled { by: String },
 }
 
 /// How a step's call ended.
@@ -159,14 +276,20 @@ pub enum StepEnd {
 }
 
 /// A person's decision about one exact call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "as", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Decision {
     Approve,
     Reject,
+    /// Approves the same tool with other arguments, which were checked: another call, with a key of its own.
+    Modify {
+        args: Digest,
+        key: Digest,
+        binding: Digest,
+    },
 }
 
-/// What a person says became of a step whose end nobody saw.
+/// What a person, or a tool, says became of a step whose end nobody saw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "as", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Settlement {
@@ -184,7 +307,42 @@ pub enum Settlement {
 pub enum Suspension {
     Approval,
     Question,
+    /// A time: the next attempt of a step is far away.
+    Timer,
+    /// A person who says what became of a step.
     Reconcile,
+    /// A person who takes back what could not be.
+    Stuck,
+}
+
+/// Something about a run that ended which its end alone does not tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Caveat {
+    pub step: StepId,
+    pub what: CaveatKind,
+}
+
+/// What is not as it should be with a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaveatKind {
+    Failed,
+    Rejected,
+    /// One that it needs did not succeed.
+    Skipped,
+    /// The run ended before it did.
+    Unfinished,
+    /// Nobody knows what became of it.
+    Unknown,
+    /// Another step took its place.
+    Degraded,
+    /// Part of what it logged, printed or read was dropped.
+    Truncated,
+    /// It was taken back.
+    Undone,
+    /// It could not be taken back.
+    UndoFailed,
 }
 
 /// How a run ended.
@@ -195,4 +353,25 @@ pub enum RunEnd {
     Failed { kind: Kind, failure: Digest },
     Cancelled { by: String },
     BudgetExhausted { failure: Digest },
+}
+
+impl PlannedStep {
+    /// Makes a step that calls `tool`, with nothing out of the ordinary.
+    pub fn call(id: StepId, tool: ToolName, needs: Vec<StepId>, effect: Effect) -> Self {
+        Self {
+            id,
+            tool,
+            needs,
+            after: Vec::new(),
+            effect,
+            on_failure: OnFailure::Fail,
+            role: Role::Do,
+            retry: RetryRule::default(),
+            cost: Cost { calls: 1, ..Cost::default() },
+            touches: Vec::new(),
+            items: None,
+            has_undo: false,
+            has_reconcile: false,
+        }
+    }
 }

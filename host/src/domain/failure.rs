@@ -111,6 +111,8 @@ kinds! {
     NetworkDns "network.dns" "network" 502 Upstream Later;
     /// No connection came about.
     NetworkConnect "network.connect" "network" 502 Upstream Later;
+    /// The other side could not prove who it is, or no protected connection came about.
+    NetworkTls "network.tls" "network" 502 Upstream Never;
     /// The other side did not answer in time.
     NetworkTimeout "network.timeout" "network" 504 Upstream Later;
     /// The other side answered 429.
@@ -121,6 +123,8 @@ kinds! {
     NetworkHttp5xx "network.http_5xx" "network" 502 Upstream Later;
     /// The answer stopped before its end.
     NetworkCut "network.cut_stream" "network" 502 Upstream Later;
+    /// The other side has failed too often of late: nothing is sent to it for a while.
+    NetworkCircuitOpen "network.circuit_open" "network" 503 Upstream Later;
     /// No rule allows it, or a rule forbids it.
     PolicyDenied "policy.denied" "denied" 403 Policy Changed;
     /// A person said no.
@@ -137,6 +141,8 @@ kinds! {
     DataPlan "data.plan_invalid" "invalid.plan" 422 Planner Changed;
     /// A reference points at nothing.
     DataReference "data.reference" "invalid.reference" 422 Planner Changed;
+    /// A condition of a plan cannot be told, or one that decides about success does not hold.
+    DataCondition "data.condition" "invalid.condition" 422 Planner Changed;
     /// What was asked for is not there.
     DataNotFound "data.not_found" "invalid" 404 Caller Changed;
     /// It collides with what is there already.
@@ -155,6 +161,10 @@ kinds! {
     LoadPinned "load.pinned" "load.denied" 403 Policy Changed;
     /// The log, or what a tool wrote, could not be written or read.
     HostStorage "host.storage" "host" 500 Host Later;
+    /// The disk is nearly full: nothing new is begun.
+    HostFull "host.full" "host" 507 Host Later;
+    /// Run again, the call did not do what it had done: what came of it is not known.
+    HostDiverged "host.diverged" "host" 500 Host Never;
     /// Another process owns the run.
     HostOwned "host.owned" "host" 409 Host Later;
     /// The host is at its bound of work.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Effect, Method, WebPattern};
+use crate::domain::{Effect, Method, StateQuota, StateScope, WebPattern};
 
 /// Whether files may be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct HttpGrant {
     pub methods: BTreeSet<Method>,
     /// Addresses that the rule names though they are not public: `10.1.0.0/16`. Names may then resolve to them.
     pub addresses: Vec<IpNet>,
+    /// Whether the server takes a request of a key that it has seen as done: writes to it may be repeated.
+    pub is_keyed: bool,
     /// The rule that gave it, for whoever asks why.
     pub rule: String,
 }
@@ -63,6 +65,8 @@ pub struct Grant {
     pub secrets: Vec<SecretGrant>,
     /// Variables that the guest finds in its environment.
     pub env: BTreeMap<String, String>,
+    /// What the tool may keep between calls, for whom.
+    pub state: BTreeMap<StateScope, StateQuota>,
     pub log: bool,
     pub progress: bool,
     /// A live clock; otherwise time stands at 1970-01-01 and only passes with work.
@@ -176,6 +180,7 @@ mod tests {
             http: vec![],
             secrets: vec![],
             env: BTreeMap::new(),
+            state: BTreeMap::new(),
             log: true,
             progress: true,
             clock: false,
@@ -193,8 +198,13 @@ mod tests {
         grant.mounts.clear();
         for (method, effect) in [(Method::Get, Effect::Read), (Method::Post, Effect::Once)] {
             let to = "https://api.example.com/*".parse().unwrap();
-            grant.http =
-                vec![HttpGrant { to, methods: BTreeSet::from([method]), addresses: vec![], rule: "web".into() }];
+            grant.http = vec![HttpGrant {
+                to,
+                methods: BTreeSet::from([method]),
+                addresses: vec![],
+                is_keyed: false,
+                rule: "web".into(),
+            }];
             assert_eq!(grant.effect(), effect);
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Effect;
+use crate::domain::{CallTemplate, Effect};
 
 /// A capability that a tool asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,6 +28,12 @@ pub enum Ask {
     Env,
     #[serde(rename = "secrets")]
     Secrets,
+    #[serde(rename = "state.session")]
+    StateSession,
+    #[serde(rename = "state.user")]
+    StateUser,
+    #[serde(rename = "state.workflow")]
+    StateWorkflow,
 }
 
 impl fmt::Display for Ask {
@@ -43,6 +49,9 @@ impl Ask {
     pub fn capability(self) -> Option<&'static str> {
         match self {
             Self::FilesRead | Self::FilesWrite | Self::Http | Self::Env | Self::Secrets => None,
+            Self::StateSession => Some("state-session"),
+            Self::StateUser => Some("state-user"),
+            Self::StateWorkflow => Some("state-workflow"),
             Self::Log => Some("log"),
             Self::Progress => Some("progress"),
             Self::Clock => Some("clock"),
@@ -52,7 +61,7 @@ impl Ask {
 }
 
 /// What a component says of itself. Names are in kebab-case, as in WIT.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this format: 0.
@@ -69,7 +78,7 @@ pub struct Manifest {
 }
 
 /// What a component says of one of its functions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolManifest {
     #[serde(default)]
@@ -82,6 +91,12 @@ pub struct ToolManifest {
     pub effect: Option<Effect>,
     #[serde(default)]
     pub asks: BTreeSet<Ask>,
+    /// The call that takes a call of this tool back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<CallTemplate>,
+    /// The call that tells what became of a call of this tool: `done` with its output, `not-done` or `unknown`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<CallTemplate>,
 }
 
 /// What a component says of one of its types.

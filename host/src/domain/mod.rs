@@ -10,6 +10,7 @@ mod event;
 mod failure;
 mod grant;
 mod id;
+mod journal;
 mod json;
 mod manifest;
 mod name;
@@ -17,31 +18,38 @@ mod outcome;
 mod plan;
 mod principal;
 mod secret;
+mod state;
 mod step;
 mod time;
 mod web;
 mod wit_type;
 
-pub use budget::Budget;
+pub use budget::{Budget, BudgetPatch, Cost};
 pub use contract::{Contract, Export, Param, Returns, ToolContract};
 pub use digest::Digest;
 pub use effect::Effect;
 pub use event::{
-    Decision, Epoch, Event, Fact, GENESIS, PlannedStep, RunEnd, SCHEMA_VERSION, Seq, Settlement, StepEnd, Suspension,
+    Caveat, CaveatKind, Decision, Epoch, Event, Fact, GENESIS, Items, Parent, PlannedStep, Role, RunEnd,
+    SCHEMA_VERSION, Seq, Settlement, SkipReason, StepEnd, Suspension, UndoReason,
 };
 pub use failure::{Failure, Fault, Kind, MESSAGE_CHARS_MAX, Retry, escaped, is_deceptive, printable};
 pub use grant::{Access, Grant, HttpGrant, Limits, LimitsPatch, Mount, SecretGrant};
 pub use id::{RunId, StepId};
+pub use journal::{HostCallRecord, JournalEntry, Recorded, RecordedValue, UpstreamEnd};
 pub use json::{Json, bytes_within, canonical, excerpt, head};
 pub use manifest::{Ask, Manifest, ToolManifest, TypeManifest};
 pub use name::{ToolName, ToolPattern, json_name};
-pub use outcome::{Denial, LogLine, Outcome, Usage};
-pub use plan::{OnFailure, Plan, PlanLimits, PlanStep, Reference, literal, reference, references, resolved};
+pub use outcome::{Denial, FailedUpstream, LogLine, Outcome, Usage};
+pub use plan::{
+    CallTemplate, ForEach, OnFailure, Plan, PlanLimits, PlanStep, Reference, RetryRule, SubRun, literal, reference,
+    references, resolved,
+};
 pub use principal::Principal;
 pub use secret::{
     SECRET_BYTES_MAX, SECRET_PLACEHOLDER, Secret, is_secret_name, is_secret_name_byte, secret_placeholder,
 };
-pub use step::{ReadyStep, idempotency_key};
+pub use state::{STATE_KEY_BYTES_MAX, StateOp, StateQuota, StateReply, StateScope, StateSpace};
+pub use step::{Direction, ReadyStep, idempotency_key};
 pub use time::Timestamp;
 pub use web::{Method, URL_BYTES_MAX, WebHost, WebPattern, WebScheme, WebUrl};
 pub use wit_type::{Case, Field, WitType};

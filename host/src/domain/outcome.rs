@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Failure, Json};
+use crate::domain::{Failure, Json, Kind};
 
 /// How a call ended: an honest value, never an `Err` of the function that ran it.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,12 +16,23 @@ pub struct Outcome {
     pub denials: Vec<Denial>,
     /// Whether a write was begun: a fact that the host saw, not a claim.
     pub has_written: bool,
+    /// The server of the call's last request, where that failed.
+    pub upstream: Option<FailedUpstream>,
+}
+
+/// The server of the last request of a call that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedUpstream {
+    /// `scheme://host:port`.
+    pub upstream: String,
+    pub kind: Kind,
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Outcome {
     /// Makes the outcome of a call whose guest never ran.
     pub fn never_ran(failure: Failure, usage: Usage) -> Self {
-        Self { result: Err(failure), usage, log: Vec::new(), denials: Vec::new(), has_written: false }
+        Self { result: Err(failure), usage, log: Vec::new(), denials: Vec::new(), has_written: false, upstream: None }
     }
 }
 

@@ -21,8 +21,20 @@ pub struct ReadyStep {
     pub approval: bool,
 }
 
-/// Returns the idempotency key of doing a step: the same for every attempt, another for other arguments.
-pub fn idempotency_key(run: &RunId, step: &StepId, tool: &ToolName, args: &Json) -> Digest {
+/// Whether a key is that of doing a step, or of taking it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Do,
+    Undo,
+}
+
+/// Returns the idempotency key of doing a step, or of taking it back: the same for every attempt, another for other
+/// arguments. `step` is the step that is done or undone.
+pub fn idempotency_key(run: &RunId, step: &StepId, direction: Direction, tool: &ToolName, args: &Json) -> Digest {
     let (run, tool, args) = (run.as_str(), tool.to_string(), canonical(args));
-    Digest::of_parts(&[run.as_bytes(), step.as_str().as_bytes(), b"do", tool.as_bytes(), args.as_bytes()])
+    let direction: &[u8] = match direction {
+        Direction::Do => b"do",
+        Direction::Undo => b"undo",
+    };
+    Digest::of_parts(&[run.as_bytes(), step.as_str().as_bytes(), direction, tool.as_bytes(), args.as_bytes()])
 }

@@ -35,7 +35,7 @@ fn claimed(parts: &Parts, run: &Run, by: &str) -> Vec<Fact> {
     let mut facts = vec![Fact::RunClaimed { owner: parts.owner.clone(), policy: parts.policy.digest() }];
     facts.extend(recover(run));
     if run.cancelled_by.is_none() {
-        facts.push(Fact::CancelRequested { by: by.to_owned() });
+        facts.push(Fact::CancelRequested { by: by.to_owned(), undo: false });
     }
     facts
 }
@@ -62,7 +62,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{Budget, Digest, Effect, GENESIS, OnFailure, PlannedStep, Principal, StepId, Timestamp};
+    use crate::domain::{
+        Budget, Caveat, CaveatKind, Digest, Effect, GENESIS, PlannedStep, Principal, StepId, Timestamp,
+    };
     use crate::host::{Host, RunState};
     use crate::store::memory::MemoryLog;
     use crate::store::{EventLog, Payload};
@@ -71,13 +73,7 @@ mod tests {
 
     /// The facts of a run whose process died in the middle of a write.
     fn left(step: &StepId, stored: Digest) -> Vec<Fact> {
-        let planned = PlannedStep {
-            id: step.clone(),
-            tool: "notes.write".parse().unwrap(),
-            needs: vec![],
-            effect: Effect::Once,
-            on_failure: OnFailure::Fail,
-        };
+        let planned = PlannedStep::call(step.clone(), "notes.write".parse().unwrap(), vec![], Effect::Once);
         let (step, none) = (step.clone(), Digest::of(b""));
         vec![
             Fact::RunCreated {
@@ -88,11 +84,27 @@ mod tests {
                 toolset: none,
                 budget: Budget::default(),
                 is_single_plan: false,
+                parent: None,
             },
             Fact::PlanRequested { turn: 1, pack: none },
-            Fact::PlanAccepted { turn: 1, reply: none, plan: none, steps: vec![planned], has_answer: false },
+            Fact::PlanAccepted {
+                turn: 1,
+                reply: none,
+                plan: none,
+                steps: vec![planned],
+                has_answer: false,
+                has_assertions: false,
+            },
             Fact::StepReady { step: step.clone(), args: stored, key: none },
-            Fact::StepStarted { step: step.clone(), attempt: 1, component: none, effect: Effect::Once, rules: vec![] },
+            Fact::StepStarted {
+                step: step.clone(),
+                attempt: 1,
+                component: none,
+                effect: Effect::Once,
+                rules: vec![],
+                reserved: crate::domain::Cost::default(),
+                run: None,
+            },
             Fact::WriteBegun { step, attempt: 1 },
         ]
     }
@@ -111,7 +123,10 @@ mod tests {
         drop(owner);
         let report = host.end(&run, "ann").await.unwrap();
         assert_eq!(report.state, RunState::Cancelled);
-        assert_eq!((report.unknown, report.caveats), (vec![step.clone()], vec![step]));
+        assert_eq!(
+            (report.unknown, report.caveats),
+            (vec![step.clone()], vec![Caveat { step, what: CaveatKind::Unknown }])
+        );
         assert_eq!(host.end(&run, "ann").await.unwrap_err().kind, Kind::DataConflict);
     }
 }

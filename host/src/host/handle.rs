@@ -73,7 +73,7 @@ impl RunHandle {
     /// # Errors
     /// `host.storage`.
     pub async fn cancel(&self, by: &str) -> Result<(), Failure> {
-        self.host.send(&self.run, Message::Cancel { by: by.to_owned() }).await
+        self.host.send(&self.run, Message::Cancel { by: by.to_owned(), undo: false }).await
     }
 
     /// Waits until the run has ended or waits for a person, and tells how it stands.
@@ -106,7 +106,7 @@ mod tests {
     use tokio::sync::broadcast;
 
     use super::*;
-    use crate::domain::{Budget, Digest, Effect, GENESIS, OnFailure, PlannedStep, Principal, StepId, Timestamp};
+    use crate::domain::{Budget, Digest, Effect, GENESIS, PlannedStep, Principal, StepId, Timestamp};
 
     use crate::store::memory::MemoryLog;
     use crate::store::{Batch, Durability, EventLog, Payload};
@@ -118,13 +118,7 @@ mod tests {
         let (log, run) = (MemoryLog::default(), RUN.parse().unwrap());
         let goal = Payload::of(&json!({"text": "Write it down", "workflow": null})).unwrap();
         let none = Digest::of(b"");
-        let planned = PlannedStep {
-            id: step.clone(),
-            tool: "notes.write".parse().unwrap(),
-            needs: vec![],
-            effect: Effect::Once,
-            on_failure: OnFailure::Fail,
-        };
+        let planned = PlannedStep::call(step.clone(), "notes.write".parse().unwrap(), vec![], Effect::Once);
         let facts = [
             Fact::RunCreated {
                 principal: Principal::default(),
@@ -134,9 +128,23 @@ mod tests {
                 toolset: none,
                 budget: Budget::default(),
                 is_single_plan: true,
+                parent: None,
             },
-            Fact::PlanAccepted { turn: 1, reply: none, plan: none, steps: vec![planned], has_answer: false },
-            Fact::ApprovalRequested { step: step.clone(), binding, effect: Effect::Once, rule: "r".into() },
+            Fact::PlanAccepted {
+                turn: 1,
+                reply: none,
+                plan: none,
+                steps: vec![planned],
+                has_answer: false,
+                has_assertions: false,
+            },
+            Fact::ApprovalRequested {
+                step: step.clone(),
+                binding,
+                effect: Effect::Once,
+                rule: "r".into(),
+                expires: Timestamp(u64::MAX),
+            },
         ];
         let owner = log.create(&run, &Principal::default(), "test", Timestamp(0)).await.unwrap();
         let facts = facts.into_iter().map(|fact| (Timestamp(0), fact)).collect();

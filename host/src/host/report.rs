@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use crate::domain::{
-    Decision, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, RunId, StepId, Suspension, Timestamp,
+    Caveat, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, RunId, StepId, Suspension, Timestamp,
     ToolName, Usage,
 };
-use crate::host::{ApprovalView, Host, Message, RunState, Settle};
+use crate::host::{ApprovalView, Choice, Host, Message, RunState, Settle};
 use crate::orchestrator::Goal as StoredGoal;
 use crate::policy::mounts;
 use crate::registry::{PinState, VerifiedTool};
@@ -63,8 +63,8 @@ pub struct RunReport {
     pub failure: Option<Failure>,
     pub answer: Option<Json>,
     pub steps: Vec<StepReport>,
-    /// Steps that did not succeed.
-    pub caveats: Vec<StepId>,
+    /// What the end alone does not tell.
+    pub caveats: Vec<Caveat>,
     /// Calls that wait for a person.
     pub approvals: Vec<ApprovalView>,
     /// Steps that began to change something, and whose end nobody saw.
@@ -196,9 +196,9 @@ pub(super) fn check_message(
         return conflict(format!("send to run `{}`: it has ended", report.run));
     }
     match message {
-        Message::Decide { step, binding, decision, .. } => {
+        Message::Decide { step, binding, choice, .. } => {
             let waits = report.approvals.iter().any(|approval| approval.step == *step && approval.binding == *binding);
-            let verb = if *decision == Decision::Approve { "approve" } else { "reject" };
+            let verb = if *choice != Choice::Reject { "approve" } else { "reject" };
             if waits {
                 Ok(())
             } else {

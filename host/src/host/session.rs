@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::domain::{
-    Digest, Effect, Fact, Failure, GENESIS, Json, Kind, Outcome, Principal, ReadyStep, RunId, Seq, StepEnd, StepId,
-    ToolName, Usage, idempotency_key,
+    Digest, Direction, Effect, Fact, Failure, GENESIS, Json, Kind, Outcome, Principal, ReadyStep, RunId, Seq, StepEnd,
+    StepId, ToolName, Usage, idempotency_key,
 };
 use crate::host::{Approve, CallReport};
 use crate::orchestrator::Parts;
@@ -178,7 +178,7 @@ pub(super) fn find(parts: &Parts, name: &str) -> Result<VerifiedTool, Failure> {
 
 fn ready(run: &RunId, number: u64, tool: &VerifiedTool, args: Json) -> Result<ReadyStep, Failure> {
     let step = StepId::new(0, &format!("call{number}")).map_err(|e| Failure::new(Kind::HostBug, e))?;
-    let key = idempotency_key(run, &step, tool.name(), &args);
+    let key = idempotency_key(run, &step, Direction::Do, tool.name(), &args);
     Ok(ReadyStep {
         run: run.clone(),
         step,
@@ -199,7 +199,7 @@ fn allowed(
     tool: &VerifiedTool,
     approve: &Approve,
 ) -> Result<Call, Failure> {
-    let grant = RunGrant { principal: principal.clone(), wall_ms_left: None };
+    let grant = RunGrant { principal: principal.clone(), wall_ms_left: None, cost_left: None };
     match authorize(&parts.policy, &grant, step, tool, None) {
         Decision::Allow(call) => Ok(*call),
         Decision::Deny(failure) => Err(failure),

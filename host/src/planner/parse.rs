@@ -78,7 +78,7 @@ pub fn parse_calls(calls: &[NativeCall], pack: &ContextPack, limits: &ReplyLimit
         let args = args.into_iter().map(|(key, value)| (key, as_literal(&value))).collect();
         steps.push(PlanStep { args: Json::Object(args), ..bare_step(format!("call{}", n + 1), call.tool.clone()) });
     }
-    flaws.none_or(Some(Proposal::Plan(Plan { steps, answer: None })))
+    flaws.none_or(Some(Proposal::Plan(Plan { steps, ..Plan::default() })))
 }
 
 /// Returns what is inside a fence, where all of the text is one fenced block.
@@ -135,7 +135,7 @@ fn plan(steps: Json, pack: &ContextPack, flaws: &mut Flaws) -> Option<Plan> {
     let steps: Vec<Option<PlanStep>> =
         steps.map(|(n, step)| plan_step(step, &format!("/steps/{n}"), pack, flaws)).collect();
     let steps = steps.into_iter().collect::<Option<_>>()?;
-    Some(Plan { steps, answer: None })
+    Some(Plan { steps, ..Plan::default() })
 }
 
 fn plan_step(step: Json, place: &str, pack: &ContextPack, flaws: &mut Flaws) -> Option<PlanStep> {
@@ -163,7 +163,7 @@ fn plan_step(step: Json, place: &str, pack: &ContextPack, flaws: &mut Flaws) -> 
 
 fn bare_step(id: String, tool: String) -> PlanStep {
     let args = Json::Object(Map::new());
-    PlanStep { id, tool, args, needs: vec![], timeout_ms: None, on_failure: OnFailure::default(), approval: false }
+    PlanStep { id, tool, args, ..PlanStep::default() }
 }
 
 fn on_failure(value: &Json) -> Option<OnFailure> {
@@ -376,7 +376,7 @@ mod tests {
             approval: true,
             ..bare_step("a".to_owned(), "csv.sum".to_owned())
         };
-        assert_eq!(with("steps", steps), Proposal::Plan(Plan { steps: vec![step], answer: None }));
+        assert_eq!(with("steps", steps), Proposal::Plan(Plan { steps: vec![step], ..Plan::default() }));
     }
 
     #[test]

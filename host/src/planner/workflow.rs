@@ -189,7 +189,7 @@ impl File {
             step.args = self.filled(&step.args, &format!("/steps/{n}/args"))?;
         }
         let answer = self.answer.as_ref().map(|answer| self.filled(answer, "/answer")).transpose()?;
-        Ok(Plan { steps, answer })
+        Ok(Plan { steps, answer, assert: Vec::new() })
     }
 
     /// Returns `value`, which stands at `pointer`, with its inputs replaced. `$literal` hides what is below it.
@@ -345,7 +345,7 @@ approval = true
         let plan = toml.proposed().unwrap();
         assert_eq!(plan.steps[0].args, json!({"path": "sales.csv", "limit": 10, "since": "2026-01-31"}));
         assert_eq!(plan.answer, Some(json!({"total": {"$from": "sum", "path": "/total"}, "of": "sales.csv"})));
-        assert_eq!((plan.steps[1].on_failure, plan.steps[1].approval), (OnFailure::Skip, true));
+        assert_eq!((plan.steps[1].on_failure.clone(), plan.steps[1].approval), (OnFailure::Skip, true));
 
         let whole = json!({
             "workflow": "report", "goal": "sum the sales", "inputs": {"path": "sales.csv", "limit": 10},

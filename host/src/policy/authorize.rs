@@ -1,6 +1,6 @@
 //! May this step run? A pure answer: allow, ask a person, or deny.
 
-use crate::domain::{Digest, Effect, Failure, Grant, Kind, Principal, ReadyStep, RunId, StepId, ToolName};
+use crate::domain::{Cost, Digest, Effect, Failure, Grant, Kind, Principal, ReadyStep, RunId, StepId, ToolName};
 use crate::policy::intersect::intersect;
 use crate::policy::{ApprovalRule, Call, Policy, Rule};
 use crate::registry::VerifiedTool;
@@ -11,6 +11,8 @@ pub struct RunGrant {
     pub principal: Principal,
     /// What is left of the run's wall time, in milliseconds; `None` for a lone call.
     pub wall_ms_left: Option<u64>,
+    /// What may be reserved of its fuel and bytes; `None` for a lone call.
+    pub cost_left: Option<Cost>,
 }
 
 /// A person's approval of one exact call.

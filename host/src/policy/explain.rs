@@ -10,7 +10,8 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::domain::{
-    Access, Ask, Effect, Failure, Grant, HttpGrant, Json, Kind, Limits, Method, Mount, SecretGrant, ToolName, WebUrl,
+    Access, Ask, Effect, Failure, Grant, HttpGrant, Json, Kind, Limits, Method, Mount, SecretGrant, StateScope,
+    ToolName, WebUrl,
 };
 use crate::policy::authorize::{asks, granted, raised};
 use crate::policy::{ApprovalRule, Policy, Rule, RunGrant};
@@ -420,6 +421,9 @@ fn is_given(ask: Ask, grant: &Grant) -> bool {
         Ask::Http => !grant.http.is_empty(),
         Ask::Env => !grant.env.is_empty(),
         Ask::Secrets => !grant.secrets.is_empty(),
+        Ask::StateSession => grant.state.contains_key(&StateScope::Session),
+        Ask::StateUser => grant.state.contains_key(&StateScope::User),
+        Ask::StateWorkflow => grant.state.contains_key(&StateScope::Workflow),
     }
 }
 

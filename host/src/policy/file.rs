@@ -111,6 +111,10 @@ pub struct HttpRule {
     /// Ranges that are not public and yet may be reached under this name: `["10.1.0.0/16"]`.
     #[serde(default)]
     pub addresses: Vec<IpNet>,
+    /// The servers honour `Idempotency-Key`: a write that was sent twice under one key happens once. The host sets the
+    /// header; whether it is honoured only the operator knows.
+    #[serde(default)]
+    pub keyed: bool,
 }
 
 fn reading() -> BTreeSet<Method> {

@@ -25,6 +25,7 @@ pub(super) fn intersect(
         http: http(asks, rules),
         env: env(asks, rules, &secrets)?,
         secrets,
+        state: BTreeMap::new(),
         log: gives(Capability::Log, Ask::Log),
         progress: gives(Capability::Progress, Ask::Progress),
         clock: gives(Capability::Clock, Ask::Clock),
@@ -66,6 +67,7 @@ fn http(asks: &BTreeSet<Ask>, rules: &[&Rule]) -> Vec<HttpGrant> {
             to: http.url.clone(),
             methods: http.methods.clone(),
             addresses: http.addresses.clone(),
+            is_keyed: http.keyed,
             rule: rule.name.clone(),
         })
         .collect()

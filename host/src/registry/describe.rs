@@ -174,6 +174,8 @@ impl About {
             params,
             returns,
             effect_declared: said.effect,
+            undo: said.undo,
+            reconcile: said.reconcile,
             asks: said.asks,
         })
     }

@@ -40,7 +40,7 @@ impl GuestState {
             return Err(Failure::new(Kind::HostBug, "replay a file write: files are written, not answered"));
         }
         let done = tokio::task::block_in_place(|| self.apply(&mounts))?;
-        self.done(&host_call, &Json::from(done)).await;
+        self.done(&host_call, Json::from(done)).await?;
         Ok(())
     }
 

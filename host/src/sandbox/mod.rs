@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::{Digest, Failure, Json, Outcome};
+use crate::domain::{Digest, Failure, Json, Kind, Outcome, Recorded, StateOp, StateReply, StateScope, UpstreamEnd};
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
 
@@ -65,6 +65,8 @@ pub struct HostCall {
     pub args: Digest,
     /// Whether it changes something.
     pub is_write: bool,
+    /// The server that it goes to, as `scheme://host:port`.
+    pub upstream: Option<String>,
 }
 
 /// What to do with a host call that is about to be made.
@@ -73,43 +75,63 @@ pub enum Begin {
     /// Make it.
     Proceed,
     /// Do not make it: this is what it brought before.
-    Answer(Json),
+    Answer(Recorded),
+    /// Make it, and hold what it brings against this: it was too large to keep, and must be the same.
+    Repeat { digest: Digest, ms: u64 },
+    /// Do not make it: the guest hears that it failed like this. So do servers that are known to be down.
+    Refuse(Failure),
 }
 
-/// How a running call speaks with whoever drives it, without knowing who that is: a live run, a replay, or nobody.
+/// What a host call brought.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostCallEnd {
+    /// What the guest was given, secrets taken out.
+    pub value: Json,
+    /// How long it took, in milliseconds; for a host call that was repeated, how long it took the first time.
+    pub ms: u64,
+    /// What came of the request, where it was one.
+    pub upstream: Option<UpstreamEnd>,
+}
+
+/// How a running call speaks with whoever drives it, without knowing who that is: a live run, a replay, or nobody. What a
+/// link does not say is what [`NoLink`] does.
 #[async_trait]
 pub trait CallLink: Send + Sync {
     /// Announces a host call. A write is durable in the log before this returns.
     ///
     /// # Errors
-    /// Ends the call with this failure: the log could not be written.
-    async fn begin(&self, call: &HostCall) -> Result<Begin, Failure>;
+    /// Ends the call with this failure: the log could not be written, or the call does not do what it did before.
+    async fn begin(&self, _call: &HostCall) -> Result<Begin, Failure> {
+        Ok(Begin::Proceed)
+    }
 
-    /// Reports what the host call brought.
-    async fn done(&self, call: &HostCall, result: &Json);
+    /// Reports what the host call brought, before the guest learns it. That of a write is durable before this returns.
+    ///
+    /// # Errors
+    /// As for [`CallLink::begin`].
+    async fn done(&self, _call: &HostCall, _end: HostCallEnd) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Reads or changes what the tool keeps between calls.
+    ///
+    /// # Errors
+    /// `data.conflict` where the quota is used up; `host.storage`; the guest hears of both.
+    async fn state(&self, _scope: StateScope, _op: StateOp) -> Result<StateReply, Failure> {
+        Err(Failure::new(Kind::PolicyDenied, "reach the state of a tool: this call has none"))
+    }
 
     /// Passes on a progress report: `fraction` of the work done, 0 to 1.
-    fn progress(&self, fraction: Option<f64>, message: &str);
+    fn progress(&self, _fraction: Option<f64>, _message: &str) {}
 
     /// Returns when the call is to be stopped; never, if it is not.
-    async fn cancelled(&self);
+    async fn cancelled(&self) {
+        std::future::pending().await
+    }
 }
 
 /// A link to nobody: host calls proceed, progress is dropped, nothing cancels.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoLink;
 
-#[async_trait]
-impl CallLink for NoLink {
-    async fn begin(&self, _: &HostCall) -> Result<Begin, Failure> {
-        Ok(Begin::Proceed)
-    }
-
-    async fn done(&self, _: &HostCall, _: &Json) {}
-
-    fn progress(&self, _: Option<f64>, _: &str) {}
-
-    async fn cancelled(&self) {
-        std::future::pending().await
-    }
-}
+impl CallLink for NoLink {}

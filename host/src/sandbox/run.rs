@@ -523,7 +523,7 @@ impl Instance {
             egress_bytes: state.http.egress_bytes(),
             ..self.usage
         };
-        Outcome { result, usage, log, denials, has_written: state.has_written }
+        Outcome { result, usage, log, denials, has_written: state.has_written, upstream: None }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::sandbox::open_files::OpenFiles;
 use crate::sandbox::overlay::Shared;
 use crate::sandbox::secrets::{Granted, Scrubber};
 use crate::sandbox::trap::Ended;
-use crate::sandbox::{Begin, CallLink, HostCall};
+use crate::sandbox::{Begin, CallLink, HostCall, HostCallEnd};
 
 /// All that belongs to one call. Dropped with its store.
 pub(super) struct GuestState {
@@ -58,15 +58,15 @@ impl GuestState {
         is_write: bool,
     ) -> Result<(HostCall, Begin), Failure> {
         self.announced = self.announced.saturating_add(1);
-        let host_call = HostCall { n: self.announced, what, args, is_write };
+        let host_call = HostCall { n: self.announced, what, args, is_write, upstream: None };
         let begin = self.link.begin(&host_call).await?;
         self.has_written |= is_write;
         Ok((host_call, begin))
     }
 
     /// Reports what a host call brought.
-    pub(super) async fn done(&mut self, host_call: &HostCall, result: &Json) {
-        self.link.done(host_call, result).await;
+    pub(super) async fn done(&mut self, host_call: &HostCall, value: Json) -> Result<(), Failure> {
+        self.link.done(host_call, HostCallEnd { value, ms: 0, upstream: None }).await
     }
 
     /// Notes something that the guest tried and was refused.

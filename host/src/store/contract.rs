@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::domain::{Decision, Digest, Epoch, Event, Fact, Failure, GENESIS, Kind, Principal, RunId, Seq, Timestamp};
+use crate::domain::{Digest, Epoch, Event, Fact, Failure, GENESIS, Kind, Principal, RunId, Seq, Timestamp};
 use crate::store::{
-    Batch, Durability, EventLog, INBOX_MESSAGES_MAX, Message, Ownership, Payload, Received, Settle, Verified,
+    Batch, Choice, Durability, EventLog, INBOX_MESSAGES_MAX, Message, Ownership, Payload, Received, Settle, Verified,
 };
 
 /// Checks every promise; `make` makes a fresh log.
@@ -98,7 +98,7 @@ async fn a_run_has_one_owner_until_it_is_dropped(log: &dyn EventLog) {
 async fn an_owner_that_was_followed_writes_nothing(log: &dyn EventLog) {
     drop(log.create(&run(1), &Principal::default(), "first", Timestamp(7)).await.unwrap());
     let _second = log.own(&run(1), "second").await.unwrap();
-    log.send(&run(1), &Message::Cancel { by: "me".into() }).await.unwrap();
+    log.send(&run(1), &Message::Cancel { by: "me".into(), undo: false }).await.unwrap();
     let stale = Stale { run: run(1), epoch: 1 };
     for durability in [Durability::Queued, Durability::Synced] {
         assert_eq!(kind_of(log.append(&stale, batch(START, 1), durability).await), Kind::HostOwned);
@@ -146,7 +146,7 @@ async fn messages_wait_in_order_until_they_are_received(log: &dyn EventLog) {
 
 async fn an_inbox_is_bounded(log: Arc<dyn EventLog>) {
     let owner = log.create(&run(1), &Principal::default(), "test", Timestamp(7)).await.unwrap();
-    let message = Message::Cancel { by: "me".into() };
+    let message = Message::Cancel { by: "me".into(), undo: false };
     let mut sending = JoinSet::new();
     for _ in 0..INBOX_MESSAGES_MAX {
         let (log, message) = (Arc::clone(&log), message.clone());
@@ -178,7 +178,7 @@ async fn what_is_not_there_is_not_found(log: &dyn EventLog) {
     assert_eq!(kind_of(log.verify(&run(1)).await), Kind::DataNotFound);
     assert_eq!(kind_of(log.payload(&run(1), &GENESIS).await), Kind::DataNotFound);
     assert_eq!(kind_of(log.inbox(&run(1)).await), Kind::DataNotFound);
-    assert_eq!(kind_of(log.send(&run(1), &Message::Cancel { by: "me".into() }).await), Kind::DataNotFound);
+    assert_eq!(kind_of(log.send(&run(1), &Message::Cancel { by: "me".into(), undo: false }).await), Kind::DataNotFound);
     assert_eq!(log.runs(9).await, Ok(vec![]));
 }
 
@@ -221,10 +221,10 @@ fn messages() -> [Message; 4] {
     let by = || "me".to_owned();
     let step = "t1.s1".parse().unwrap();
     [
-        Message::Decide { step, binding: GENESIS, decision: Decision::Reject, by: by(), reason: Some("no".into()) },
+        Message::Decide { step, binding: GENESIS, choice: Choice::Reject, by: by(), reason: Some("no".into()) },
         Message::Answer { turn: 2, text: "é".into(), by: by() },
         Message::Settle { step: "t1.s2".parse().unwrap(), settle: Settle::Done { output: "{}".into() }, by: by() },
-        Message::Cancel { by: by() },
+        Message::Cancel { by: by(), undo: false },
     ]
 }
 

@@ -9,16 +9,19 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::domain::{
-    Decision, Digest, Epoch, Event, Fact, Failure, Kind, Principal, RunId, Seq, StepId, Timestamp, canonical,
-};
+use crate::domain::{Digest, Epoch, Event, Fact, Failure, Kind, Principal, RunId, Seq, StepId, Timestamp, canonical};
 
+mod aside;
 mod chain;
 #[cfg(test)]
 mod contract;
 pub mod memory;
 mod refusal;
 pub mod sqlite;
+
+pub use aside::{
+    CachedOutcome, Claim, HostCalls, KeyedOutcomes, OutcomeCache, Pruned, StoredBytes, Upkeep, Workspaces,
+};
 
 /// When an append returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,27 +86,24 @@ pub trait Ownership: Send + Sync {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Message {
     /// About the exact call whose approval was asked under `binding`.
-    Decide {
-        step: StepId,
-        binding: Digest,
-        decision: Decision,
-        by: String,
-        reason: Option<String>,
-    },
+    Decide { step: StepId, binding: Digest, choice: Choice, by: String, reason: Option<String> },
     /// What became of a step whose end nobody saw.
-    Settle {
-        step: StepId,
-        settle: Settle,
-        by: String,
-    },
+    Settle { step: StepId, settle: Settle, by: String },
     /// The answer to the planner's question of this turn.
-    Answer {
-        turn: u32,
-        text: String,
-        by: String,
-    },
-    Cancel {
-        by: String,
+    Answer { turn: u32, text: String, by: String },
+    /// Stop, and with `undo` take back what was done.
+    Cancel { by: String, undo: bool },
+}
+
+/// What a person chose; `args` is JSON text.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "as", rename_all = "snake_case")]
+pub enum Choice {
+    Approve,
+    Reject,
+    /// Approve the same tool with these arguments.
+    Modify {
+        args: String,
     },
 }
 

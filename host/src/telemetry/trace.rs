@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Digest, Effect, Event, Fact, Kind, RunEnd, StepEnd, StepId, Suspension, Timestamp, ToolName, Usage,
+    Caveat, Digest, Effect, Event, Fact, Kind, RunEnd, StepEnd, StepId, Suspension, Timestamp, ToolName, Usage,
 };
 
 /// The story of a run, by digests; payloads are looked up by whoever tells it.
@@ -18,7 +18,7 @@ pub struct Trace {
     pub answer: Option<Digest>,
     pub question: Option<Digest>,
     pub steps: Vec<StepTrace>,
-    pub caveats: Vec<StepId>,
+    pub caveats: Vec<Caveat>,
 }
 
 /// Where a run is.

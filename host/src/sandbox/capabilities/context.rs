@@ -3,7 +3,7 @@
 //! A call to which nothing live is granted depends on its arguments alone. So that this stays true, it learns neither
 //! whose call it is nor how time passes: its ids are empty, and all of its time is always left.
 
-use crate::domain::{Digest, Effect, Json};
+use crate::domain::{Digest, Effect, Json, Recorded, RecordedValue};
 use crate::sandbox::Begin;
 use crate::sandbox::capabilities::bindings::cofferdam::tool::context::{CallContext, Host};
 use crate::sandbox::state::GuestState;
@@ -36,11 +36,11 @@ impl Host for GuestState {
             return Ok(self.call.grant().limits.wall_ms_max);
         }
         let (host_call, begin) = self.begin("context.remaining-ms", Digest::of(b""), false).await.map_err(Ended)?;
-        if let Begin::Answer(Json::Number(recorded)) = &begin {
-            return Ok(recorded.as_u64().unwrap_or_default());
+        if let Begin::Answer(Recorded { value: RecordedValue::Whole { value }, .. }) = &begin {
+            return Ok(value.as_u64().unwrap_or_default());
         }
         let remaining = self.left_ms();
-        self.done(&host_call, &Json::from(remaining)).await;
+        self.done(&host_call, Json::from(remaining)).await.map_err(Ended)?;
         Ok(remaining)
     }
 }

@@ -177,7 +177,7 @@ async fn a_user_whose_key_is_gone_is_forgotten_and_the_chain_holds() {
     let payload = Payload::new(b"mine".to_vec());
     let with_payload = |after| Batch { payloads: vec![payload.clone()], ..batch(after, 1) };
     let events = log.append(&*owner, with_payload(START), Durability::Synced).await.unwrap();
-    log.send(&run(1), &Message::Cancel { by: "me".into() }).await.unwrap();
+    log.send(&run(1), &Message::Cancel { by: "me".into(), undo: false }).await.unwrap();
 
     database(dir.path()).execute("DELETE FROM keys", []).unwrap();
     assert_eq!(log.payload(&run(1), &payload.digest()).await, Ok(None));
@@ -206,7 +206,7 @@ async fn a_lost_master_key_is_told_and_never_replaced() {
     {
         let log = open(dir.path());
         create(&log, 1).await;
-        log.send(&run(1), &Message::Cancel { by: "me".into() }).await.unwrap();
+        log.send(&run(1), &Message::Cancel { by: "me".into(), undo: false }).await.unwrap();
     }
     fs::remove_file(dir.path().join("key")).unwrap();
     assert!(try_open(dir.path()).map(drop).unwrap_err().message.contains("master key is missing"));
@@ -228,7 +228,7 @@ async fn two_processes_compete_for_a_run_and_one_gets_it() {
     }
     let mine = here.own(&run(1), "here").await.unwrap();
     append(&here, &*mine, START, 1, Durability::Synced).await;
-    there.send(&run(1), &Message::Cancel { by: "there".into() }).await.unwrap();
+    there.send(&run(1), &Message::Cancel { by: "there".into(), undo: false }).await.unwrap();
     assert_eq!(here.inbox(&run(1)).await.unwrap().len(), 1);
     assert_eq!(there.read(&run(1), 0).await.unwrap().len(), 1);
     assert!(there.runs(9).await.unwrap()[0].owner.as_ref().unwrap().starts_with("here (process"));

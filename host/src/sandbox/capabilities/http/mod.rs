@@ -174,9 +174,7 @@ async fn announce(state: &mut GuestState, admitted: &Admitted) -> wasmtime::Resu
     let args = Digest::of_parts(&[admitted.method.name().as_bytes(), admitted.url.to_string().as_bytes()]);
     match state.begin("http.send", args, true).await.map_err(Ended)? {
         (_, Begin::Proceed) => Ok(()),
-        (_, Begin::Answer(_)) => {
-            Err(Ended(Failure::new(Kind::HostBug, "replay a request: requests are sent, not answered")).into())
-        }
+        (_, _) => Err(Ended(Failure::new(Kind::HostBug, "replay a request: requests are sent, not answered")).into()),
     }
 }
 
