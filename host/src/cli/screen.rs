@@ -249,6 +249,7 @@ fn again(attempt: u32) -> String {
 fn settled(settlement: &Settlement) -> &'static str {
     match settlement {
         Settlement::Done { .. } => "it happened",
+        Settlement::Unknown => "the tool does not know",
         Settlement::Retry => "do it again",
         Settlement::Failed { .. } => "it did not happen",
     }

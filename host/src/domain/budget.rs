@@ -85,10 +85,18 @@ impl BudgetPatch {
 #[serde(default, deny_unknown_fields)]
 pub struct Cost {
     pub calls: u32,
+    /// Requests to planners, of runs within the run.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub turns: u32,
     pub fuel: u64,
     /// Bytes brought and sent.
     pub bytes: u64,
     pub usd_micros: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Cost {
@@ -97,6 +105,7 @@ impl Cost {
     pub fn plus(self, other: Self) -> Self {
         Self {
             calls: self.calls.saturating_add(other.calls),
+            turns: self.turns.saturating_add(other.turns),
             fuel: self.fuel.saturating_add(other.fuel),
             bytes: self.bytes.saturating_add(other.bytes),
             usd_micros: self.usd_micros.saturating_add(other.usd_micros),
@@ -108,6 +117,7 @@ impl Cost {
     pub fn minus(self, other: Self) -> Self {
         Self {
             calls: self.calls.saturating_sub(other.calls),
+            turns: self.turns.saturating_sub(other.turns),
             fuel: self.fuel.saturating_sub(other.fuel),
             bytes: self.bytes.saturating_sub(other.bytes),
             usd_micros: self.usd_micros.saturating_sub(other.usd_micros),

@@ -65,6 +65,8 @@ pub enum Fact {
         budget: Budget,
         /// Whether the goal is reached when the steps of the one plan are.
         is_single_plan: bool,
+        /// Whether whoever asked says by which conditions success is told.
+        has_assertions: bool,
         /// The step of another run that this run carries out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<Parent>,
@@ -183,6 +185,48 @@ pub enum Fact {
     },
 }
 
+impl Fact {
+    /// Returns the name of its kind, as it is stored.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RunCreated { .. } => "run_created",
+            Self::SessionStarted { .. } => "session_started",
+            Self::RunClaimed { .. } => "run_claimed",
+            Self::PlanRequested { .. } => "plan_requested",
+            Self::PlanFailed { .. } => "plan_failed",
+            Self::PlanRejected { .. } => "plan_rejected",
+            Self::PlanAccepted { .. } => "plan_accepted",
+            Self::Answered { .. } => "answered",
+            Self::Asked { .. } => "asked",
+            Self::QuestionAnswered { .. } => "question_answered",
+            Self::Verified { .. } => "verified",
+            Self::StepReady { .. } => "step_ready",
+            Self::StepExpanded { .. } => "step_expanded",
+            Self::StepGathered { .. } => "step_gathered",
+            Self::StepRejected { .. } => "step_rejected",
+            Self::StepSkipped { .. } => "step_skipped",
+            Self::StepCached { .. } => "step_cached",
+            Self::ApprovalRequested { .. } => "approval_requested",
+            Self::ApprovalDecided { .. } => "approval_decided",
+            Self::ApprovalExpired { .. } => "approval_expired",
+            Self::StepStarted { .. } => "step_started",
+            Self::WriteBegun { .. } => "write_begun",
+            Self::StepEnded { .. } => "step_ended",
+            Self::StepInterrupted { .. } => "step_interrupted",
+            Self::StepUnknown { .. } => "step_unknown",
+            Self::StepSettled { .. } => "step_settled",
+            Self::ReconcileBegun { .. } => "reconcile_begun",
+            Self::UndoBegun { .. } => "undo_begun",
+            Self::CancelRequested { .. } => "cancel_requested",
+            Self::RunSuspended { .. } => "run_suspended",
+            Self::Notified { .. } => "notified",
+            Self::RunEnded { .. } => "run_ended",
+            Self::CallStarted { .. } => "call_started",
+            Self::Called { .. } => "called",
+        }
+    }
+}
+
 /// The step of another run that a run carries out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -265,6 +309,8 @@ pub enum SkipReason {
 pub enum UndoReason {
     StepFailed { step: StepId },
     Cancelled { by: String },
+    /// A bound of the budget was met: its name.
+    Budget { what: String },
 }
 
 /// How a step's call ended.
@@ -299,6 +345,8 @@ pub enum Settlement {
     Retry,
     /// It did not happen, and shall not.
     Failed { failure: Digest },
+    /// The tool that was asked does not know: a person must say.
+    Unknown,
 }
 
 /// What a run waits for.

@@ -18,6 +18,9 @@ pub struct StepId(String);
 /// Longest accepted id, in bytes: ids are keys in the log and parts of file names.
 const ID_BYTES_MAX: usize = 120;
 
+/// Bytes of the name that a plan gives a step: the host adds the turn, an item and an undo.
+const LOCAL_BYTES_MAX: usize = 64;
+
 impl RunId {
     /// Makes the id of a run from a ULID's 26 characters.
     pub fn from_ulid(ulid: &str) -> Self {
@@ -36,7 +39,35 @@ impl StepId {
     /// # Errors
     /// Tells what is wrong with `local`: only letters, digits, `_` and `-` make a step's name.
     pub fn new(turn: u32, local: &str) -> Result<Self, String> {
+        // What else an id may hold is the host's own: a plan cannot name an item or an undo.
+        if !local.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
+            return Err(format!("the name `{}` of a step is not of letters, digits, `_` and `-`", shown(local)));
+        }
+        if local.len() > LOCAL_BYTES_MAX {
+            return Err(format!("the name `{}…` of a step is longer than {LOCAL_BYTES_MAX} bytes", shown(local)));
+        }
         format!("t{turn}.{local}").parse()
+    }
+
+    /// Returns the id of item `n` of this step, from 0: `t2.s1[3]`.
+    pub fn item(&self, n: u32) -> Self {
+        Self(format!("{}[{n}]", self.0))
+    }
+
+    /// Returns the id of the call that takes this step back: `t2.s1~undo`.
+    pub fn undo(&self) -> Self {
+        Self(format!("{}~undo", self.0))
+    }
+
+    /// Returns the id of the `n`th call that asks what became of this step: `t2.s1~reconcile1`.
+    pub fn reconcile(&self, n: u32) -> Self {
+        Self(format!("{}~reconcile{n}", self.0))
+    }
+
+    /// Returns the turn whose plan the step belongs to.
+    pub fn turn(&self) -> u32 {
+        let turn = self.0.split_once('.').and_then(|(turn, _)| turn.strip_prefix('t'));
+        turn.and_then(|turn| turn.parse().ok()).unwrap_or(0)
     }
 
     /// Returns the id as text.
@@ -69,7 +100,7 @@ impl FromStr for StepId {
     fn from_str(text: &str) -> Result<Self, String> {
         let is_name = |part: &str| {
             !part.is_empty()
-                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'[' | b']'))
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'[' | b']' | b'~'))
         };
         let is_valid = text.len() <= ID_BYTES_MAX
             && text.split_once('.').is_some_and(|(turn, local)| {
@@ -119,5 +150,9 @@ mod tests {
         assert!("t1.../x".parse::<StepId>().is_err());
         assert_eq!(StepId::new(2, "sum").map(|s| s.to_string()), Ok("t2.sum".to_owned()));
         assert!(StepId::new(2, "").is_err());
+        assert!(StepId::new(2, "sum[0]").is_err() && StepId::new(2, "sum~undo").is_err());
+        let item = StepId::new(2, "sum").unwrap().item(3);
+        assert_eq!((item.undo().as_str(), item.undo().turn()), ("t2.sum[3]~undo", 2));
+        assert_eq!(item.undo().as_str().parse(), Ok(item.undo()));
     }
 }

@@ -1,6 +1,6 @@
 //! What a planner gets to see for one request: built from declared inputs only.
 
-use crate::domain::{Failure, Json, Retry, canonical};
+use crate::domain::{Failure, Json, Role, Retry, canonical};
 use crate::orchestrator::machine::{Run, Step, StepStatus};
 use crate::planner::{Observation, Observed, OfferedTool};
 use crate::policy::{Policy, effect};
@@ -53,5 +53,5 @@ fn failed(failure: &Failure) -> Observed {
 
 /// Returns the steps whose observations belong into the next request: all that are finished.
 pub(super) fn finished(run: &Run) -> impl Iterator<Item = &Step> {
-    run.in_order().filter(|step| step.status.is_terminal())
+    run.in_order().filter(|step| step.status.is_terminal() && step.planned.role == Role::Do)
 }

@@ -208,6 +208,7 @@ impl StepTrace {
             Fact::StepUnknown { .. } => self.status = "unknown",
             Fact::StepSettled { settlement, .. } => match settlement {
                 Settlement::Done { output } => (self.status, self.output) = ("succeeded", Some(*output)),
+                Settlement::Unknown => self.status = "unknown",
                 Settlement::Retry => self.status = "ready",
                 Settlement::Failed { failure } => (self.status, self.failure) = ("failed", Some(*failure)),
             },

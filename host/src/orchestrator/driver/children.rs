@@ -1,0 +1,303 @@
+//! Runs within the run: each has a log, an inbox and a budget of its own, taken from what this one has left.
+
+use std::collections::HashMap;
+
+use crate::domain::{
+    Budget, Cost, Digest, Fact, Failure, GENESIS, Json, Kind, Parent, RunEnd, RunId, StepEnd, StepId, SubRun,
+    Suspension, Usage,
+};
+use crate::orchestrator::budget;
+use crate::orchestrator::check::CheckedStep;
+use crate::orchestrator::driver::{Done, Drive, Driver, Goal, Start};
+use crate::orchestrator::machine::{Run, RunStatus};
+use crate::store::{Durability, Message, Payload};
+
+/// The runs within the run that this process drives, or left to a person.
+#[derive(Default)]
+pub(super) struct Children {
+    states: HashMap<StepId, Child>,
+    is_stopping: bool,
+}
+
+enum Child {
+    Driven,
+    Waits(Suspension),
+}
+
+impl Children {
+    /// Returns what a person must do, where every call that runs is a run within the run, and all of those wait.
+    pub(super) fn all_wait(&self, run: &Run) -> Option<Suspension> {
+        let mut why = None;
+        for step in run.in_order().filter(|step| step.status.is_running()) {
+            match self.states.get(step.id()) {
+                Some(Child::Waits(suspension)) => why = Some(*suspension),
+                _ => return None,
+            }
+        }
+        why
+    }
+}
+
+impl Drive {
+    /// Notes that a run is about to begin, with its name: whoever takes this one over finds it.
+    pub(super) async fn start_child(&mut self, step: StepId, checked: &CheckedStep) -> Result<(), Failure> {
+        let Some(sub_run) = checked.run.as_ref() else { return Ok(()) };
+        let budget = self.budget_of(sub_run);
+        if self.run.budget.depth_max == 0 {
+            let failure = Failure::new(Kind::PolicyBudget, format!("begin the run `{step}`: it would be too deep"))
+                .hint("raise `depth_max` under [budget] in cofferdam.toml");
+            return self.reject(step, failure).await;
+        }
+        let run = self.driver.parts.clock.run_id().map_err(|e| Failure::new(Kind::HostBug, e))?;
+        let attempt = self.run.step(&step).map_or(1, |step| step.attempts + 1);
+        let fact = Fact::StepStarted {
+            step: step.clone(),
+            attempt,
+            component: GENESIS,
+            effect: checked.planned.effect,
+            rules: Vec::new(),
+            reserved: cost_of(&budget),
+            run: Some(run.clone()),
+        };
+        self.record(vec![fact], Vec::new(), Durability::Synced).await?;
+        self.drive_child(step, run).await.map(drop)
+    }
+
+    /// What the run around has left bounds it, and what its step says bounds it further.
+    fn budget_of(&self, sub_run: &SubRun) -> Budget {
+        let (left, own, asked) = (budget::left(&self.run), &self.run.budget, &sub_run.budget);
+        let usd = own.usd_micros_max.map(|_| left.usd_micros);
+        Budget {
+            planner_turns_max: asked.planner_turns_max.unwrap_or(u32::MAX).min(left.turns),
+            calls_max: asked.calls_max.unwrap_or(u32::MAX).min(left.calls),
+            calls_per_tool_max: asked.calls_per_tool_max.unwrap_or(u32::MAX).min(own.calls_per_tool_max),
+            parallel_max: asked.parallel_max.unwrap_or(u32::MAX).min(own.parallel_max),
+            depth_max: asked.depth_max.unwrap_or(u32::MAX).min(own.depth_max.saturating_sub(1)),
+            same_failures_max: asked.same_failures_max.unwrap_or(u32::MAX).min(own.same_failures_max),
+            wall_ms_max: asked.wall_ms_max.unwrap_or(u64::MAX).min(self.wall_ms_left()),
+            fuel_max: asked.fuel_max.unwrap_or(u64::MAX).min(left.fuel),
+            bytes_max: asked.bytes_max.unwrap_or(u64::MAX).min(left.bytes),
+            usd_micros_max: match (asked.usd_micros_max, usd) {
+                (Some(asked), Some(left)) => Some(asked.min(left)),
+                (asked, left) => asked.or(left),
+            },
+        }
+    }
+
+    /// Drives the run that carries out a step, from wherever it is; false where that goes on already, or it waits.
+    pub(super) async fn drive_child(&mut self, step: StepId, run: RunId) -> Result<bool, Failure> {
+        if self.children.states.contains_key(&step) {
+            return Ok(false);
+        }
+        let checked = self.checked(&step).await?;
+        let Some(sub_run) = checked.run.clone() else { return Ok(false) };
+        let args = match self.run.step(&step).and_then(|step| step.ready) {
+            Some((args, _)) => self.value(&args).await?,
+            None => return Err(Failure::new(Kind::HostBug, format!("begin the run `{step}`: it is not ready"))),
+        };
+        let depth = self.run.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
+        let parent = Parent { run: self.run.id.clone(), step: step.clone(), depth };
+        let start = Start {
+            run,
+            goal: goal_of(&sub_run, &args),
+            principal: self.run.principal.clone(),
+            budget: self.reserved_budget(&step, &sub_run),
+            parent: Some(parent),
+        };
+        let parts = self.driver.parts.clone();
+        let planner = match (parts.planner_of)(&start.goal) {
+            Ok(planner) => planner,
+            Err(failure) => return self.child_ended(step, Err(failure)).await.map(|()| true),
+        };
+        let driver = Driver {
+            parts,
+            planner,
+            wait: self.driver.wait,
+            approve: self.driver.approve.clone(),
+            signals: self.driver.signals.clone(),
+        };
+        self.children.states.insert(step.clone(), Child::Driven);
+        // A future that holds itself needs a place of its own.
+        let driven: std::pin::Pin<Box<dyn Future<Output = Result<Run, Failure>> + Send>> =
+            Box::pin(drive(driver, start));
+        self.tasks.spawn(async move { Done::Child { step, ended: driven.await.map(Box::new) } });
+        Ok(false)
+    }
+
+    /// What was reserved for the run when it began, not what is left by now.
+    fn reserved_budget(&self, step: &StepId, sub_run: &SubRun) -> Budget {
+        let reserved = self.run.step(step).map(|step| step.reserved).unwrap_or_default();
+        let budget = self.budget_of(sub_run);
+        Budget {
+            calls_max: reserved.calls,
+            planner_turns_max: reserved.turns,
+            fuel_max: reserved.fuel,
+            bytes_max: reserved.bytes,
+            usd_micros_max: self.run.budget.usd_micros_max.or(sub_run.budget.usd_micros_max).map(|_| reserved.usd_micros),
+            ..budget
+        }
+    }
+
+    /// Notes how a run within the run ended, or that it waits for a person.
+    pub(super) async fn child_ended(
+        &mut self,
+        step: StepId,
+        ended: Result<Box<Run>, Failure>,
+    ) -> Result<(), Failure> {
+        let child = match ended {
+            Ok(child) => *child,
+            Err(failure) => return self.child_failed(step, failure).await,
+        };
+        let RunStatus::Ended(end) = &child.status else {
+            let why = match child.status {
+                RunStatus::Suspended(why) => why,
+                _ => Suspension::Approval,
+            };
+            self.children.states.insert(step, Child::Waits(why));
+            return Ok(());
+        };
+        let (end, stored) = match end {
+            RunEnd::Succeeded { answer: None } => succeeded(&Json::Null)?,
+            RunEnd::Succeeded { answer: Some(answer) } => succeeded(&self.of_child(&child.id, answer).await?)?,
+            RunEnd::Failed { failure, .. } | RunEnd::BudgetExhausted { failure } => {
+                failed(&self.failure_of_child(&child.id, failure).await?)?
+            }
+            RunEnd::Cancelled { by } => {
+                let message = format!("finish `{step}`: its run was cancelled by {by}");
+                failed(&Failure::new(Kind::HostCancelled, message))?
+            }
+        };
+        let turns = child.planning.requests.saturating_add(child.spent.turns);
+        self.end_child(step, end, stored, Cost { turns, ..child.spent }).await
+    }
+
+    /// The run could not be driven here at all.
+    async fn child_failed(&mut self, step: StepId, failure: Failure) -> Result<(), Failure> {
+        if matches!(failure.kind, Kind::HostStorage | Kind::HostOwned | Kind::HostBug) {
+            // Its log tells where it is: another process goes on with both.
+            return Err(failure);
+        }
+        let (end, stored) = failed(&failure)?;
+        let cost = self.run.step(&step).map(|step| step.reserved).unwrap_or_default();
+        self.end_child(step, end, stored, cost).await
+    }
+
+    async fn end_child(&mut self, step: StepId, end: StepEnd, stored: Payload, cost: Cost) -> Result<(), Failure> {
+        self.children.states.remove(&step);
+        let attempt = self.run.step(&step).map_or(1, |step| step.attempts);
+        let fact = Fact::StepEnded {
+            step,
+            attempt,
+            end,
+            usage: Usage { fuel: cost.fuel, ..Usage::default() },
+            cost,
+            log: None,
+            denials: None,
+            has_written: false,
+            host_calls: None,
+            retry: None,
+        };
+        self.record(vec![fact], vec![stored], Durability::Synced).await
+    }
+
+    async fn of_child(&self, child: &RunId, digest: &Digest) -> Result<Json, Failure> {
+        let erased = || Failure::new(Kind::DataNotFound, "read what a run brought: its owner was erased");
+        let bytes = self.driver.parts.log.payload(child, digest).await?.ok_or_else(erased)?;
+        serde_json::from_slice(&bytes).map_err(|e| Failure::new(Kind::HostStorage, "read what a run brought").detail(e))
+    }
+
+    async fn failure_of_child(&self, child: &RunId, digest: &Digest) -> Result<Failure, Failure> {
+        let failure = self.of_child(child, digest).await?;
+        serde_json::from_value(failure)
+            .map_err(|e| Failure::new(Kind::HostStorage, "read how a run failed").detail(e))
+    }
+
+    /// Stops what runs: calls at once, and runs within the run by a message to whoever drives them, once.
+    pub(super) async fn stop_calls(&mut self) -> Result<bool, Failure> {
+        self.stop.send_replace(true);
+        if self.children.is_stopping {
+            return Ok(false);
+        }
+        self.children.is_stopping = true;
+        let (by, undo) = match &self.run.cancelled {
+            Some(cancel) => (cancel.by.clone(), cancel.undo),
+            None => ("budget".to_owned(), false),
+        };
+        let children: Vec<RunId> = self
+            .run
+            .in_order()
+            .filter(|step| step.status.is_running())
+            .filter_map(|step| step.run.clone())
+            .collect();
+        for child in children {
+            self.driver.parts.log.send(&child, &Message::Cancel { by: by.clone(), undo }).await?;
+        }
+        // One that waited for a person goes on, to end.
+        self.children.states.retain(|_, child| matches!(child, Child::Driven));
+        let waiting: Vec<_> = self
+            .run
+            .in_order()
+            .filter(|step| step.status.is_running() && !self.children.states.contains_key(step.id()))
+            .filter_map(|step| Some((step.id().clone(), step.run.clone()?)))
+            .collect();
+        for (step, run) in waiting {
+            self.drive_child(step, run).await?;
+        }
+        Ok(false)
+    }
+}
+
+/// Creates the run, or takes it from whoever left it; one that has ended already is read.
+async fn drive(driver: Driver, start: Start) -> Result<Run, Failure> {
+    let log = driver.parts.log.clone();
+    let events = match log.read(&start.run, 0).await {
+        Ok(events) => events,
+        Err(failure) if failure.kind == Kind::DataNotFound => return driver.start(start).await,
+        Err(failure) => return Err(failure),
+    };
+    let run = Run::of(&events).map_err(super::parted)?;
+    match run.status {
+        RunStatus::Ended(_) => Ok(run),
+        _ => driver.resume(&start.run).await,
+    }
+}
+
+fn cost_of(budget: &Budget) -> Cost {
+    Cost {
+        calls: budget.calls_max,
+        turns: budget.planner_turns_max,
+        fuel: budget.fuel_max,
+        bytes: budget.bytes_max,
+        usd_micros: budget.usd_micros_max.unwrap_or(0),
+    }
+}
+
+/// The goal of a run within a run: its arguments are the inputs of its workflow, or stand beside its words.
+fn goal_of(sub_run: &SubRun, args: &Json) -> Goal {
+    let workflow = sub_run.workflow.clone().map(|mut workflow| {
+        if let (Some(fields), Some(args)) = (workflow.as_object_mut(), args.as_object())
+            && !args.is_empty()
+        {
+            let inputs = fields.entry("inputs").or_insert_with(|| Json::Object(serde_json::Map::new()));
+            if let Some(inputs) = inputs.as_object_mut() {
+                inputs.extend(args.clone());
+            }
+        }
+        workflow
+    });
+    let of_workflow = workflow.as_ref().and_then(|workflow| workflow["goal"].as_str()).map(str::to_owned);
+    let words = sub_run.goal.clone().or(of_workflow).unwrap_or_default();
+    let has_args = args.as_object().is_some_and(|args| !args.is_empty());
+    let text = if workflow.is_none() && has_args { format!("{words}\n\nInputs: {args}") } else { words };
+    Goal { text, workflow, assert: Vec::new() }
+}
+
+fn succeeded(output: &Json) -> Result<(StepEnd, Payload), Failure> {
+    let stored = Payload::of(output)?;
+    Ok((StepEnd::Succeeded { output: stored.digest() }, stored))
+}
+
+fn failed(failure: &Failure) -> Result<(StepEnd, Payload), Failure> {
+    let stored = Payload::of(failure)?;
+    Ok((StepEnd::Failed { kind: failure.kind, failure: stored.digest() }, stored))
+}

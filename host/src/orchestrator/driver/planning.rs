@@ -1,0 +1,163 @@
+//! Asks the planner, and makes what it says a checked plan, an answer, a question, or a refusal.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{Fact, Failure, Json, Kind, StepId, ToolName};
+use crate::orchestrator::check::{CheckedPlan, Known, check, check_answer};
+use crate::orchestrator::context;
+use crate::orchestrator::driver::{Done, Drive, Goal};
+use crate::orchestrator::machine::StepStatus;
+use crate::planner::{Allowance, ContextPack, Planned, Proposal, Repair};
+use crate::policy;
+use crate::registry::VerifiedTool;
+use crate::store::{Durability, Payload};
+
+/// The longest request to a planner, in milliseconds: large models take their time.
+const PLANNER_WALL_MS_MAX: u64 = 120_000;
+
+/// Tokens of one reply: a plan of many steps fits.
+const REPLY_TOKENS_MAX: u32 = 8_192;
+
+/// Bytes of a refused reply that the planner sees again.
+const REPAIR_REPLY_BYTES_MAX: usize = 16 << 10;
+
+impl Drive {
+    pub(super) async fn ask_planner(&mut self, turn: u32) -> Result<(), Failure> {
+        let pack = self.pack(turn).await?;
+        let stored = Payload::of(&pack)?;
+        self.record(vec![Fact::PlanRequested { turn, pack: stored.digest() }], vec![stored], Durability::Synced)
+            .await?;
+        let allowance =
+            Allowance { wall_ms_max: self.wall_ms_left().min(PLANNER_WALL_MS_MAX), reply_tokens_max: REPLY_TOKENS_MAX };
+        let planner = self.driver.planner.clone();
+        self.is_planning = true;
+        self.tasks.spawn(async move { Done::Planned { turn, planned: planner.plan(&pack, &allowance).await } });
+        Ok(())
+    }
+
+    async fn pack(&mut self, turn: u32) -> Result<ContextPack, Failure> {
+        let goal: Goal = self.stored(&self.run.goal.clone()).await?;
+        let mut observations = Vec::new();
+        for step in context::finished(&self.run).cloned().collect::<Vec<_>>() {
+            let (output, failure) = match step.status {
+                StepStatus::Succeeded { output } => (Some(self.value(&output).await?), None),
+                StepStatus::Failed { failure, .. } | StepStatus::Rejected { failure, .. } => {
+                    (None, Some(self.stored::<Failure>(&failure).await?))
+                }
+                _ => (None, None),
+            };
+            observations.extend(context::observation(&step, output.as_deref(), failure.as_ref()));
+        }
+        let mut answers = Vec::new();
+        for digest in self.run.answers.clone() {
+            answers.push(self.stored(&digest).await?);
+        }
+        let tools = context::offered(&self.driver.parts.catalog, &self.driver.parts.policy);
+        Ok(ContextPack { goal: goal.text, turn, tools, observations, repair: self.repair().await?, answers })
+    }
+
+    async fn repair(&mut self) -> Result<Option<Repair>, Failure> {
+        let Some((reply, failures)) = self.run.planning.refused else { return Ok(None) };
+        let failures: Vec<Failure> = self.stored(&failures).await?;
+        let reply = self.bytes(&reply).await?;
+        let reply = String::from_utf8_lossy(&reply[..reply.len().min(REPAIR_REPLY_BYTES_MAX)]).into_owned();
+        Ok(Some(Repair { reply, failures: failures.into_iter().map(|failure| failure.to_string()).collect() }))
+    }
+
+    pub(super) async fn planned(&mut self, turn: u32, planned: Planned) -> Result<(), Failure> {
+        self.is_planning = false;
+        let reply = Payload::new(planned.raw);
+        match planned.reply {
+            Ok(Proposal::Plan(plan)) => {
+                let checked = self.known(|known| check(&plan, turn, known));
+                match checked {
+                    Ok(plan) => self.accept(turn, reply, plan).await,
+                    Err(failures) => self.refuse(turn, reply, failures).await,
+                }
+            }
+            Ok(Proposal::Answer(answer)) => self.answered(turn, reply, &answer).await,
+            Ok(Proposal::Question(text)) => {
+                let question = Payload::of(&text)?;
+                let fact = Fact::Asked { turn, reply: reply.digest(), question: question.digest() };
+                self.record(vec![fact], vec![reply, question], Durability::Synced).await
+            }
+            Err(failure) if is_repairable(failure.kind) => self.refuse(turn, reply, vec![failure]).await,
+            Err(failure) => self.planner_failed(turn, failure).await,
+        }
+    }
+
+    pub(super) fn known<T>(&self, use_it: impl FnOnce(&Known<'_>) -> T) -> T {
+        let parts = &self.driver.parts;
+        let effect = |tool: &VerifiedTool| policy::effect(&parts.policy, tool);
+        let earlier: BTreeMap<StepId, ToolName> = self.run.succeeded();
+        use_it(&Known { catalog: &parts.catalog, earlier: &earlier, effect: &effect, limits: &parts.plan_limits })
+    }
+
+    async fn accept(&mut self, turn: u32, reply: Payload, plan: CheckedPlan) -> Result<(), Failure> {
+        let stored = Payload::of(&plan)?;
+        let fact = Fact::PlanAccepted {
+            turn,
+            reply: reply.digest(),
+            plan: stored.digest(),
+            steps: plan.steps.iter().map(|step| step.planned.clone()).collect(),
+            has_answer: plan.answer.is_some(),
+            has_assertions: false,
+        };
+        self.remember(turn, plan);
+        self.record(vec![fact], vec![reply, stored], Durability::Synced).await
+    }
+
+    pub(super) fn remember(&mut self, turn: u32, plan: CheckedPlan) {
+        self.plans.extend(plan.steps.into_iter().map(|step| (step.planned.id.clone(), step)));
+        self.answers.insert(turn, plan.answer);
+    }
+
+    /// Refuses a reply. A workflow file would say the same again, so for it that is the end.
+    pub(super) async fn refuse(&mut self, turn: u32, reply: Payload, failures: Vec<Failure>) -> Result<(), Failure> {
+        if self.run.is_single_plan {
+            let failure = joined(failures);
+            return self.planner_failed(turn, failure).await;
+        }
+        let failures = Payload::of(&failures)?;
+        let fact = Fact::PlanRejected { turn, reply: reply.digest(), failures: failures.digest() };
+        self.record(vec![fact], vec![reply, failures], Durability::Synced).await
+    }
+
+    async fn planner_failed(&mut self, turn: u32, failure: Failure) -> Result<(), Failure> {
+        let stored = Payload::of(&failure)?;
+        let fact = Fact::PlanFailed { turn, kind: failure.kind, failure: stored.digest() };
+        self.record(vec![fact], vec![stored], Durability::Synced).await
+    }
+
+    /// Takes a planner's answer only where a step has brought something: a claim is no result.
+    async fn answered(&mut self, turn: u32, reply: Payload, answer: &Json) -> Result<(), Failure> {
+        if self.run.succeeded().is_empty() {
+            let failure = Failure::new(Kind::ModelNoAction, "accept the answer: no step of this run has succeeded")
+                .hint("propose steps whose results support the answer");
+            return self.refuse(turn, reply, vec![failure]).await;
+        }
+        match self.known(|known| check_answer(answer, turn, known)) {
+            Err(failures) => self.refuse(turn, reply, failures).await,
+            Ok(answer) => match self.resolve(&answer).await? {
+                Err(failure) => self.refuse(turn, reply, vec![failure]).await,
+                Ok(value) => {
+                    let answer = Payload::of(&value)?;
+                    let fact = Fact::Answered { turn, reply: reply.digest(), answer: answer.digest() };
+                    self.record(vec![fact], vec![reply, answer], Durability::Synced).await
+                }
+            },
+        }
+    }
+}
+
+/// Replies that the same planner may make good.
+fn is_repairable(kind: Kind) -> bool {
+    matches!(kind, Kind::ModelInvalidJson | Kind::ModelSchema | Kind::ModelNoAction | Kind::ModelTruncated)
+}
+
+/// Several flaws as one failure, of the first one's kind.
+pub(super) fn joined(failures: Vec<Failure>) -> Failure {
+    let kind = failures.first().map_or(Kind::DataPlan, |failure| failure.kind);
+    let texts: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+    Failure::new(kind, texts.join("; "))
+}

@@ -1,0 +1,422 @@
+//! A step from its condition to its outcome: prepare, ask policy, start, end.
+
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::domain::{
+    Cost, Direction, Effect, Fact, Failure, Json, Kind, Outcome, ReadyStep, Role, SkipReason, StepEnd, StepId,
+    Timestamp, idempotency_key,
+};
+use crate::orchestrator::check::CheckedStep;
+use crate::orchestrator::condition::Condition;
+use crate::orchestrator::driver::approvals::Question;
+use crate::orchestrator::driver::{Done, Drive};
+use crate::orchestrator::link::{LiveLink, Wires, WriteRequest};
+use crate::orchestrator::machine::StepStatus;
+use crate::orchestrator::retry::{self, Failed};
+use crate::orchestrator::template::{self, Parts};
+use crate::policy::{self, Approval, Call, RunGrant, authorize};
+use crate::registry::VerifiedTool;
+use crate::store::{CachedOutcome, Durability, Payload};
+
+impl Drive {
+    /// Returns what is to be done for a step: as its plan says, or as the step that it takes back or asks about says.
+    pub(super) async fn checked(&mut self, step: &StepId) -> Result<CheckedStep, Failure> {
+        let bug = || Failure::new(Kind::HostBug, format!("find `{step}` in the run"));
+        let planned = self.run.step(step).map(|step| step.planned.clone()).ok_or_else(bug)?;
+        match planned.role.clone() {
+            Role::Do => self.planned_step(step).await,
+            Role::Item { of } => Ok(CheckedStep { planned, for_each: None, ..self.planned_step(&of).await? }),
+            Role::Undo { of } => Ok(self.done_step(&of).await?.called_by(planned, |step| step.undo.as_ref())),
+            Role::Reconcile { of } => Ok(self.done_step(&of).await?.called_by(planned, |step| step.reconcile.as_ref())),
+        }
+    }
+
+    /// Returns what the plan says of a step of its own, or of one of its items.
+    pub(super) async fn done_step(&mut self, step: &StepId) -> Result<CheckedStep, Failure> {
+        let of = match self.run.step(step).map(|step| step.planned.role.clone()) {
+            Some(Role::Item { of }) => of,
+            _ => step.clone(),
+        };
+        self.planned_step(&of).await
+    }
+
+    /// Resolves a step's arguments, checks them, and computes its key; or passes the step over.
+    pub(super) async fn prepare(&mut self, step: StepId) -> Result<(), Failure> {
+        let checked = self.checked(&step).await?;
+        let item = self.item(&step).await?;
+        match self.is_wanted(&checked, item.as_ref()).await? {
+            Err(failure) => return self.reject(step, failure).await,
+            Ok(false) => return self.note(Fact::StepSkipped { step, why: SkipReason::Condition }).await,
+            Ok(true) => {}
+        }
+        if let Some(for_each) = &checked.for_each {
+            return self.expand(step, for_each).await;
+        }
+        let args = match self.args(&checked, item.as_ref()).await? {
+            Ok(args) => args,
+            Err(failure) => return self.reject(step, failure).await,
+        };
+        if checked.run.is_none()
+            && let Err(failure) = self.tool(&checked.planned.tool).and_then(|tool| tool.check_input(&args))
+        {
+            return self.reject(step, failure).await;
+        }
+        let (of, direction) = match &checked.planned.role {
+            Role::Undo { of } => (of.clone(), Direction::Undo),
+            _ => (step.clone(), Direction::Do),
+        };
+        let key = idempotency_key(&self.run.id, &of, direction, &checked.planned.tool, &args);
+        let stored = Payload::of(&args)?;
+        let digest = stored.digest();
+        self.values.insert(digest, Arc::new(args));
+        self.record(vec![Fact::StepReady { step, args: digest, key }], vec![stored], Durability::Queued).await
+    }
+
+    /// Looks at the step's condition: of the step as a whole, or of each item where the condition is about the item.
+    async fn is_wanted(
+        &mut self,
+        checked: &CheckedStep,
+        item: Option<&Json>,
+    ) -> Result<Result<bool, Failure>, Failure> {
+        let Some(when) = &checked.when else { return Ok(Ok(true)) };
+        let told = |why: String| {
+            Failure::new(Kind::DataCondition, format!("tell whether `{}` is wanted: {why}", checked.planned.id))
+        };
+        let condition = match Condition::parse(when) {
+            Ok(condition) => condition,
+            Err(why) => return Ok(Err(told(why))),
+        };
+        if condition.uses_item() != item.is_some() {
+            return Ok(Ok(true));
+        }
+        let values = self.brought_by(condition.steps().iter()).await?;
+        Ok(condition.holds(&values, item).map_err(told))
+    }
+
+    async fn args(
+        &mut self,
+        checked: &CheckedStep,
+        item: Option<&Json>,
+    ) -> Result<Result<Json, Failure>, Failure> {
+        let filled = match &checked.planned.role {
+            Role::Undo { of } | Role::Reconcile { of } => self.filled(&checked.args, of).await?,
+            _ => self.resolved(&checked.args, item).await?,
+        };
+        Ok(filled.map_err(|why| {
+            Failure::new(Kind::DataReference, format!("make the arguments of `{}`: {why}", checked.planned.id))
+        }))
+    }
+
+    /// Fills in what became of the step that is taken back or asked about.
+    async fn filled(&mut self, args: &Json, of: &StepId) -> Result<Result<Json, String>, Failure> {
+        let of = self.run.step(of).map(|of| (of.ready, of.output));
+        let (ready, output) = of.unwrap_or_default();
+        let input = match ready {
+            Some((args, _)) => Some(self.value(&args).await?),
+            None => None,
+        };
+        let output = match output {
+            Some(output) => Some(self.value(&output).await?),
+            None => None,
+        };
+        let key = ready.map(|(_, key)| key.to_string());
+        let parts = Parts { input: input.as_deref(), output: output.as_deref(), key: key.as_deref(), ..Parts::default() };
+        Ok(template::filled(args, &parts))
+    }
+
+    pub(super) async fn reject(&mut self, step: StepId, failure: Failure) -> Result<(), Failure> {
+        let stored = Payload::of(&failure)?;
+        let fact = Fact::StepRejected { step, kind: failure.kind, failure: stored.digest() };
+        self.record(vec![fact], vec![stored], Durability::Queued).await
+    }
+
+    /// Starts the step's call, or has a person asked; false where its tool is not ready to run yet.
+    pub(super) async fn start_step(&mut self, step: StepId, reserve: Cost) -> Result<bool, Failure> {
+        let checked = self.checked(&step).await?;
+        if checked.run.is_some() {
+            return self.start_child(step, &checked).await.map(|()| true);
+        }
+        let tool = match self.tool(&checked.planned.tool) {
+            Ok(tool) => tool,
+            Err(failure) => return self.reject(step, failure).await.map(|()| true),
+        };
+        let ready = self.ready(&checked).await?;
+        let approved = self.run.step(&step).and_then(|step| step.approved.clone());
+        let approval = approved.map(|(binding, by)| Approval { binding, by });
+        let grant = self.grant(&checked, reserve);
+        match authorize(&self.driver.parts.policy, &grant, &ready, &tool, approval.as_ref()) {
+            policy::Decision::Deny(failure) => self.reject(step, failure).await?,
+            policy::Decision::Ask { binding, effect, rule, expires_ms } => {
+                self.ask_person(&ready, &tool, Question { binding, effect, rule, expires_ms }).await?;
+            }
+            policy::Decision::Allow(call) => {
+                if self.take_cached(&checked, &call).await? {
+                    return Ok(true);
+                }
+                match self.prepared(&step, &tool).await {
+                    None => return Ok(false),
+                    Some(Err(failure)) => self.reject(step, failure).await?,
+                    Some(Ok(())) => self.launch(*call, checked.planned.effect, reserve).await?,
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the run gives the call. What takes back has its own time, and is not cut short by what the run has left.
+    fn grant(&self, checked: &CheckedStep, reserve: Cost) -> RunGrant {
+        match checked.planned.role {
+            Role::Do | Role::Item { .. } => RunGrant {
+                wall_ms_left: Some(self.wall_ms_left()),
+                cost_left: Some(reserve),
+                ..self.unhurried()
+            },
+            Role::Undo { .. } | Role::Reconcile { .. } => self.unhurried(),
+        }
+    }
+
+    /// Has the step's tool made ready to run, and returns what came of it; `None` while it goes on. A first compilation
+    /// has bounds of its own, and may take longer than a call: that is not the tool's fault, and no time of its call. A
+    /// run that ends meanwhile does not wait for it.
+    async fn prepared(&mut self, step: &StepId, tool: &VerifiedTool) -> Option<Result<(), Failure>> {
+        if let Some(prepared) = self.preparing.get_mut(step) {
+            let ended = prepared.take()?;
+            self.preparing.remove(step);
+            return Some(ended);
+        }
+        let (runner, tool) = (self.driver.parts.runner.clone(), tool.clone());
+        let mut preparing = Box::pin(async move { runner.prepare(&tool).await });
+        // Most tools are ready, and their steps start in the order in which they were decided.
+        if let Poll::Ready(prepared) = poll_fn(|context| Poll::Ready(preparing.as_mut().poll(context))).await {
+            return Some(prepared);
+        }
+        self.preparing.insert(step.clone(), None);
+        let step = step.clone();
+        self.tasks.spawn(async move { Done::Prepared { step, prepared: preparing.await } });
+        None
+    }
+
+    pub(super) async fn ready(&mut self, checked: &CheckedStep) -> Result<ReadyStep, Failure> {
+        let id = checked.planned.id.clone();
+        let bug = || Failure::new(Kind::HostBug, format!("start `{id}`: it is not ready"));
+        let step = self.run.step(&id).ok_or_else(bug)?;
+        let (args_digest, key) = step.ready.ok_or_else(bug)?;
+        let attempt = step.attempts + 1;
+        let args = self.value(&args_digest).await?;
+        Ok(ReadyStep {
+            run: self.run.id.clone(),
+            step: id,
+            attempt,
+            tool: checked.planned.tool.clone(),
+            args: (*args).clone(),
+            args_digest,
+            key,
+            timeout_ms: checked.timeout_ms,
+            approval: checked.approval,
+        })
+    }
+
+    /// Takes an earlier outcome of the same call, where there is one that may be taken. Only a call that is about to run for
+    /// the first time looks: one that failed is not answered by what was there before.
+    async fn take_cached(&mut self, checked: &CheckedStep, call: &Call) -> Result<bool, Failure> {
+        let is_first = self.run.step(call.step()).is_some_and(|step| step.status == StepStatus::Ready && step.attempts == 0);
+        let Some(age_ms_max) = cache_age(call.effect(), checked.cache_ttl_ms).filter(|_| is_first) else {
+            return Ok(false);
+        };
+        let parts = &self.driver.parts;
+        let Some(cached) = parts.log.cached(call.principal(), &cache_key(call)).await? else { return Ok(false) };
+        let age_ms = parts.clock.now().ms_since(cached.at);
+        let Ok(output) = serde_json::from_slice::<Json>(&cached.output) else { return Ok(false) };
+        if age_ms > age_ms_max || call.tool().check_output(&output).is_err() {
+            return Ok(false);
+        }
+        let stored = Payload::of(&output)?;
+        let fact =
+            Fact::StepCached { step: call.step().clone(), output: stored.digest(), from: cached.run, age_ms };
+        self.values.insert(stored.digest(), Arc::new(output));
+        self.record(vec![fact], vec![stored], Durability::Queued).await?;
+        Ok(true)
+    }
+
+    /// Starts a call whose start is in the log: durably, where it may change something.
+    async fn launch(&mut self, call: Call, planned: Effect, reserved: Cost) -> Result<(), Failure> {
+        let (step, attempt) = (call.step().clone(), call.attempt());
+        let effect = planned.max(call.effect());
+        let answers = self.answers_for(&step).await?;
+        let fact = Fact::StepStarted {
+            step: step.clone(),
+            attempt,
+            component: *call.tool().digest(),
+            effect,
+            rules: call.grant().rules.clone(),
+            reserved,
+            run: None,
+        };
+        let durability = if effect.is_write() { Durability::Synced } else { Durability::Queued };
+        self.record(vec![fact], Vec::new(), durability).await?;
+        if attempt == 1 {
+            self.driver.parts.upstreams.called(&call);
+        }
+        let wires = Wires {
+            owner: self.owner.clone(),
+            writes: self.writes.0.clone(),
+            signals: self.driver.signals.clone(),
+            stop: self.stop.subscribe(),
+        };
+        let is_keyed = effect <= Effect::Idempotent;
+        let link = Arc::new(LiveLink::new(&self.driver.parts, &call, wires, is_keyed, answers));
+        let runner = self.driver.parts.runner.clone();
+        self.tasks.spawn(async move {
+            let mut outcome = runner.run(call, link.clone()).await;
+            let host_calls = link.finish().await.unwrap_or_else(|failure| {
+                outcome.result = Err(failure);
+                None
+            });
+            Done::Call { step, attempt, outcome, host_calls }
+        });
+        Ok(())
+    }
+
+    /// Notes that a call is about to change something for the first time.
+    pub(super) async fn begin_write(&mut self, request: WriteRequest) -> Result<(), Failure> {
+        let status = self.run.step(&request.step).map(|step| (&step.status, step.attempts));
+        if !matches!(status, Some((StepStatus::Running { .. }, attempts)) if attempts == request.attempt) {
+            // The call has ended meanwhile: it is not to write any more.
+            let late = Failure::new(Kind::HostCancelled, "begin a write: the call has ended");
+            let _ = request.written.send(Err(late));
+            return Ok(());
+        }
+        let fact = Fact::WriteBegun { step: request.step, attempt: request.attempt };
+        // The link makes it durable, with what it writes itself.
+        let written = self.record(vec![fact], Vec::new(), Durability::Queued).await;
+        // The call may be gone by now; its end tells.
+        let _ = request.written.send(written.clone());
+        written
+    }
+
+    pub(super) async fn call_ended(
+        &mut self,
+        step: StepId,
+        attempt: u32,
+        outcome: Outcome,
+        host_calls: Option<crate::domain::Digest>,
+    ) -> Result<(), Failure> {
+        let planned = self.run.step(&step).map(|step| step.planned.clone());
+        let bug = || Failure::new(Kind::HostBug, format!("end `{step}`: it is not in the run"));
+        let planned = planned.ok_or_else(bug)?;
+        let retry = self.retry(&step, attempt, &outcome);
+        let cost = Cost {
+            calls: 1,
+            turns: 0,
+            fuel: outcome.usage.fuel,
+            bytes: outcome.usage.output_bytes.saturating_add(outcome.usage.egress_bytes),
+            usd_micros: planned.cost.usd_micros,
+        };
+        let checked = match self.tool(&planned.tool) {
+            Ok(tool) => outcome.result.and_then(|output| tool.check_output(&output).map(|()| output)),
+            Err(_) => outcome.result,
+        };
+        let (end, stored) = match checked {
+            Ok(output) => {
+                let stored = Payload::of(&output)?;
+                self.keep_cached(&step, &stored).await?;
+                self.values.insert(stored.digest(), Arc::new(output));
+                (StepEnd::Succeeded { output: stored.digest() }, stored)
+            }
+            Err(failure) => {
+                let stored = Payload::of(&failure)?;
+                (StepEnd::Failed { kind: failure.kind, failure: stored.digest() }, stored)
+            }
+        };
+        let log = (!outcome.log.is_empty()).then(|| Payload::of(&outcome.log)).transpose()?;
+        let denials = (!outcome.denials.is_empty()).then(|| Payload::of(&outcome.denials)).transpose()?;
+        let is_write = self.run.step(&step).is_some_and(|step| step.is_write()) || outcome.has_written;
+        let fact = Fact::StepEnded {
+            step,
+            attempt,
+            end,
+            usage: outcome.usage,
+            cost,
+            log: log.as_ref().map(Payload::digest),
+            denials: denials.as_ref().map(Payload::digest),
+            has_written: outcome.has_written,
+            host_calls,
+            retry,
+        };
+        let durability = if is_write { Durability::Synced } else { Durability::Queued };
+        let payloads = [Some(stored), log, denials].into_iter().flatten().collect();
+        self.record(vec![fact], payloads, durability).await
+    }
+
+    /// When the call is tried again, if it may be: the wait is drawn from run, step and attempt, so that a log tells it.
+    fn retry(&self, id: &StepId, attempt: u32, outcome: &Outcome) -> Option<Timestamp> {
+        let step = self.run.step(id)?;
+        let failure = outcome.result.as_ref().err()?;
+        let upstream = outcome.upstream.as_ref();
+        let failed = Failed {
+            kind: failure.kind,
+            effect: step.effect,
+            has_written: step.has_written || outcome.has_written,
+            attempt,
+            retry_after_ms: upstream.and_then(|upstream| upstream.retry_after_ms),
+        };
+        let rule = &step.planned.retry;
+        if self.run.cancelled.is_some() || !retry::may_retry(&failed, rule) {
+            return None;
+        }
+        let upstreams = &self.driver.parts.upstreams;
+        let server = upstream.map(|upstream| upstream.upstream.as_str());
+        if !upstreams.may_retry(&self.run.principal, &step.planned.tool, server) {
+            return None;
+        }
+        let seed = crate::domain::Digest::of_parts(&[
+            self.run.id.as_str().as_bytes(),
+            id.as_str().as_bytes(),
+            &attempt.to_le_bytes(),
+        ]);
+        let draw = seed.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let now = self.driver.parts.clock.now();
+        let due = retry::due(&failed, rule, now, draw);
+        let open = server.and_then(|server| upstreams.open_until(&self.run.principal, &step.planned.tool, server, now));
+        Some(open.map_or(due, |until| due.max(until)))
+    }
+
+    async fn keep_cached(&mut self, id: &StepId, output: &Payload) -> Result<(), Failure> {
+        let checked = self.checked(id).await?;
+        let Some(step) = self.run.step(id) else { return Ok(()) };
+        let (Some(_), Some((args, _))) = (cache_age(step.effect, checked.cache_ttl_ms), step.ready) else {
+            return Ok(());
+        };
+        let tool = self.tool(&checked.planned.tool)?;
+        let key = key_of(&tool, &args);
+        let parts = &self.driver.parts;
+        let outcome =
+            CachedOutcome { output: output.bytes().to_vec(), run: self.run.id.clone(), at: parts.clock.now() };
+        parts.log.keep_cached(&self.run.principal, &key, outcome).await
+    }
+}
+
+/// How old an outcome may be that is taken in place of a call: any age where the call depends on its arguments alone.
+fn cache_age(effect: Effect, ttl_ms: Option<u64>) -> Option<u64> {
+    match effect {
+        Effect::Pure => Some(u64::MAX),
+        Effect::Read => ttl_ms,
+        Effect::Idempotent | Effect::Reversible | Effect::Once => None,
+    }
+}
+
+fn cache_key(call: &Call) -> crate::domain::Digest {
+    key_of(call.tool(), &call.args_digest())
+}
+
+/// A new build of a component, another function or other arguments: another key.
+fn key_of(tool: &VerifiedTool, args: &crate::domain::Digest) -> crate::domain::Digest {
+    crate::domain::Digest::of_parts(&[
+        b"outcome",
+        tool.digest().as_bytes(),
+        tool.name().to_string().as_bytes(),
+        args.as_bytes(),
+    ])
+}

@@ -1,0 +1,360 @@
+//! A step of a run, and where it is.
+
+use crate::domain::{
+    Cost, Decision, Digest, Effect, Fact, Kind, PlannedStep, RunId, Settlement, SkipReason, StepEnd, StepId, Timestamp,
+};
+
+/// A step of the run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    pub planned: PlannedStep,
+    pub status: StepStatus,
+    /// Arguments and key, once they are known; never computed again, but for another call that a person put in its place.
+    pub ready: Option<(Digest, Digest)>,
+    /// The approved binding, and who approved.
+    pub approved: Option<(Digest, String)>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// The worst that the attempts so far could do.
+    pub effect: Effect,
+    /// What the running attempt may cost.
+    pub reserved: Cost,
+    /// The run that carries the step out.
+    pub run: Option<RunId>,
+    /// The attempt whose host calls are answered from their records when the step starts again.
+    pub interrupted: Option<u32>,
+    /// The list whose items the step is done for, and how many there are.
+    pub expanded: Option<(u32, Digest)>,
+    /// What it brought, also when that was taken back.
+    pub output: Option<Digest>,
+    /// How its last attempt failed.
+    pub failure: Option<(Kind, Digest)>,
+    /// Whether anything it logged, printed or read was dropped.
+    pub is_truncated: bool,
+    /// Whether an attempt began to change something, and nobody said that it did not happen.
+    pub has_written: bool,
+    /// Tools asked what became of it, and whether the last of them did not know.
+    pub reconciles: u32,
+    pub is_reconciled: bool,
+    /// A person said that it cannot be taken back, and that this is to stay.
+    pub is_given_up: bool,
+}
+
+/// Where a step is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepStatus {
+    Proposed,
+    Ready,
+    AwaitingApproval {
+        binding: Digest,
+        expires: Timestamp,
+    },
+    Running {
+        has_written: bool,
+    },
+    /// It failed, and is tried again.
+    RetryWait {
+        due: Timestamp,
+    },
+    /// Its items are done.
+    Expanded,
+    Succeeded {
+        output: Digest,
+    },
+    Failed {
+        kind: Kind,
+        failure: Digest,
+    },
+    /// Never started: policy, a person, or arguments that do not fit.
+    Rejected {
+        kind: Kind,
+        failure: Digest,
+    },
+    Skipped {
+        why: SkipReason,
+    },
+    /// It was stopped before it changed anything.
+    Cancelled {
+        failure: Digest,
+    },
+    /// It began to change something, and nobody saw it end, or it was stopped before it could.
+    Unknown,
+    /// It is being taken back.
+    Undoing,
+    Undone,
+    UndoFailed,
+}
+
+/// The name of where a step is: what the table of transitions speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    Proposed,
+    Ready,
+    AwaitingApproval,
+    Running,
+    RetryWait,
+    Expanded,
+    Succeeded,
+    Failed,
+    Rejected,
+    Skipped,
+    Cancelled,
+    Unknown,
+    Undoing,
+    Undone,
+    UndoFailed,
+}
+
+impl Stage {
+    /// Returns the word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Proposed => "proposed",
+            Self::Ready => "ready",
+            Self::AwaitingApproval => "awaiting_approval",
+            Self::Running => "running",
+            Self::RetryWait => "retry_wait",
+            Self::Expanded => "expanded",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
+            Self::Undoing => "undoing",
+            Self::Undone => "undone",
+            Self::UndoFailed => "undo_failed",
+        }
+    }
+
+    /// Answers whether nothing more will happen to a step here, unless it is taken back.
+    pub fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            Self::Succeeded
+                | Self::Failed
+                | Self::Rejected
+                | Self::Skipped
+                | Self::Cancelled
+                | Self::Undone
+                | Self::UndoFailed
+        )
+    }
+}
+
+impl StepStatus {
+    /// Returns the name of where the step is.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::Proposed => Stage::Proposed,
+            Self::Ready => Stage::Ready,
+            Self::AwaitingApproval { .. } => Stage::AwaitingApproval,
+            Self::Running { .. } => Stage::Running,
+            Self::RetryWait { .. } => Stage::RetryWait,
+            Self::Expanded => Stage::Expanded,
+            Self::Succeeded { .. } => Stage::Succeeded,
+            Self::Failed { .. } => Stage::Failed,
+            Self::Rejected { .. } => Stage::Rejected,
+            Self::Skipped { .. } => Stage::Skipped,
+            Self::Cancelled { .. } => Stage::Cancelled,
+            Self::Unknown => Stage::Unknown,
+            Self::Undoing => Stage::Undoing,
+            Self::Undone => Stage::Undone,
+            Self::UndoFailed => Stage::UndoFailed,
+        }
+    }
+
+    /// Answers whether nothing more will happen to the step, unless it is taken back.
+    pub fn is_terminal(&self) -> bool {
+        self.stage().is_terminal()
+    }
+
+    /// Answers whether the step's call runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+
+    /// Answers whether the step did not do what it should.
+    pub fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed { .. } | Self::Rejected { .. } | Self::Cancelled { .. })
+    }
+}
+
+impl Step {
+    pub(super) fn new(planned: PlannedStep) -> Self {
+        Self {
+            effect: planned.effect,
+            planned,
+            status: StepStatus::Proposed,
+            ready: None,
+            approved: None,
+            attempts: 0,
+            reserved: Cost::default(),
+            run: None,
+            interrupted: None,
+            expanded: None,
+            output: None,
+            failure: None,
+            is_truncated: false,
+            has_written: false,
+            reconciles: 0,
+            is_reconciled: false,
+            is_given_up: false,
+        }
+    }
+
+    /// Returns the id.
+    pub fn id(&self) -> &StepId {
+        &self.planned.id
+    }
+
+    /// Where the fact leads the step, by itself; the table says whether it may follow from where the step is.
+    pub(super) fn target(&self, fact: &Fact) -> Result<StepStatus, &'static str> {
+        use StepStatus as S;
+        let is_this = |attempt: &u32| {
+            if *attempt == self.attempts { Ok(()) } else { Err("it is about another attempt") }
+        };
+        Ok(match fact {
+            Fact::StepReady { .. } => S::Ready,
+            Fact::StepExpanded { items, .. } => match self.planned.items {
+                Some(bounds) if *items <= bounds.items_max => S::Expanded,
+                _ => return Err("it is not done for so many items"),
+            },
+            Fact::StepRejected { kind, failure, .. } => S::Rejected { kind: *kind, failure: *failure },
+            Fact::StepSkipped { why, .. } => S::Skipped { why: why.clone() },
+            Fact::StepCached { output, .. } => S::Succeeded { output: *output },
+            Fact::ApprovalRequested { binding, expires, .. } => {
+                S::AwaitingApproval { binding: *binding, expires: *expires }
+            }
+            Fact::ApprovalDecided { binding, decision, .. } => self.decided(binding, decision)?,
+            Fact::ApprovalExpired { binding, failure, .. } => {
+                self.is_asked(binding)?;
+                S::Rejected { kind: Kind::PolicyExpired, failure: *failure }
+            }
+            Fact::StepStarted { attempt, .. } if *attempt == self.attempts + 1 => S::Running { has_written: false },
+            Fact::StepStarted { .. } => return Err("it is not the next attempt"),
+            Fact::WriteBegun { attempt, .. } => is_this(attempt).map(|()| S::Running { has_written: true })?,
+            Fact::StepEnded { attempt, end, retry, .. } => {
+                is_this(attempt)?;
+                self.ended(end, *retry)?
+            }
+            Fact::StepGathered { end, .. } => match end {
+                StepEnd::Succeeded { output } => S::Succeeded { output: *output },
+                StepEnd::Failed { kind, failure } => S::Failed { kind: *kind, failure: *failure },
+            },
+            Fact::StepInterrupted { attempt, .. } => is_this(attempt).map(|()| S::Ready)?,
+            Fact::StepUnknown { attempt, .. } => is_this(attempt).map(|()| S::Unknown)?,
+            Fact::StepSettled { settlement, .. } => match settlement {
+                Settlement::Done { output } => S::Succeeded { output: *output },
+                Settlement::Retry => S::Ready,
+                Settlement::Unknown => S::Unknown,
+                Settlement::Failed { failure } => S::Failed { kind: Kind::HostInterrupted, failure: *failure },
+            },
+            _ => return Err("it is not about a step"),
+        })
+    }
+
+    fn is_asked(&self, about: &Digest) -> Result<(), &'static str> {
+        match &self.status {
+            StepStatus::AwaitingApproval { binding, .. } if binding == about => Ok(()),
+            _ => Err("it is about another call"),
+        }
+    }
+
+    /// A rejection is told by the fact that follows it.
+    fn decided(&self, about: &Digest, decision: &Decision) -> Result<StepStatus, &'static str> {
+        self.is_asked(about)?;
+        Ok(match decision {
+            Decision::Approve | Decision::Modify { .. } => StepStatus::Ready,
+            Decision::Reject => self.status.clone(),
+        })
+    }
+
+    fn ended(&self, end: &StepEnd, retry: Option<Timestamp>) -> Result<StepStatus, &'static str> {
+        let has_written = self.status == StepStatus::Running { has_written: true };
+        Ok(match (end, retry) {
+            (StepEnd::Succeeded { output }, None) => StepStatus::Succeeded { output: *output },
+            (StepEnd::Succeeded { .. }, Some(_)) => return Err("it succeeded, and is not tried again"),
+            (StepEnd::Failed { .. }, Some(_)) if has_written && self.effect > Effect::Idempotent => {
+                return Err("it may have changed something, and is not tried again");
+            }
+            (StepEnd::Failed { .. }, Some(due)) => StepStatus::RetryWait { due },
+            (StepEnd::Failed { kind, .. }, None) if has_written && !is_told(*kind) => StepStatus::Unknown,
+            (StepEnd::Failed { kind: Kind::HostCancelled, failure }, None) => {
+                StepStatus::Cancelled { failure: *failure }
+            }
+            (StepEnd::Failed { kind, failure }, None) => StepStatus::Failed { kind: *kind, failure: *failure },
+        })
+    }
+
+    /// Takes what the fact brings beside the status.
+    pub(super) fn take(&mut self, fact: &Fact) {
+        match fact {
+            Fact::StepReady { args, key, .. } => self.ready = Some((*args, *key)),
+            Fact::StepExpanded { items, list, .. } => self.expanded = Some((*items, *list)),
+            Fact::ApprovalDecided { binding, decision, by, .. } => match decision {
+                Decision::Approve => self.approved = Some((*binding, by.clone())),
+                Decision::Reject => self.approved = None,
+                Decision::Modify { args, key, binding } => {
+                    self.ready = Some((*args, *key));
+                    self.approved = Some((*binding, by.clone()));
+                }
+            },
+            Fact::StepStarted { attempt, effect, reserved, run, .. } => {
+                (self.attempts, self.reserved) = (*attempt, *reserved);
+                self.effect = self.effect.max(*effect);
+                self.run.clone_from(run);
+            }
+            Fact::WriteBegun { .. } => self.has_written = true,
+            Fact::StepEnded { end, usage, .. } => {
+                self.interrupted = None;
+                self.reserved = Cost::default();
+                self.is_truncated |= usage.log_bytes_dropped > 0;
+                self.end(end);
+            }
+            Fact::StepGathered { end, .. } => self.end(end),
+            Fact::StepCached { output, .. } | Fact::StepSettled { settlement: Settlement::Done { output }, .. } => {
+                self.output = Some(*output);
+            }
+            Fact::StepRejected { kind, failure, .. } => self.failure = Some((*kind, *failure)),
+            Fact::StepInterrupted { attempt, .. } => {
+                self.interrupted = Some(*attempt);
+                self.reserved = Cost::default();
+            }
+            Fact::StepUnknown { .. } => self.reserved = Cost::default(),
+            Fact::StepSettled { settlement: Settlement::Unknown, .. } => self.is_reconciled = true,
+            Fact::StepSettled { settlement: Settlement::Retry, .. } => {
+                self.has_written = false;
+                self.interrupted = None;
+            }
+            Fact::StepSettled { settlement: Settlement::Failed { failure }, .. } => {
+                self.failure = Some((Kind::HostInterrupted, *failure));
+                self.is_given_up = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, end: &StepEnd) {
+        match end {
+            StepEnd::Succeeded { output } => self.output = Some(*output),
+            StepEnd::Failed { kind, failure } => self.failure = Some((*kind, *failure)),
+        }
+    }
+}
+
+/// Whether a tool that had begun to change something told itself how that ended: it declared an error, and no request of
+/// it was cut off before the server had answered. One that was stopped did not tell: what it changed is unknown.
+pub(super) fn is_told(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::ToolDeclared
+            | Kind::NetworkDns
+            | Kind::NetworkConnect
+            | Kind::NetworkTls
+            | Kind::NetworkRateLimited
+            | Kind::NetworkHttp4xx
+            | Kind::NetworkHttp5xx
+            | Kind::NetworkCircuitOpen
+    )
+}
