@@ -636,7 +636,7 @@ impl Drive {
         };
         match authorize(&self.driver.parts.policy, &grant, &ready, &tool, approval.as_ref()) {
             policy::Decision::Deny(failure) => self.reject(step, failure).await?,
-            policy::Decision::Ask { binding, effect, rule } => {
+            policy::Decision::Ask { binding, effect, rule, .. } => {
                 self.ask_person(&ready, &tool, binding, effect, rule).await?
             }
             policy::Decision::Allow(call) => match self.prepared(&step, &tool).await {
@@ -698,7 +698,7 @@ impl Drive {
             let ready = self.ready(&checked).await?;
             let grant = RunGrant { principal: self.run.principal.clone(), wall_ms_left: None, cost_left: None };
             let decision = authorize(&self.driver.parts.policy, &grant, &ready, &tool, None);
-            if let policy::Decision::Ask { binding, effect, rule } = decision {
+            if let policy::Decision::Ask { binding, effect, rule, .. } = decision {
                 self.ask_person(&ready, &tool, binding, effect, rule).await?;
             }
         }
