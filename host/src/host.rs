@@ -44,7 +44,7 @@ pub use handle::RunHandle;
 pub use report::{RunReport, StepReport, ToolView};
 
 pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
-pub use crate::policy::{Edit, Explanation, Request, Verdict};
+pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};
 pub use crate::store::sqlite::version as database_version;
@@ -212,6 +212,7 @@ impl Host {
             effect: None,
             person: None,
             grant: None,
+            terms: None,
             change: Vec::new(),
             request: None,
             ..explained

@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
-use cofferdam::domain::{Access, Digest, Effect, Failure, Grant, Json, Kind, Limits};
-use cofferdam::policy::{Approval, Call, Decision, Policy, RunGrant, authorize, effect};
+use cofferdam::domain::{Access, Digest, Effect, Failure, Grant, Json, Kind, Limits, StateQuota, StateScope};
+use cofferdam::policy::{
+    APPROVAL_EXPIRES_MS_DEFAULT, Approval, Call, Decision, Policy, RunGrant, STATE_QUOTA_DEFAULT, authorize, effect,
+    explain, terms,
+};
 use cofferdam::registry::VerifiedTool;
 use serde_json::json;
 
-use crate::guest::{step, tool, tool_of};
+use crate::contracts::Component;
+use crate::guest::{step, tool, tool_in, tool_of};
 
 fn policy(rules: &str) -> Policy {
     Policy::parse(&format!("version = 0\n{rules}"), Path::new("/srv")).expect("the rules read")
@@ -215,4 +219,141 @@ fn rules_set_limits_and_runs_and_steps_only_shorten_them() {
     assert_eq!(limits(Some(100), Some(200)).wall_ms_max, 100);
     assert_eq!(limits(Some(300), Some(200)).wall_ms_max, 200);
     assert_eq!(limits(Some(60_000), None).wall_ms_max, 500, "a step cannot lengthen it");
+}
+
+#[test]
+fn a_write_that_may_be_repeated_needs_no_person() {
+    let send = tool("fetch.send");
+    let http = |keyed: &str| format!("{{ url = 'https://pay.example/*', methods = ['POST'], keyed = {keyed} }}");
+    let rules = |http: &str| rule(&format!("allow = ['*']\nhttp = [{http}]"));
+    let declared = effect(&policy(&rules(&http("true"))), &send);
+    assert_eq!(declared, Ok(Effect::Once), "its manifest says `once`, which a key alone does not lower");
+    let plain = tool_in(Component { name: "pay", asks: json!(["http"]), ..Component::default() }.bytes(), "run");
+    let of_plain = |http: &str| effect(&policy(&rules(http)), &plain);
+    assert_eq!(of_plain(&http("true")), Ok(Effect::Idempotent));
+    assert_eq!(of_plain(&http("false")), Ok(Effect::Once));
+    let both = [http("true"), http("false").replace("pay", "mail")].join(", ");
+    assert_eq!(of_plain(&both), Ok(Effect::Once), "the worst of all places counts");
+    allowed(decided(&rules(&http("true")), &plain, &json!({"limit": 1}), None));
+}
+
+#[test]
+fn an_operator_lowers_an_effect_for_one_component_alone() {
+    let send = tool("fetch.send");
+    let rules = |digest: &Digest, effect: &str| {
+        rule(&format!(
+            "allow = ['fetch.*']\nhttp = [{{ url = 'https://a.example/*', methods = ['POST'] }}]\nlower = [{{ tool = 'fetch.send', digest = '{digest}', effect = '{effect}', why = 'It searches.' }}]"
+        ))
+    };
+    let lowered = rules(send.digest(), "read");
+    assert_eq!(effect(&policy(&lowered), &send), Ok(Effect::Read));
+    let args = json!({"method": "POST", "url": "https://a.example/search"});
+    let call = allowed(decided(&lowered, &send, &args, None));
+    assert_eq!((call.effect(), call.grant().effect()), (Effect::Read, Effect::Once));
+    assert_eq!(effect(&policy(&lowered), &tool("fetch.get")), Ok(Effect::Once), "it speaks of one function");
+    // Of another component it does not speak, and that is told.
+    let other = policy(&rules(&Digest::of(b"another"), "read"));
+    assert_eq!(effect(&other, &send), Ok(Effect::Once));
+    let told = explain(&other, &send, None);
+    assert_eq!((told.effect, told.not_lowered.len()), (Some(Effect::Once), 1));
+    // A word never raises, and of two the careful one holds.
+    let stats = tool("text.stats");
+    let words = |effect: &str| {
+        format!("{{ tool = 'text.stats', digest = '{}', effect = '{effect}', why = 'x' }}", stats.digest())
+    };
+    let rules = rule(&format!("allow = ['*']\nlower = [{}]", words("once")));
+    assert_eq!(effect(&policy(&rules), &stats), Ok(Effect::Pure));
+    let rules =
+        rule(&format!("allow = ['*']\ncapabilities = ['clock']\nlower = [{}, {}]", words("pure"), words("idempotent")));
+    assert_eq!(terms(&policy(&rules), &stats).unwrap().lowered.map(|word| word.effect), Some(Effect::Idempotent));
+}
+
+#[test]
+fn rules_tell_how_a_tool_is_taken_back_and_what_it_costs() {
+    let write = tool("notes.write");
+    let undo = |args: &str| {
+        format!(
+            "allow = ['notes.*']\nprice_usd_micros = 50\n[rule.undo.'notes.write']\ntool = 'delete'\nargs = {{ path = {args} }}"
+        )
+    };
+    let by_path = rule(&undo("{ '$in' = '/path' }"));
+    let told = terms(&policy(&by_path), &write).expect("it is allowed");
+    let undoes = told.undo.expect("a rule gives it");
+    assert_eq!((undoes.tool.as_str(), undoes.args), ("notes.delete", json!({"path": {"$in": "/path"}})));
+    assert_eq!(told.price_usd_micros, Some(50));
+    assert_eq!(terms(&policy(&by_path), &tool("notes.read")).unwrap().undo, None);
+    let more = |body: &str| format!("{by_path}[[rule]]\nname = 'b'\nwhy = 'A test.'\n{body}\n");
+    let dearer = more("allow = ['*']\nprice_usd_micros = 70\ncalls_parallel_max = 2");
+    let told = terms(&policy(&dearer), &write).unwrap();
+    assert_eq!((told.price_usd_micros, told.calls_parallel_max), (Some(70), Some(2)));
+    terms(&policy(&more(&undo("{ '$in' = '/path' }"))), &write).expect("they say the same");
+    let other = more(&undo("{ '$in' = '/text' }"));
+    let failure = denied(decided(&other, &write, &json!({"path": "/a", "text": ""}), None));
+    assert!(failure.message.contains("rule `b` gives it another `undo`"), "{failure}");
+    assert_eq!(terms(&policy(&other), &write).map(|_| ()), Err(failure));
+}
+
+#[test]
+fn a_person_has_a_day_to_answer_or_what_the_strictest_rule_says() {
+    let expires = |body: &str| {
+        let rules = rule("allow = ['*']\napproval = 'ask'")
+            + &format!("[[rule]]\nname = 'b'\nwhy = 'A test.'\nallow = ['*']\n{body}\n");
+        match decided(&rules, &tool("text.stats"), &json!({}), None) {
+            Decision::Ask { expires_ms, .. } => expires_ms,
+            Decision::Allow(_) | Decision::Deny(_) => panic!("it does not ask"),
+        }
+    };
+    assert_eq!(expires(""), APPROVAL_EXPIRES_MS_DEFAULT);
+    assert_eq!(expires("approval_expires_ms = 1000"), 1_000);
+    let both =
+        "approval_expires_ms = 1000\n[[rule]]\nname = 'c'\nwhy = 'A test.'\nallow = ['*']\napproval_expires_ms = 900";
+    assert_eq!(expires(both), 900);
+}
+
+#[test]
+fn state_is_what_is_asked_and_given() {
+    let keeper = |asks: Json| tool_in(Component { name: "keeper", asks, ..Component::default() }.bytes(), "run");
+    let both = keeper(json!(["state.user", "state.session"]));
+    let rules = rule("allow = ['*']\nstate = { user = { bytes_max = 500 }, workflow = {} }")
+        + "[[rule]]\nname = 'b'\nwhy = 'A test.'\nallow = ['*']\nstate = { user = { keys_max = 3 } }\n";
+    let granted = |tool: &VerifiedTool| allowed(decided(&rules, tool, &json!({"limit": 1}), None)).grant().clone();
+    let quota = StateQuota { keys_max: 3, bytes_max: 500, ..STATE_QUOTA_DEFAULT };
+    assert_eq!(granted(&both).state, [(StateScope::User, quota)].into());
+    assert_eq!(granted(&both).effect(), Effect::Idempotent);
+    assert_eq!(granted(&keeper(json!([]))).state, [].into(), "it asks for none");
+    let told = explain(&policy(&rules), &both, None);
+    assert_eq!((told.effect, told.not_given.len()), (Some(Effect::Idempotent), 1));
+    assert_eq!(told.grant.expect("it is allowed").state, [(StateScope::User, quota)].into());
+    let bare = explain(&policy(""), &both, None);
+    let add = bare.change[0].add.as_deref().expect("it says what to write");
+    assert!(add.contains("state = { session = {}, user = {} }"), "{add}");
+}
+
+#[test]
+fn what_a_rule_says_of_its_tools_is_checked_with_its_line() {
+    let digest = Digest::of(b"x");
+    for (body, expected) in [
+        ("state = { global = {} }", "global"),
+        ("state = { user = { bytes_max = 0 } }", "`bytes_max` is from 1 to 67108864"),
+        ("state = { user = { value_bytes_max = 9999999999 } }", "`value_bytes_max`"),
+        ("approval_expires_ms = 0", "`approval_expires_ms`"),
+        ("approval_expires_ms = 9999999999999", "`approval_expires_ms`"),
+        ("price_usd_micros = -1", "price_usd_micros"),
+        ("calls_parallel_max = 0", "`calls_parallel_max`"),
+        ("undo = { 'mail.send' = { tool = 'unsend' } }", "`undo` of `mail.send`: the rule allows no such tool"),
+        ("undo = { 'notes.write' = { tool = 'a.b.c' } }", "`undo` of `notes.write`"),
+        ("undo = { 'notes.write' = { tool = 'x', args = { a = { '$from' = 's' } } } }", "`$from` is none of"),
+        ("reconcile = { 'notes.write' = { tool = 'x', args = { a = { '$out' = '' } } } }", "`$out`"),
+        ("undo = { 'notes.write' = { tool = 'x', arg = {} } }", "arg"),
+        (&format!("lower = [{{ tool = 'notes.write', digest = '{digest}', effect = 'pure', why = ' ' }}]"), "no `why`"),
+        (&format!("lower = [{{ tool = 'a.b', digest = '{digest}', effect = 'pure', why = 'x' }}]"), "no such tool"),
+        ("lower = [{ tool = 'notes.write', effect = 'pure', why = 'x' }]", "digest"),
+    ] {
+        let text = format!("version = 0\n{}", rule(&format!("allow = ['notes.*']\n{body}")));
+        let failure = Policy::parse(&text, Path::new("/")).expect_err(body);
+        assert!(failure.message.contains(expected), "{body}: {failure}");
+        assert!(failure.message.contains("line "), "{failure}");
+    }
+    let denying = "version = 0\n[[rule]]\nname = 'a'\nwhy = 'b'\ndeny = ['*']\nprice_usd_micros = 1";
+    assert!(Policy::parse(denying, Path::new("/")).is_err_and(|failure| failure.message.contains("gives nothing")));
 }

@@ -145,6 +145,10 @@ fn rule(name: &str, contract: &Contract) -> String {
     if !capabilities.is_empty() {
         rule.push_str(&format!("capabilities = [{}]\n", capabilities.join(", ")));
     }
+    let scopes: Vec<_> = asks.iter().filter_map(|ask| ask.scope()).map(|scope| format!("{scope} = {{}}")).collect();
+    if !scopes.is_empty() {
+        rule.push_str(&format!("state = {{ {} }}\n", scopes.join(", ")));
+    }
     let access = match (asks.contains(&Ask::FilesRead), asks.contains(&Ask::FilesWrite)) {
         (_, true) => Some("read_write"),
         (true, false) => Some("read"),

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::config::Settings;
-use crate::domain::{Access, Failure};
-use crate::host::{Edit, Explanation, Host, Verdict};
+use crate::domain::{Access, CallTemplate, Failure, StateQuota, excerpt};
+use crate::host::{Edit, Explanation, Host, Terms, Verdict};
 
 use super::Session;
 use super::args::{ExplainArgs, ModelArgs, PolicyArgs, PolicyCommand};
@@ -54,6 +54,14 @@ fn told(explanation: &Explanation, policy: Option<&str>) -> String {
     }
     words.push_str(&rules(explanation));
     words.push_str(&grant(explanation));
+    words.push_str(&explanation.terms.as_ref().map(terms).unwrap_or_default());
+    for word in &explanation.not_lowered {
+        words.push_str(&format!(
+            "  are not lowered to {}: that is said of component {}, and this is another\n",
+            word.effect,
+            word.digest.short()
+        ));
+    }
     if let Some(answer) = &explanation.request {
         let granted = if answer.is_granted { "granted" } else { "not granted" };
         words.push_str(&format!("\n{}  {granted}: {}\n", line(&answer.request), line(&answer.reason)));
@@ -94,8 +102,9 @@ fn grant(explanation: &Explanation) -> String {
     }
     for http in &grant.http {
         let methods: Vec<_> = http.methods.iter().map(ToString::to_string).collect();
+        let keyed = if http.is_keyed { ", which takes no key twice" } else { "" };
         words.push_str(&format!(
-            "  {} {}, by rule `{}`\n",
+            "  {} {}{keyed}, by rule `{}`\n",
             methods.join("|"),
             line(&String::from(http.to.clone())),
             line(&http.rule)
@@ -111,6 +120,10 @@ fn grant(explanation: &Explanation) -> String {
     for capability in &grant.capabilities {
         words.push_str(&format!("  {capability}\n"));
     }
+    for (scope, quota) in &grant.state {
+        let StateQuota { keys_max, bytes_max, value_bytes_max } = quota;
+        words.push_str(&format!("  state {scope}: {keys_max} keys and {bytes_max} bytes, {value_bytes_max} a value\n"));
+    }
     for limit in &grant.limits {
         let (name, rule) = (&limit.name, line(&limit.rule));
         words.push_str(&format!("  {name} = {}, by rule `{rule}`; by default {}\n", limit.value, limit.default));
@@ -121,6 +134,30 @@ fn grant(explanation: &Explanation) -> String {
     for ask in &explanation.not_given {
         words.push_str(&format!("  not {ask}: it asks, and no rule gives it\n"));
     }
+    words
+}
+
+/// What else the rules and the tool say of its calls.
+fn terms(terms: &Terms) -> String {
+    let mut words = String::from("\nand its calls\n");
+    let call = |template: &CallTemplate| {
+        format!("{} {}", line(&template.tool), line(&excerpt(&template.args, LINE_CHARS_MAX)))
+    };
+    let undo = terms.undo.as_ref().map_or_else(|| "nothing that is known".to_owned(), call);
+    words.push_str(&format!("  are taken back by  {undo}\n"));
+    if let Some(reconcile) = &terms.reconcile {
+        words.push_str(&format!("  are looked up by   {}\n", call(reconcile)));
+    }
+    if let Some(word) = &terms.lowered {
+        words.push_str(&format!("  reach no further than {}: {}\n", word.effect, line(&word.why)));
+    }
+    if let Some(price) = terms.price_usd_micros {
+        words.push_str(&format!("  cost {price} millionths of a US dollar each\n"));
+    }
+    if let Some(calls) = terms.calls_parallel_max {
+        words.push_str(&format!("  are at most {calls} at one time in a run\n"));
+    }
+    words.push_str(&format!("  wait for a person, where one is asked, for {} ms\n", terms.approval_expires_ms));
     words
 }
 

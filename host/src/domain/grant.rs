@@ -81,8 +81,6 @@ pub struct Grant {
 impl Grant {
     /// Returns the worst that a call under this grant can do. Imports alone prove nothing; what is linked live does.
     pub fn effect(&self) -> Effect {
-        let is_writing = self.mounts.iter().any(|mount| mount.access == Access::ReadWrite)
-            || self.http.iter().any(|http| http.methods.iter().any(|method| !method.is_read()));
         // Variables are the operator's, not arguments: two calls with the same arguments may differ by them.
         let is_reading = !self.mounts.is_empty()
             || !self.http.is_empty()
@@ -90,11 +88,19 @@ impl Grant {
             || !self.secrets.is_empty()
             || self.clock
             || self.random;
-        match (is_writing, is_reading) {
-            (true, _) => Effect::Once,
-            (false, true) => Effect::Read,
-            (false, false) => Effect::Pure,
-        }
+        let looks = if is_reading { Effect::Read } else { Effect::Pure };
+        self.writes().max().unwrap_or(looks)
+    }
+
+    /// The effect of each thing that may be changed. State is the host's own, which writes a value under its key: done
+    /// again, it is the same value under the same key.
+    fn writes(&self) -> impl Iterator<Item = Effect> {
+        let is_writing = |mount: &&Mount| mount.access == Access::ReadWrite;
+        let files = self.mounts.iter().filter(is_writing).map(|_| Effect::Once);
+        let is_sending = |http: &&HttpGrant| http.methods.iter().any(|method| !method.is_read());
+        let sent = |http: &HttpGrant| if http.is_keyed { Effect::Idempotent } else { Effect::Once };
+        let state = self.state.keys().map(|_| Effect::Idempotent);
+        files.chain(self.http.iter().filter(is_sending).map(sent)).chain(state)
     }
 }
 
@@ -196,17 +202,30 @@ mod tests {
             assert_eq!(grant.effect(), effect);
         }
         grant.mounts.clear();
-        for (method, effect) in [(Method::Get, Effect::Read), (Method::Post, Effect::Once)] {
-            let to = "https://api.example.com/*".parse().unwrap();
-            grant.http = vec![HttpGrant {
-                to,
-                methods: BTreeSet::from([method]),
-                addresses: vec![],
-                is_keyed: false,
-                rule: "web".into(),
-            }];
+        let sent = |method, is_keyed| HttpGrant {
+            to: "https://api.example.com/*".parse().unwrap(),
+            methods: BTreeSet::from([method]),
+            addresses: vec![],
+            is_keyed,
+            rule: "web".into(),
+        };
+        for (method, is_keyed, effect) in [
+            (Method::Get, false, Effect::Read),
+            (Method::Get, true, Effect::Read),
+            (Method::Post, true, Effect::Idempotent),
+            (Method::Post, false, Effect::Once),
+        ] {
+            grant.http = vec![sent(method, is_keyed)];
             assert_eq!(grant.effect(), effect);
         }
+        grant.http = vec![sent(Method::Post, true), sent(Method::Post, false)];
+        assert_eq!(grant.effect(), Effect::Once, "one that is not keyed is enough");
+        grant.http.clear();
+        let quota = StateQuota { keys_max: 1, bytes_max: 1, value_bytes_max: 1 };
+        grant.state = BTreeMap::from([(StateScope::User, quota)]);
+        assert_eq!(grant.effect(), Effect::Idempotent);
+        grant.http = vec![sent(Method::Post, false)];
+        assert_eq!(grant.effect(), Effect::Once);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{CallTemplate, Effect};
+use crate::domain::{CallTemplate, Effect, StateScope};
 
 /// A capability that a tool asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,13 +45,30 @@ impl fmt::Display for Ask {
 }
 
 impl Ask {
+    /// Returns the state that is asked for, where it is state.
+    pub fn scope(self) -> Option<StateScope> {
+        match self {
+            Self::StateSession => Some(StateScope::Session),
+            Self::StateUser => Some(StateScope::User),
+            Self::StateWorkflow => Some(StateScope::Workflow),
+            _ => None,
+        }
+    }
+
+    /// Returns what a tool asks for to have state of this scope.
+    pub fn of_state(scope: StateScope) -> Self {
+        match scope {
+            StateScope::Session => Self::StateSession,
+            StateScope::User => Self::StateUser,
+            StateScope::Workflow => Self::StateWorkflow,
+        }
+    }
+
     /// Returns what a rule writes under `capabilities` to give it; `None` where a rule gives it by a key of its own.
     pub fn capability(self) -> Option<&'static str> {
         match self {
             Self::FilesRead | Self::FilesWrite | Self::Http | Self::Env | Self::Secrets => None,
-            Self::StateSession => Some("state-session"),
-            Self::StateUser => Some("state-user"),
-            Self::StateWorkflow => Some("state-workflow"),
+            Self::StateSession | Self::StateUser | Self::StateWorkflow => None,
             Self::Log => Some("log"),
             Self::Progress => Some("progress"),
             Self::Clock => Some("clock"),

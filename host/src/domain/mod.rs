@@ -20,6 +20,7 @@ mod principal;
 mod secret;
 mod state;
 mod step;
+mod template;
 mod time;
 mod web;
 mod wit_type;
@@ -50,6 +51,7 @@ pub use secret::{
 };
 pub use state::{STATE_KEY_BYTES_MAX, StateOp, StateQuota, StateReply, StateScope, StateSpace};
 pub use step::{Direction, ReadyStep, idempotency_key};
+pub use template::{TEMPLATE_BYTES_MAX, TemplateUse};
 pub use time::Timestamp;
 pub use web::{Method, URL_BYTES_MAX, WebHost, WebPattern, WebScheme, WebUrl};
 pub use wit_type::{Case, Field, WitType};

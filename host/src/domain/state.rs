@@ -1,5 +1,7 @@
 //! What tools keep between calls: three stores with owners and lifetimes of their own.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Principal, RunId};
@@ -17,6 +19,16 @@ pub enum StateScope {
     User,
     /// Of one run; gone when the run is pruned.
     Workflow,
+}
+
+impl fmt::Display for StateScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Session => "session",
+            Self::User => "user",
+            Self::Workflow => "workflow",
+        })
+    }
 }
 
 /// Where a tool's state lies: nothing of one space is seen from another.

@@ -203,7 +203,7 @@ fn allowed(
     match authorize(&parts.policy, &grant, step, tool, None) {
         Decision::Allow(call) => Ok(*call),
         Decision::Deny(failure) => Err(failure),
-        Decision::Ask { binding, rule, effect } => {
+        Decision::Ask { binding, rule, effect, .. } => {
             let Approve::All { by } = approve else { return Err(needs_person(tool.name(), effect, &rule)) };
             let approval = Approval { binding, by: by.clone() };
             match authorize(&parts.policy, &grant, step, tool, Some(&approval)) {

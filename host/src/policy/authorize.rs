@@ -2,7 +2,7 @@
 
 use crate::domain::{Cost, Digest, Effect, Failure, Grant, Kind, Principal, ReadyStep, RunId, StepId, ToolName};
 use crate::policy::intersect::intersect;
-use crate::policy::{ApprovalRule, Call, Policy, Rule};
+use crate::policy::{ApprovalRule, Call, Policy, Rule, Terms};
 use crate::registry::VerifiedTool;
 
 /// What the run itself may do and has left.
@@ -31,6 +31,8 @@ pub enum Decision {
         binding: Digest,
         effect: Effect,
         rule: String,
+        /// How long the person has to answer, in milliseconds; then the answer is no.
+        expires_ms: u64,
     },
     Deny(Failure),
 }
@@ -43,23 +45,23 @@ pub fn authorize(
     tool: &VerifiedTool,
     approval: Option<&Approval>,
 ) -> Decision {
-    let (grant, asking) = match granted(policy, run, tool, step.timeout_ms) {
+    let Granted { grant, asking, terms } = match granted(policy, run, tool, step.timeout_ms) {
         Ok(granted) => granted,
         Err(failure) => return Decision::Deny(failure),
     };
-    let effect = raised(&grant, tool);
+    let effect = reach(&grant, tool, &terms);
     if let Some(rule) = asks(effect, asking, step.approval, &grant) {
         // Less of the run is left with each moment that the person thinks: what they approve has the whole deadline.
         let unhurried = RunGrant { wall_ms_left: None, ..run.clone() };
         let binding = match granted(policy, &unhurried, tool, step.timeout_ms) {
-            Ok((whole, _)) => binding(policy, run, step, tool, (effect, &whole)),
+            Ok(whole) => binding(policy, run, step, tool, (effect, &whole.grant)),
             Err(failure) => return Decision::Deny(failure),
         };
         if approval.is_none_or(|approval| approval.binding != binding) {
-            return Decision::Ask { binding, effect, rule };
+            return Decision::Ask { binding, effect, rule, expires_ms: terms.approval_expires_ms };
         }
     }
-    Decision::Allow(Box::new(Call::new(tool.clone(), step.clone(), run.principal.clone(), grant)))
+    Decision::Allow(Box::new(Call::new(tool.clone(), step.clone(), run.principal.clone(), (grant, effect))))
 }
 
 /// Returns the worst that `tool` could do under `policy`, or why it may not run at all.
@@ -67,16 +69,23 @@ pub fn authorize(
 /// # Errors
 /// `policy.denied`, naming the rule.
 pub fn effect(policy: &Policy, tool: &VerifiedTool) -> Result<Effect, Failure> {
-    granted(policy, &RunGrant::default(), tool, None).map(|(grant, _)| raised(&grant, tool))
+    let granted = granted(policy, &RunGrant::default(), tool, None)?;
+    Ok(reach(&granted.grant, tool, &granted.terms))
 }
 
-/// What the host computes from the grant; a manifest may only raise it.
-pub(super) fn raised(grant: &Grant, tool: &VerifiedTool) -> Effect {
-    tool.tool().effect_declared.map_or(grant.effect(), |declared| declared.max(grant.effect()))
+/// How far a call reaches: what the host computes from the grant, which a manifest may only raise; or less, where an operator
+/// looked at this very component and says so.
+pub(super) fn reach(grant: &Grant, tool: &VerifiedTool, terms: &Terms) -> Effect {
+    let raised = tool.tool().effect_declared.map_or(grant.effect(), |declared| declared.max(grant.effect()));
+    terms.lowered.as_ref().map_or(raised, |word| word.effect.min(raised))
 }
 
-/// The grant, and the strictest word of its rules about approval.
-pub(super) type Granted = (Grant, Option<ApprovalRule>);
+/// The grant, the strictest word of its rules about approval, and what else they say.
+pub(super) struct Granted {
+    pub(super) grant: Grant,
+    pub(super) asking: Option<ApprovalRule>,
+    pub(super) terms: Terms,
+}
 
 pub(super) fn granted(
     policy: &Policy,
@@ -84,7 +93,17 @@ pub(super) fn granted(
     tool: &VerifiedTool,
     timeout_ms: Option<u64>,
 ) -> Result<Granted, Failure> {
-    let name = tool.name();
+    let rules = allowing(policy, tool.name())?;
+    let terms = Terms::of(&rules, tool)?;
+    let grant = intersect(&tool.tool().asks, &rules, run, timeout_ms)?;
+    Ok(Granted { grant, asking: strictest(&rules), terms })
+}
+
+/// Returns the rules that allow the tool.
+///
+/// # Errors
+/// `policy.denied` where one denies it, or there is none.
+pub(super) fn allowing<'a>(policy: &'a Policy, name: &ToolName) -> Result<Vec<&'a Rule>, Failure> {
     if let Some(rule) = policy.rules.iter().find(|rule| rule.deny.iter().any(|pattern| pattern.matches(name))) {
         return Err(
             Failure::new(Kind::PolicyDenied, format!("call `{name}`: rule `{}` denies it", rule.name)).hint(&rule.why)
@@ -92,12 +111,7 @@ pub(super) fn granted(
     }
     let rules: Vec<&Rule> =
         policy.rules.iter().filter(|rule| rule.allow.iter().any(|pattern| pattern.matches(name))).collect();
-    if rules.is_empty() {
-        return Err(no_rule(name));
-    }
-    let grant = intersect(&tool.tool().asks, &rules, run, timeout_ms)?;
-    let asking = strictest(&rules);
-    Ok((grant, asking))
+    if rules.is_empty() { Err(no_rule(name)) } else { Ok(rules) }
 }
 
 /// One rule that asks is enough. To go without a person, every rule that gives something must say so: a broad `none` does
@@ -157,5 +171,5 @@ fn digest(grant: &Grant) -> Digest {
 
 /// Returns the directories that a call of `tool` would see, for the person who is asked.
 pub fn mounts(policy: &Policy, tool: &VerifiedTool) -> Vec<crate::domain::Mount> {
-    granted(policy, &RunGrant::default(), tool, None).map(|(grant, _)| grant.mounts).unwrap_or_default()
+    granted(policy, &RunGrant::default(), tool, None).map(|granted| granted.grant.mounts).unwrap_or_default()
 }

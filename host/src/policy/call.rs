@@ -1,7 +1,6 @@
 //! A step that policy allowed, with the grant it may use.
 
 use crate::domain::{Digest, Effect, Grant, Json, Principal, ReadyStep, RunId, StepId};
-use crate::policy::authorize::raised;
 use crate::registry::VerifiedTool;
 
 /// A step that policy allowed. Only [`authorize`](crate::policy::authorize) makes one, and it is never stored: after a
@@ -12,11 +11,17 @@ pub struct Call {
     step: ReadyStep,
     principal: Principal,
     grant: Grant,
+    effect: Effect,
 }
 
 impl Call {
-    pub(super) fn new(tool: VerifiedTool, step: ReadyStep, principal: Principal, grant: Grant) -> Self {
-        Self { tool, step, principal, grant }
+    pub(super) fn new(
+        tool: VerifiedTool,
+        step: ReadyStep,
+        principal: Principal,
+        (grant, effect): (Grant, Effect),
+    ) -> Self {
+        Self { tool, step, principal, grant, effect }
     }
 
     /// Returns the tool, verified.
@@ -34,9 +39,10 @@ impl Call {
         &self.grant
     }
 
-    /// Returns the worst that it can do: what its grant allows, or more where the manifest says so.
+    /// Returns the worst that it can do: what its grant allows, or more where the manifest says so, or less where an operator
+    /// vouches for it.
     pub fn effect(&self) -> Effect {
-        raised(&self.grant, &self.tool)
+        self.effect
     }
 
     /// Returns for whom it acts.

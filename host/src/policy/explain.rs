@@ -10,11 +10,11 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::domain::{
-    Access, Ask, Effect, Failure, Grant, HttpGrant, Json, Kind, Limits, Method, Mount, SecretGrant, StateScope,
-    ToolName, WebUrl,
+    Access, Ask, Effect, Failure, Grant, HttpGrant, Json, Kind, Limits, Method, Mount, SecretGrant, StateQuota,
+    StateScope, ToolName, WebUrl,
 };
-use crate::policy::authorize::{asks, granted, raised};
-use crate::policy::{ApprovalRule, Policy, Rule, RunGrant};
+use crate::policy::authorize::{Granted, asks, granted, reach};
+use crate::policy::{ApprovalRule, LowerRule, Policy, Rule, RunGrant, Terms};
 use crate::registry::VerifiedTool;
 
 /// The word that stands for the rule of no rule.
@@ -46,6 +46,10 @@ pub struct Explanation {
     pub person: Option<String>,
     /// What a call may do and use; `None` where it is denied.
     pub grant: Option<Opened>,
+    /// How it is taken back, what it costs, how long a person has; `None` where it is denied.
+    pub terms: Option<Terms>,
+    /// Rules' words that would lower its effect, were it the component that they name.
+    pub not_lowered: Vec<LowerRule>,
     /// What the tool asks for and no rule gives.
     pub not_given: Vec<Ask>,
     /// What to write so that the verdict is another one.
@@ -74,6 +78,8 @@ pub struct Opened {
     /// Names of the variables that it finds.
     pub env: Vec<String>,
     pub capabilities: Vec<&'static str>,
+    /// What it may keep between calls, by whose it is.
+    pub state: BTreeMap<StateScope, StateQuota>,
     /// Those that are not as they are by default.
     pub limits: Vec<ChangedLimit>,
 }
@@ -134,7 +140,7 @@ pub fn explain(policy: &Policy, tool: &VerifiedTool, request: Option<&Request>) 
     let request = |grant: Option<&Grant>| request.map(|request| view.answer(request, grant));
     match granted(policy, &RunGrant::default(), tool, None) {
         Err(failure) => Explanation { request: request(None), ..view.denied(&failure) },
-        Ok((grant, asking)) => Explanation { request: request(Some(&grant)), ..view.granted(&grant, asking) },
+        Ok(granted) => Explanation { request: request(Some(&granted.grant)), ..view.granted(granted) },
     }
 }
 
@@ -162,15 +168,18 @@ impl View<'_> {
             effect: None,
             person: None,
             grant: None,
+            terms: None,
+            not_lowered: Vec::new(),
             not_given: Vec::new(),
             change,
             request: None,
         }
     }
 
-    fn granted(&self, grant: &Grant, asking: Option<ApprovalRule>) -> Explanation {
-        let effect = raised(grant, self.tool);
-        let person = asks(effect, asking, false, grant);
+    fn granted(&self, granted: Granted) -> Explanation {
+        let Granted { grant, asking, terms } = granted;
+        let effect = reach(&grant, self.tool, &terms);
+        let person = asks(effect, asking, false, &grant);
         let verdict = if person.is_some() { Verdict::Ask } else { Verdict::Allow };
         Explanation {
             tool: self.tool.name().clone(),
@@ -180,11 +189,18 @@ impl View<'_> {
             matching: self.matching(),
             effect: Some(effect),
             person,
-            grant: Some(self.opened(grant)),
-            not_given: self.tool.tool().asks.iter().copied().filter(|ask| !is_given(*ask, grant)).collect(),
+            grant: Some(self.opened(&grant)),
+            terms: Some(terms),
+            not_lowered: self.not_lowered(),
+            not_given: self.tool.tool().asks.iter().copied().filter(|ask| !is_given(*ask, &grant)).collect(),
             change: self.other_approval(verdict, asking),
             request: None,
         }
+    }
+
+    fn not_lowered(&self) -> Vec<LowerRule> {
+        let words = self.allowing().flat_map(|rule| &rule.lower);
+        words.filter(|word| word.tool == *self.tool.name() && word.digest != *self.tool.digest()).cloned().collect()
     }
 
     fn is_denying(&self, rule: &Rule) -> bool {
@@ -231,6 +247,7 @@ impl View<'_> {
             secrets: grant.secrets.iter().map(secret).collect(),
             env: grant.env.keys().cloned().collect(),
             capabilities,
+            state: grant.state.clone(),
             limits: self.limits(),
         }
     }
@@ -276,6 +293,11 @@ impl View<'_> {
         let capabilities: Vec<_> = capabilities.map(|name| format!("\"{name}\"")).collect();
         if !capabilities.is_empty() {
             rule.push_str(&format!("capabilities = [{}]\n", capabilities.join(", ")));
+        }
+        let scopes = self.tool.tool().asks.iter().filter_map(|ask| ask.scope());
+        let scopes: Vec<_> = scopes.map(|scope| format!("{scope} = {{}}")).collect();
+        if !scopes.is_empty() {
+            rule.push_str(&format!("state = {{ {} }}\n", scopes.join(", ")));
         }
         Edit { rule: None, line: None, add: Some(rule), remove: None }
     }

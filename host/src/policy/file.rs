@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Access, Digest, Failure, Kind, LimitsPatch, Method, ToolPattern, WebPattern, is_secret_name};
+use crate::domain::{
+    Access, CallTemplate, Digest, Failure, Kind, LimitsPatch, Method, StateScope, ToolName, ToolPattern, WebPattern,
+    is_secret_name,
+};
+use crate::policy::quota::quotas_flaw;
+use crate::policy::{LowerRule, StateRule};
 
 /// Rules in one file: more cannot be read by a person.
 const RULES_MAX: usize = 1_000;
@@ -81,9 +86,30 @@ pub struct Rule {
     pub env: BTreeMap<String, String>,
     #[serde(default)]
     pub capabilities: Vec<Capability>,
+    /// What tools may keep between calls, by whose it is: `{ session = {}, user = { bytes_max = 65536 } }`.
+    #[serde(default)]
+    pub state: BTreeMap<StateScope, StateRule>,
     /// Without it, a call that cannot be taken back needs a person's approval.
     #[serde(default)]
     pub approval: Option<ApprovalRule>,
+    /// How long a person has to answer, in milliseconds; then the answer is no.
+    #[serde(default)]
+    pub approval_expires_ms: Option<u64>,
+    /// The call that takes a call of a tool back, by the tool's full name; it goes before what the tool itself names.
+    #[serde(default)]
+    pub undo: BTreeMap<ToolName, CallTemplate>,
+    /// The call that tells what became of a call of a tool, likewise.
+    #[serde(default)]
+    pub reconcile: BTreeMap<ToolName, CallTemplate>,
+    /// Tools that reach less far than what they are given allows.
+    #[serde(default)]
+    pub lower: Vec<LowerRule>,
+    /// What one call costs, in millionths of a US dollar, for budgets.
+    #[serde(default)]
+    pub price_usd_micros: Option<u64>,
+    /// Calls of one tool that may be under way in one run.
+    #[serde(default)]
+    pub calls_parallel_max: Option<u32>,
     #[serde(default)]
     pub limits: LimitsPatch,
 }
@@ -197,12 +223,12 @@ impl Policy {
         }
         // The text of toml's error holds line, column and the line itself.
         let mut policy: Self = toml::from_str(text).map_err(|e| config(format!("read the policy: {e}")))?;
+        policy.lines = lines(text);
         policy.check()?;
         for file in policy.rules.iter_mut().flat_map(|rule| &mut rule.files) {
             file.path = base.join(&file.path);
         }
         policy.digest = Some(Digest::of(text.as_bytes()));
-        policy.lines = lines(text);
         Ok(policy)
     }
 
@@ -225,7 +251,10 @@ impl Policy {
             return Err(config(format!("read {} rules: at most {RULES_MAX}", self.rules.len())));
         }
         for (n, rule) in self.rules.iter().enumerate() {
-            rule.check()?;
+            rule.check().map_err(|flaw| {
+                let line = self.lines.get(n).map_or(String::new(), |line| format!(" (line {line})"));
+                config(format!("read rule `{}`{line}: {flaw}", rule.name))
+            })?;
             if self.rules[..n].iter().any(|other| other.name == rule.name) {
                 return Err(config(format!("read the policy: two rules are named `{}`", rule.name)));
             }
@@ -235,8 +264,8 @@ impl Policy {
 }
 
 impl Rule {
-    fn check(&self) -> Result<(), Failure> {
-        let wrong = |what: &str| Err(config(format!("read rule `{}`: {what}", self.name)));
+    fn check(&self) -> Result<(), String> {
+        let wrong = |what: &str| Err(what.to_owned());
         if self.name.is_empty() || self.why.trim().is_empty() {
             return wrong("a rule has a name, and tells why it is there");
         }
@@ -248,7 +277,9 @@ impl Rule {
             || !self.secrets.is_empty()
             || !self.env.is_empty()
             || !self.capabilities.is_empty()
-            || self.approval.is_some();
+            || !self.state.is_empty()
+            || self.approval.is_some()
+            || self.has_terms();
         if gives && !self.deny.is_empty() {
             return wrong("a rule that denies gives nothing: leave out all but `name`, `why` and `deny`");
         }
@@ -258,10 +289,8 @@ impl Rule {
                 file.mount
             ));
         }
-        if let Some(flaw) = self.secrets.iter().find_map(SecretRule::flaw).or_else(|| variables_flaw(&self.env)) {
-            return wrong(&flaw);
-        }
-        Ok(())
+        let flaw = self.secrets.iter().find_map(SecretRule::flaw).or_else(|| variables_flaw(&self.env));
+        flaw.or_else(|| quotas_flaw(&self.state)).or_else(|| self.terms_flaw()).map_or(Ok(()), Err)
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::{Access, Ask, Failure, Grant, HttpGrant, Kind, Limits, Mount, SecretGrant, secret_placeholder};
+use crate::domain::{
+    Access, Ask, Failure, Grant, HttpGrant, Kind, Limits, Mount, SecretGrant, StateQuota, StateScope,
+    secret_placeholder,
+};
 use crate::policy::file::variables_flaw;
-use crate::policy::{Capability, Rule, RunGrant};
+use crate::policy::{Capability, Rule, RunGrant, STATE_QUOTA_DEFAULT};
 
 /// Returns what the tool asks for *and* the rules give *and* the run has left.
 ///
@@ -25,7 +28,7 @@ pub(super) fn intersect(
         http: http(asks, rules),
         env: env(asks, rules, &secrets)?,
         secrets,
-        state: BTreeMap::new(),
+        state: state(asks, rules),
         log: gives(Capability::Log, Ask::Log),
         progress: gives(Capability::Progress, Ask::Progress),
         clock: gives(Capability::Clock, Ask::Clock),
@@ -33,6 +36,17 @@ pub(super) fn intersect(
         limits: limits(rules, run, timeout_ms),
         rules: rules.iter().map(|rule| rule.name.clone()).collect(),
     })
+}
+
+/// Later rules override earlier ones, number by number, as they do with limits.
+fn state(asks: &BTreeSet<Ask>, rules: &[&Rule]) -> BTreeMap<StateScope, StateQuota> {
+    let mut quotas = BTreeMap::new();
+    for (scope, rule) in rules.iter().flat_map(|rule| &rule.state) {
+        if asks.contains(&Ask::of_state(*scope)) {
+            rule.apply(quotas.entry(*scope).or_insert(STATE_QUOTA_DEFAULT));
+        }
+    }
+    quotas
 }
 
 fn mounts(asks: &BTreeSet<Ask>, rules: &[&Rule]) -> Result<Vec<Mount>, Failure> {

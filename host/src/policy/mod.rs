@@ -8,8 +8,12 @@ mod call;
 mod explain;
 mod file;
 mod intersect;
+mod quota;
+mod terms;
 
 pub use authorize::{Approval, Decision, RunGrant, authorize, effect, mounts};
 pub use call::Call;
 pub use explain::{Answer, ChangedLimit, Edit, Explanation, Matching, Opened, Request, Verdict, explain};
 pub use file::{ApprovalRule, Capability, FileRule, HttpRule, Policy, Rule, SecretRule};
+pub use quota::{STATE_QUOTA_CEILING, STATE_QUOTA_DEFAULT, StateRule};
+pub use terms::{APPROVAL_EXPIRES_MS_DEFAULT, APPROVAL_EXPIRES_MS_MAX, LowerRule, Terms, terms};

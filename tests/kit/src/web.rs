@@ -4,7 +4,7 @@
 
 pub mod coded;
 mod http2;
-mod serve;
+pub(crate) mod serve;
 mod tls;
 
 use std::collections::HashMap;
@@ -172,6 +172,6 @@ impl Drop for WebServer {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,7 +17,7 @@ const HEAD_BYTES_MAX: usize = 1 << 20;
 /// Octets of a request's body.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
@@ -123,7 +123,7 @@ pub(super) fn echoed(seen: &Seen) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
-async fn page(
+pub(crate) async fn page(
     stream: &mut impl Stream,
     seen: &Seen,
     status: u16,
@@ -142,7 +142,7 @@ async fn page(
 }
 
 /// Reads the next request; `None` where the client has gone.
-async fn request(stream: &mut BufReader<impl Stream>) -> std::io::Result<Option<Seen>> {
+pub(crate) async fn request(stream: &mut BufReader<impl Stream>) -> std::io::Result<Option<Seen>> {
     let Some(first) = line(stream).await? else { return Ok(None) };
     let mut words = first.split(' ');
     let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
@@ -195,6 +195,6 @@ async fn chunked(stream: &mut BufReader<impl Stream>) -> std::io::Result<Vec<u8>
 }
 
 #[expect(clippy::disallowed_methods, reason = "a server keeps people waiting in real time")]
-async fn pause(ms: u64) {
+pub(crate) async fn pause(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
