@@ -24,7 +24,7 @@ use crate::config::Settings;
 use crate::domain::{
     Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, ToolName,
 };
-use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX};
+use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX, Start};
 use crate::planner::Planner;
 use crate::policy::{effect, explain};
 use crate::registry::{self, VerifiedTool};
@@ -141,8 +141,9 @@ impl Host {
         let (goal, planner) = goal.planned(inner.model.clone())?;
         let run = inner.parts.clock.run_id().map_err(|e| Failure::new(Kind::HostBug, e))?;
         let (driver, signals) = self.driver(planner, options);
-        let (principal, budget, id) = (inner.principal.clone(), inner.budget.clone(), run.clone());
-        let task = tokio::spawn(async move { driver.start(id, &goal, principal, budget).await });
+        let (principal, budget) = (inner.principal.clone(), inner.budget.clone());
+        let start = Start { run: run.clone(), goal, principal, budget, parent: None };
+        let task = tokio::spawn(async move { driver.start(start).await });
         Ok(RunHandle::new(self.clone(), run, signals, task))
     }
 

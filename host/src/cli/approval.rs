@@ -74,6 +74,7 @@ mod tests {
 
     fn view(args: serde_json::Value) -> ApprovalView {
         ApprovalView {
+            run: "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap(),
             step: StepId::new(1, "write").unwrap(),
             tool: "notes.write".parse().unwrap(),
             args,

@@ -124,6 +124,7 @@ mod tests {
 
     fn approval(local: &str, binding: &[u8]) -> Matter {
         Matter::Approval(Box::new(ApprovalView {
+            run: "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap(),
             step: StepId::new(1, local).unwrap(),
             tool: "notes.write".parse().unwrap(),
             args: json!({}),

@@ -353,6 +353,7 @@ mod tests {
     fn a_run_that_waits_prints_the_commands_that_go_on() {
         let mounts = vec![Mount { guest: "/notes".into(), host: "/srv/notes".into(), access: Access::ReadWrite }];
         let view = ApprovalView {
+            run: "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap(),
             step: id("write"),
             tool: name("notes.write"),
             args: json!({"path": "/notes/a.md", "text": "ok\n  effect   pure"}),

@@ -260,6 +260,9 @@ pub struct PlannedStep {
     /// list is anything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub touches: Vec<String>,
+    /// Calls of its tool that may be under way at one time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_parallel_max: Option<u32>,
     /// Whether it is done once for each item of a list, and how many at one time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Items>,
@@ -307,10 +310,16 @@ pub enum SkipReason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "as", rename_all = "snake_case", deny_unknown_fields)]
 pub enum UndoReason {
-    StepFailed { step: StepId },
-    Cancelled { by: String },
+    StepFailed {
+        step: StepId,
+    },
+    Cancelled {
+        by: String,
+    },
     /// A bound of the budget was met: its name.
-    Budget { what: String },
+    Budget {
+        what: String,
+    },
 }
 
 /// How a step's call ended.
@@ -417,6 +426,7 @@ impl PlannedStep {
             retry: RetryRule::default(),
             cost: Cost { calls: 1, ..Cost::default() },
             touches: Vec::new(),
+            calls_parallel_max: None,
             items: None,
             has_undo: false,
             has_reconcile: false,

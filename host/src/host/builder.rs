@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, ModelSettings, Settings, ToolSource};
 use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal, Secret};
-use crate::host::{Host, Inner, Pinned, contracts, session::Session};
-use crate::orchestrator::Parts;
+use crate::host::{Host, Inner, Pinned, contracts, goal, session::Session};
+use crate::orchestrator::{Notifier, Parts};
 use crate::planner::Planner;
 use crate::planner::model::{ModelOptions, ModelPlanner};
 use crate::policy::Policy;
@@ -40,6 +40,7 @@ pub struct HostBuilder {
     log: Option<Arc<dyn EventLog>>,
     owner: Option<String>,
     secrets: Secrets,
+    notifier: Option<Arc<dyn Notifier>>,
 }
 
 /// A component that is to be read, and whence it comes.
@@ -244,6 +245,9 @@ impl HostBuilder {
             clock,
             plan_limits: self.plan_limits,
             owner,
+            upstreams: Arc::default(),
+            notifier: self.notifier,
+            planner_of: goal::planners(self.planner.clone()),
         };
         let inner = Inner {
             parts,

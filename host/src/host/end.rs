@@ -1,8 +1,11 @@
-//! Ends a run that nobody drives: from its log alone, without its planner and its tools.
+//! Ends a run that nobody drives: from its log alone, without its planner and its tools. Runs within it end with it.
 
-use crate::domain::{Fact, Failure, Kind, RunEnd, RunId};
-use crate::orchestrator::{Command, Ending, Parts, Run, RunStatus, recover};
-use crate::store::{Batch, Durability, Ownership};
+use std::collections::HashMap;
+use std::pin::Pin;
+
+use crate::domain::{Cost, Fact, Failure, Kind, RunEnd, RunId, StepEnd, StepId, Usage};
+use crate::orchestrator::{Command, Ending, Parts, Run, recover, to_recover};
+use crate::store::{Batch, Durability, Ownership, Payload};
 
 /// Takes the run, notes what became of the calls of the process before, and ends it as cancelled.
 pub(super) async fn end(parts: &Parts, run: &RunId, by: &str) -> Result<(), Failure> {
@@ -12,43 +15,129 @@ pub(super) async fn end(parts: &Parts, run: &RunId, by: &str) -> Result<(), Fail
             Failure::new(Kind::DataConflict, format!("end `{run}`: it is not a run")).hint("list runs with `runs`")
         );
     }
-    let owner = parts.log.own(run, &parts.owner).await?;
-    // Read again: it may have gone on until it was taken.
-    let mut state = Run::of(&parts.log.read(run, 0).await?).map_err(parted)?;
-    if let RunStatus::Ended(_) = state.status {
+    let mut ending = Taken::new(parts, run).await?;
+    if ending.run.is_ended() {
         return Err(
             Failure::new(Kind::DataConflict, format!("end run `{run}`: it has ended")).hint("look at it with `show`")
         );
     }
-    let claimed = claimed(parts, &state, by);
-    append(parts, &*owner, &mut state, claimed).await?;
-    match state.next(parts.clock.now()).pop() {
-        Some(Command::End { ending: Ending::Cancelled { by }, caveats }) => {
-            let ended = Fact::RunEnded { end: RunEnd::Cancelled { by }, caveats };
-            append(parts, &*owner, &mut state, vec![ended]).await
+    if ending.run.cancelled.as_ref().is_some_and(|cancel| cancel.undo) {
+        let message = format!("end run `{run}`: what it did is being taken back");
+        return Err(Failure::new(Kind::DataConflict, message).hint("go on with `resume`"));
+    }
+    ending.end(by).await
+}
+
+/// A run that this process took to end it.
+struct Taken<'a> {
+    parts: &'a Parts,
+    owner: Box<dyn Ownership>,
+    run: Run,
+}
+
+impl<'a> Taken<'a> {
+    async fn new(parts: &'a Parts, run: &RunId) -> Result<Self, Failure> {
+        let owner = parts.log.own(run, &parts.owner).await?;
+        // Read only now: it may have gone on until it was taken.
+        let run = Run::of(&parts.log.read(run, 0).await?).map_err(parted)?;
+        Ok(Self { parts, owner, run })
+    }
+
+    async fn end(&mut self, by: &str) -> Result<(), Failure> {
+        self.claim(by).await?;
+        for (step, child) in self.children() {
+            self.end_child(step, child, by).await?;
         }
-        other => Err(Failure::new(Kind::HostBug, format!("end run `{run}`")).detail(format!("it wants {other:?}"))),
+        // Steps that were under way are left first; then the run wants nothing but its end.
+        loop {
+            let mut commands = self.run.next(self.parts.clock.now()).into_iter();
+            match commands.next() {
+                Some(Command::Leave { step }) => {
+                    let attempt = self.run.step(&step).map_or(0, |step| step.attempts);
+                    self.append(vec![Fact::StepUnknown { step, attempt }], Vec::new()).await?;
+                }
+                Some(Command::End { ending: Ending::Cancelled { by }, caveats }) => {
+                    let ended = Fact::RunEnded { end: RunEnd::Cancelled { by }, caveats };
+                    return self.append(vec![ended], Vec::new()).await;
+                }
+                other => {
+                    let failure = Failure::new(Kind::HostBug, format!("end run `{}`", self.run.id));
+                    return Err(failure.detail(format!("it wants {other:?}")));
+                }
+            }
+        }
+    }
+
+    async fn claim(&mut self, by: &str) -> Result<(), Failure> {
+        let parts = self.parts;
+        let mut journals = HashMap::new();
+        for (step, attempt) in to_recover(&self.run) {
+            let journal = parts.log.journal(&self.run.id, &step, attempt).await?;
+            journals.insert(step, journal);
+        }
+        let mut facts = vec![Fact::RunClaimed { owner: parts.owner.clone(), policy: parts.policy.digest() }];
+        facts.extend(recover(&self.run, &journals));
+        if self.run.cancelled.is_none() {
+            facts.push(Fact::CancelRequested { by: by.to_owned(), undo: false });
+        }
+        self.append(facts, Vec::new()).await
+    }
+
+    fn children(&self) -> Vec<(StepId, RunId)> {
+        let running = self.run.in_order().filter(|step| step.status.is_running());
+        running.filter_map(|step| Some((step.id().clone(), step.run.clone()?))).collect()
+    }
+
+    async fn end_child(&mut self, step: StepId, child: RunId, by: &str) -> Result<(), Failure> {
+        let spent = spent_at_end(self.parts, &child, by).await?;
+        let message = format!("finish `{step}`: its run was cancelled by {by}");
+        let stored = Payload::of(&Failure::new(Kind::HostCancelled, message))?;
+        let attempt = self.run.step(&step).map_or(1, |step| step.attempts);
+        let fact = Fact::StepEnded {
+            step,
+            attempt,
+            end: StepEnd::Failed { kind: Kind::HostCancelled, failure: stored.digest() },
+            usage: Usage { fuel: spent.fuel, ..Usage::default() },
+            cost: spent,
+            log: None,
+            denials: None,
+            has_written: false,
+            host_calls: None,
+            retry: None,
+        };
+        self.append(vec![fact], vec![stored]).await
+    }
+
+    /// Changes the run, then appends, as the driver does.
+    async fn append(&mut self, facts: Vec<Fact>, payloads: Vec<Payload>) -> Result<(), Failure> {
+        let at = self.parts.clock.now();
+        self.run.take(at, &facts).map_err(parted)?;
+        let facts = facts.into_iter().map(|fact| (at, fact)).collect();
+        let batch = Batch { after: self.run.last, facts, payloads };
+        for event in self.parts.log.append(&*self.owner, batch, Durability::Synced).await? {
+            self.run.follow(&event).map_err(parted)?;
+        }
+        Ok(())
     }
 }
 
-fn claimed(parts: &Parts, run: &Run, by: &str) -> Vec<Fact> {
-    let mut facts = vec![Fact::RunClaimed { owner: parts.owner.clone(), policy: parts.policy.digest() }];
-    facts.extend(recover(run));
-    if run.cancelled_by.is_none() {
-        facts.push(Fact::CancelRequested { by: by.to_owned(), undo: false });
-    }
-    facts
-}
-
-/// Appends to the log, then applies, as the driver does.
-async fn append(parts: &Parts, owner: &dyn Ownership, run: &mut Run, facts: Vec<Fact>) -> Result<(), Failure> {
-    let at = parts.clock.now();
-    let facts = facts.into_iter().map(|fact| (at, fact)).collect();
-    let batch = Batch { after: run.last, facts, payloads: Vec::new() };
-    for event in parts.log.append(owner, batch, Durability::Synced).await? {
-        run.apply(&event).map_err(parted)?;
-    }
-    Ok(())
+/// Ends a run within a run, if it was begun and has not ended, and returns what it cost.
+fn spent_at_end<'a>(
+    parts: &'a Parts,
+    child: &'a RunId,
+    by: &'a str,
+) -> Pin<Box<dyn Future<Output = Result<Cost, Failure>> + Send + 'a>> {
+    Box::pin(async move {
+        let mut taken = match Taken::new(parts, child).await {
+            Ok(taken) => taken,
+            Err(failure) if failure.kind == Kind::DataNotFound => return Ok(Cost::default()),
+            Err(failure) => return Err(failure),
+        };
+        if !taken.run.is_ended() {
+            taken.end(by).await?;
+        }
+        Ok(taken.run.spent)
+    })
 }
 
 fn parted(error: crate::orchestrator::IllegalTransition) -> Failure {
@@ -84,6 +173,7 @@ mod tests {
                 toolset: none,
                 budget: Budget::default(),
                 is_single_plan: false,
+                has_assertions: false,
                 parent: None,
             },
             Fact::PlanRequested { turn: 1, pack: none },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::{Failure, Json, Kind};
-use crate::orchestrator::Goal as StoredGoal;
+use crate::orchestrator::{Goal as StoredGoal, PlannerOf};
 use crate::planner::Planner;
 use crate::planner::workflow::{Format, WorkflowPlanner};
 
@@ -34,7 +34,7 @@ impl Goal {
     /// Returns the goal as it is kept, and who plans it.
     pub(super) fn planned(self, model: Option<Arc<dyn Planner>>) -> Result<(StoredGoal, Arc<dyn Planner>), Failure> {
         match self {
-            Self::Text(text) => Ok((StoredGoal { text, workflow: None }, needed(model)?)),
+            Self::Text(text) => Ok((StoredGoal { text, workflow: None, assert: Vec::new() }, needed(model)?)),
             Self::Workflow(workflow) => {
                 let plan = workflow.proposed()?;
                 let content = json!({
@@ -43,7 +43,7 @@ impl Goal {
                     "steps": plan.steps,
                     "answer": plan.answer,
                 });
-                let goal = StoredGoal { text: workflow.goal().to_owned(), workflow: Some(content) };
+                let goal = StoredGoal { text: workflow.goal().to_owned(), workflow: Some(content), assert: Vec::new() };
                 Ok((goal, Arc::new(workflow)))
             }
         }
@@ -63,6 +63,11 @@ pub(super) fn planner_of(goal: &StoredGoal, model: Option<Arc<dyn Planner>>) -> 
             Ok(Arc::new(WorkflowPlanner::parse(&content.to_string(), Format::Json)?))
         }
     }
+}
+
+/// Returns what makes the planner of a goal that was kept.
+pub(super) fn planners(model: Option<Arc<dyn Planner>>) -> PlannerOf {
+    Arc::new(move |goal: &StoredGoal| planner_of(goal, model.clone()))
 }
 
 fn needed(model: Option<Arc<dyn Planner>>) -> Result<Arc<dyn Planner>, Failure> {

@@ -128,6 +128,7 @@ mod tests {
                 toolset: none,
                 budget: Budget::default(),
                 is_single_plan: true,
+                has_assertions: false,
                 parent: None,
             },
             Fact::PlanAccepted {

@@ -173,6 +173,7 @@ async fn approval(host: &Host, run: &RunId, step: &StepTrace) -> Result<Option<A
     let Some((binding, rule)) = &step.asked else { return Ok(None) };
     let parts = &host.0.parts;
     Ok(Some(ApprovalView {
+        run: run.clone(),
         step: step.step.clone(),
         tool: step.tool.clone(),
         args: look_up(host, run, step.args).await?.unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! What a planner gets to see for one request: built from declared inputs only.
 
-use crate::domain::{Failure, Json, Role, Retry, canonical};
+use crate::domain::{Failure, Json, Retry, Role, canonical};
 use crate::orchestrator::machine::{Run, Step, StepStatus};
 use crate::planner::{Observation, Observed, OfferedTool};
 use crate::policy::{Policy, effect};

@@ -11,8 +11,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::domain::{
-    Digest, Failure, HostCallRecord, JournalEntry, Kind, Principal, Recorded, StateOp, StateQuota,
-    StateReply, StateScope, StateSpace, StepId, ToolName,
+    Digest, Failure, HostCallRecord, JournalEntry, Kind, Principal, Recorded, StateOp, StateQuota, StateReply,
+    StateScope, StateSpace, StepId, ToolName,
 };
 use crate::orchestrator::breaker::Admit;
 use crate::orchestrator::driver::{Parts, Signal};

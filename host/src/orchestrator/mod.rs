@@ -8,20 +8,30 @@ pub mod breaker;
 mod budget;
 mod check;
 mod compensate;
+mod condition;
 mod context;
 mod driver;
+pub mod journal;
 mod link;
 mod machine;
 mod notify;
 mod recover;
 pub mod retry;
 mod schedule;
+mod template;
 mod types;
+mod upstreams;
 
-pub use check::{CheckedPlan, CheckedStep, check};
-pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, SIGNALS_MAX, Signal, Wait};
+pub use check::{
+    CheckedPlan, CheckedRun, CheckedStep, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, flaws_of,
+};
+pub use condition::Condition;
+pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait};
 pub use machine::{
-    Cancel, Command, Ending, IllegalTransition, Run, RunStage, RunStatus, STEPS, STEPS_MAX, Stage, Step, StepRow, StepStatus,
+    Cancel, Command, Ending, IllegalTransition, Run, RunStage, RunStatus, STEPS, STEPS_MAX, Stage, Step, StepRow,
+    StepStatus,
 };
 pub use notify::{Notice, Notifier};
-pub use recover::recover;
+pub use recover::{recover, to_recover};
+pub use template::{Parts as TemplateParts, filled};
+pub use upstreams::Upstreams;

@@ -91,8 +91,7 @@ mod tests {
         for kind in Kind::ALL.iter().copied() {
             for effect in effects {
                 for has_written in [false, true] {
-                    let own =
-                        [Kind::PolicyExpired, Kind::HostOwned, Kind::HostStorage, Kind::HostFull].contains(&kind);
+                    let own = [Kind::PolicyExpired, Kind::HostOwned, Kind::HostStorage, Kind::HostFull].contains(&kind);
                     let is_transient = kind.retry() == Retry::Later && !own;
                     let is_safe = !has_written || matches!(effect, Effect::Pure | Effect::Read | Effect::Idempotent);
                     let may = may_retry(&failed(kind, effect, has_written), &rule);

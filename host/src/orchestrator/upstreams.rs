@@ -61,7 +61,13 @@ impl Upstreams {
     }
 
     /// Returns until when nothing is sent to `server`.
-    pub fn open_until(&self, principal: &Principal, tool: &ToolName, server: &str, now: Timestamp) -> Option<Timestamp> {
+    pub fn open_until(
+        &self,
+        principal: &Principal,
+        tool: &ToolName,
+        server: &str,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         match self.known().breakers.get(&Key::new(principal, tool, server)) {
             Some(Breaker::Open(until)) if now < *until => Some(*until),
             _ => None,

@@ -52,7 +52,7 @@ pub fn authorize(
     let effect = reach(&grant, tool, &terms);
     if let Some(rule) = asks(effect, asking, step.approval, &grant) {
         // Less of the run is left with each moment that the person thinks: what they approve has the whole deadline.
-        let unhurried = RunGrant { wall_ms_left: None, ..run.clone() };
+        let unhurried = RunGrant { wall_ms_left: None, cost_left: None, ..run.clone() };
         let binding = match granted(policy, &unhurried, tool, step.timeout_ms) {
             Ok(whole) => binding(policy, run, step, tool, (effect, &whole.grant)),
             Err(failure) => return Decision::Deny(failure),

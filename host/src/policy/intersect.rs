@@ -160,6 +160,11 @@ fn limits(rules: &[&Rule], run: &RunGrant, timeout_ms: Option<u64>) -> Limits {
     for ms in [timeout_ms, run.wall_ms_left].into_iter().flatten() {
         limits.wall_ms_max = limits.wall_ms_max.min(ms);
     }
+    if let Some(cost) = run.cost_left {
+        limits.fuel = limits.fuel.min(cost.fuel);
+        limits.output_bytes_max = limits.output_bytes_max.min(cost.bytes);
+        limits.egress_bytes_max = limits.egress_bytes_max.min(cost.bytes.saturating_sub(limits.output_bytes_max));
+    }
     limits
 }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::{Digest, Failure, Json, Kind, Outcome, Recorded, StateOp, StateReply, StateScope, UpstreamEnd};
+use crate::domain::{
+    Digest, Failure, Kind, Outcome, Recorded, RecordedValue, StateOp, StateReply, StateScope, UpstreamEnd,
+};
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
 
@@ -86,7 +88,7 @@ pub enum Begin {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostCallEnd {
     /// What the guest was given, secrets taken out.
-    pub value: Json,
+    pub value: RecordedValue,
     /// How long it took, in milliseconds; for a host call that was repeated, how long it took the first time.
     pub ms: u64,
     /// What came of the request, where it was one.
@@ -97,6 +99,12 @@ pub struct HostCallEnd {
 /// link does not say is what [`NoLink`] does.
 #[async_trait]
 pub trait CallLink: Send + Sync {
+    /// Returns whether host calls are recorded, or answered from records. Where they are not, only writes are announced, and
+    /// a call pays nothing for the rest.
+    fn records(&self) -> bool {
+        false
+    }
+
     /// Announces a host call. A write is durable in the log before this returns.
     ///
     /// # Errors

@@ -66,7 +66,12 @@ impl GuestState {
 
     /// Reports what a host call brought.
     pub(super) async fn done(&mut self, host_call: &HostCall, value: Json) -> Result<(), Failure> {
-        self.link.done(host_call, HostCallEnd { value, ms: 0, upstream: None }).await
+        self.link
+            .done(
+                host_call,
+                HostCallEnd { value: crate::domain::RecordedValue::Whole { value }, ms: 0, upstream: None },
+            )
+            .await
     }
 
     /// Notes something that the guest tried and was refused.

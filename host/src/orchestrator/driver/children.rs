@@ -1,13 +1,12 @@
 //! Runs within the run: each has a log, an inbox and a budget of its own, taken from what this one has left.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 
 use crate::domain::{
-    Budget, Cost, Digest, Fact, Failure, GENESIS, Json, Kind, Parent, RunEnd, RunId, StepEnd, StepId, SubRun,
-    Suspension, Usage,
+    Budget, Cost, Digest, Fact, Failure, GENESIS, Json, Kind, Parent, RunEnd, RunId, StepEnd, StepId, Suspension, Usage,
 };
-use crate::orchestrator::budget;
-use crate::orchestrator::check::CheckedStep;
+use crate::orchestrator::check::{CheckedRun, CheckedStep, budget_within};
 use crate::orchestrator::driver::{Done, Drive, Driver, Goal, Start};
 use crate::orchestrator::machine::{Run, RunStatus};
 use crate::store::{Durability, Message, Payload};
@@ -40,9 +39,12 @@ impl Children {
 
 impl Drive {
     /// Notes that a run is about to begin, with its name: whoever takes this one over finds it.
-    pub(super) async fn start_child(&mut self, step: StepId, checked: &CheckedStep) -> Result<(), Failure> {
-        let Some(sub_run) = checked.run.as_ref() else { return Ok(()) };
-        let budget = self.budget_of(sub_run);
+    pub(super) async fn start_child(
+        &mut self,
+        step: StepId,
+        checked: &CheckedStep,
+        reserve: Cost,
+    ) -> Result<(), Failure> {
         if self.run.budget.depth_max == 0 {
             let failure = Failure::new(Kind::PolicyBudget, format!("begin the run `{step}`: it would be too deep"))
                 .hint("raise `depth_max` under [budget] in cofferdam.toml");
@@ -56,32 +58,11 @@ impl Drive {
             component: GENESIS,
             effect: checked.planned.effect,
             rules: Vec::new(),
-            reserved: cost_of(&budget),
+            reserved: reserve,
             run: Some(run.clone()),
         };
         self.record(vec![fact], Vec::new(), Durability::Synced).await?;
         self.drive_child(step, run).await.map(drop)
-    }
-
-    /// What the run around has left bounds it, and what its step says bounds it further.
-    fn budget_of(&self, sub_run: &SubRun) -> Budget {
-        let (left, own, asked) = (budget::left(&self.run), &self.run.budget, &sub_run.budget);
-        let usd = own.usd_micros_max.map(|_| left.usd_micros);
-        Budget {
-            planner_turns_max: asked.planner_turns_max.unwrap_or(u32::MAX).min(left.turns),
-            calls_max: asked.calls_max.unwrap_or(u32::MAX).min(left.calls),
-            calls_per_tool_max: asked.calls_per_tool_max.unwrap_or(u32::MAX).min(own.calls_per_tool_max),
-            parallel_max: asked.parallel_max.unwrap_or(u32::MAX).min(own.parallel_max),
-            depth_max: asked.depth_max.unwrap_or(u32::MAX).min(own.depth_max.saturating_sub(1)),
-            same_failures_max: asked.same_failures_max.unwrap_or(u32::MAX).min(own.same_failures_max),
-            wall_ms_max: asked.wall_ms_max.unwrap_or(u64::MAX).min(self.wall_ms_left()),
-            fuel_max: asked.fuel_max.unwrap_or(u64::MAX).min(left.fuel),
-            bytes_max: asked.bytes_max.unwrap_or(u64::MAX).min(left.bytes),
-            usd_micros_max: match (asked.usd_micros_max, usd) {
-                (Some(asked), Some(left)) => Some(asked.min(left)),
-                (asked, left) => asked.or(left),
-            },
-        }
     }
 
     /// Drives the run that carries out a step, from wherever it is; false where that goes on already, or it waits.
@@ -91,6 +72,7 @@ impl Drive {
         }
         let checked = self.checked(&step).await?;
         let Some(sub_run) = checked.run.clone() else { return Ok(false) };
+        let reserved = self.run.step(&step).map(|step| step.reserved).unwrap_or_default();
         let args = match self.run.step(&step).and_then(|step| step.ready) {
             Some((args, _)) => self.value(&args).await?,
             None => return Err(Failure::new(Kind::HostBug, format!("begin the run `{step}`: it is not ready"))),
@@ -101,7 +83,7 @@ impl Drive {
             run,
             goal: goal_of(&sub_run, &args),
             principal: self.run.principal.clone(),
-            budget: self.reserved_budget(&step, &sub_run),
+            budget: self.budget_of(reserved, &sub_run),
             parent: Some(parent),
         };
         let parts = self.driver.parts.clone();
@@ -117,33 +99,28 @@ impl Drive {
             signals: self.driver.signals.clone(),
         };
         self.children.states.insert(step.clone(), Child::Driven);
-        // A future that holds itself needs a place of its own.
-        let driven: std::pin::Pin<Box<dyn Future<Output = Result<Run, Failure>> + Send>> =
-            Box::pin(drive(driver, start));
+        let driven = drive(driver, start);
         self.tasks.spawn(async move { Done::Child { step, ended: driven.await.map(Box::new) } });
         Ok(false)
     }
 
-    /// What was reserved for the run when it began, not what is left by now.
-    fn reserved_budget(&self, step: &StepId, sub_run: &SubRun) -> Budget {
-        let reserved = self.run.step(step).map(|step| step.reserved).unwrap_or_default();
-        let budget = self.budget_of(sub_run);
-        Budget {
+    /// What was reserved for the run when it began bounds it, and what its step says bounds it further.
+    fn budget_of(&self, reserved: Cost, sub_run: &CheckedRun) -> Budget {
+        let own = &self.run.budget;
+        let outer = Budget {
             calls_max: reserved.calls,
             planner_turns_max: reserved.turns,
             fuel_max: reserved.fuel,
             bytes_max: reserved.bytes,
-            usd_micros_max: self.run.budget.usd_micros_max.or(sub_run.budget.usd_micros_max).map(|_| reserved.usd_micros),
-            ..budget
-        }
+            usd_micros_max: own.usd_micros_max.map(|_| reserved.usd_micros),
+            wall_ms_max: self.wall_ms_left(),
+            ..own.clone()
+        };
+        budget_within(&outer, &sub_run.budget)
     }
 
     /// Notes how a run within the run ended, or that it waits for a person.
-    pub(super) async fn child_ended(
-        &mut self,
-        step: StepId,
-        ended: Result<Box<Run>, Failure>,
-    ) -> Result<(), Failure> {
+    pub(super) async fn child_ended(&mut self, step: StepId, ended: Result<Box<Run>, Failure>) -> Result<(), Failure> {
         let child = match ended {
             Ok(child) => *child,
             Err(failure) => return self.child_failed(step, failure).await,
@@ -208,8 +185,7 @@ impl Drive {
 
     async fn failure_of_child(&self, child: &RunId, digest: &Digest) -> Result<Failure, Failure> {
         let failure = self.of_child(child, digest).await?;
-        serde_json::from_value(failure)
-            .map_err(|e| Failure::new(Kind::HostStorage, "read how a run failed").detail(e))
+        serde_json::from_value(failure).map_err(|e| Failure::new(Kind::HostStorage, "read how a run failed").detail(e))
     }
 
     /// Stops what runs: calls at once, and runs within the run by a message to whoever drives them, once.
@@ -223,12 +199,8 @@ impl Drive {
             Some(cancel) => (cancel.by.clone(), cancel.undo),
             None => ("budget".to_owned(), false),
         };
-        let children: Vec<RunId> = self
-            .run
-            .in_order()
-            .filter(|step| step.status.is_running())
-            .filter_map(|step| step.run.clone())
-            .collect();
+        let children: Vec<RunId> =
+            self.run.in_order().filter(|step| step.status.is_running()).filter_map(|step| step.run.clone()).collect();
         for child in children {
             self.driver.parts.log.send(&child, &Message::Cancel { by: by.clone(), undo }).await?;
         }
@@ -247,8 +219,15 @@ impl Drive {
     }
 }
 
+/// A run that drives runs drives itself in the end: its future needs a type of its own.
+type Driven = Pin<Box<dyn Future<Output = Result<Run, Failure>> + Send>>;
+
 /// Creates the run, or takes it from whoever left it; one that has ended already is read.
-async fn drive(driver: Driver, start: Start) -> Result<Run, Failure> {
+fn drive(driver: Driver, start: Start) -> Driven {
+    Box::pin(create_or_take(driver, start))
+}
+
+async fn create_or_take(driver: Driver, start: Start) -> Result<Run, Failure> {
     let log = driver.parts.log.clone();
     let events = match log.read(&start.run, 0).await {
         Ok(events) => events,
@@ -262,18 +241,8 @@ async fn drive(driver: Driver, start: Start) -> Result<Run, Failure> {
     }
 }
 
-fn cost_of(budget: &Budget) -> Cost {
-    Cost {
-        calls: budget.calls_max,
-        turns: budget.planner_turns_max,
-        fuel: budget.fuel_max,
-        bytes: budget.bytes_max,
-        usd_micros: budget.usd_micros_max.unwrap_or(0),
-    }
-}
-
 /// The goal of a run within a run: its arguments are the inputs of its workflow, or stand beside its words.
-fn goal_of(sub_run: &SubRun, args: &Json) -> Goal {
+fn goal_of(sub_run: &CheckedRun, args: &Json) -> Goal {
     let workflow = sub_run.workflow.clone().map(|mut workflow| {
         if let (Some(fields), Some(args)) = (workflow.as_object_mut(), args.as_object())
             && !args.is_empty()

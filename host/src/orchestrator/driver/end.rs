@@ -77,9 +77,7 @@ impl Drive {
                 Failure::new(Kind::ModelLoop, format!("finish the run: `{step}` failed in the same way {times} times"))
                     .hint("tell the planner more, or raise `same_failures_max` under [budget]"),
             ),
-            Ending::Stalled => {
-                Some(Failure::new(Kind::HostBug, "finish the run: steps are left that can never start"))
-            }
+            Ending::Stalled => Some(Failure::new(Kind::HostBug, "finish the run: steps are left that can never start")),
             _ => None,
         };
         let stored = failure.as_ref().map(Payload::of).transpose()?;

@@ -85,14 +85,10 @@ impl Drive {
             Choice::Approve => vec![decided(Decision::Approve)],
             Choice::Reject => {
                 let why = reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-                let failure =
-                    Failure::new(Kind::PolicyRejected, format!("call `{step}`: {by} rejected it{why}"));
+                let failure = Failure::new(Kind::PolicyRejected, format!("call `{step}`: {by} rejected it{why}"));
                 let failure = Payload::of(&failure)?;
-                let rejected = Fact::StepRejected {
-                    step: step.clone(),
-                    kind: Kind::PolicyRejected,
-                    failure: failure.digest(),
-                };
+                let rejected =
+                    Fact::StepRejected { step: step.clone(), kind: Kind::PolicyRejected, failure: failure.digest() };
                 payloads.push(failure);
                 vec![decided(Decision::Reject), rejected]
             }
@@ -107,8 +103,7 @@ impl Drive {
 
     /// Takes what a person says of a step whose end nobody saw, or of a call that was to take one back.
     async fn settle(&mut self, step: StepId, settle: Settle, by: String) -> Result<(), Failure> {
-        let is_open =
-            self.run.step(&step).is_some_and(|s| s.status == StepStatus::Unknown || is_stuck(s));
+        let is_open = self.run.step(&step).is_some_and(|s| s.status == StepStatus::Unknown || is_stuck(s));
         if !is_open {
             tracing::warn!(run = %self.run.id, %step, %by, "a settlement of a step that is not unknown was dropped");
             return Ok(());

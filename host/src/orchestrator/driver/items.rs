@@ -48,10 +48,8 @@ impl Drive {
 
     /// Puts together what the items brought: a list in their order, with null for those that brought nothing.
     pub(super) async fn gather(&mut self, step: StepId) -> Result<(), Failure> {
-        let is_tolerant = self
-            .run
-            .step(&step)
-            .is_some_and(|step| step.planned.on_failure == crate::domain::OnFailure::Skip);
+        let is_tolerant =
+            self.run.step(&step).is_some_and(|step| step.planned.on_failure == crate::domain::OnFailure::Skip);
         let failed = self.run.items(&step).find(|item| item.status.is_failed()).and_then(|item| item.failure);
         if let Some((kind, failure)) = failed.filter(|_| !is_tolerant) {
             return self.note(Fact::StepGathered { step, end: StepEnd::Failed { kind, failure } }).await;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{Fact, Failure, Json, Kind, StepId, ToolName};
-use crate::orchestrator::check::{CheckedPlan, Known, check, check_answer};
+use crate::orchestrator::budget::budget_left;
+use crate::orchestrator::check::{CheckedPlan, Earlier, Known, check, check_answer};
 use crate::orchestrator::context;
 use crate::orchestrator::driver::{Done, Drive, Goal};
 use crate::orchestrator::machine::StepStatus;
@@ -88,9 +89,13 @@ impl Drive {
 
     pub(super) fn known<T>(&self, use_it: impl FnOnce(&Known<'_>) -> T) -> T {
         let parts = &self.driver.parts;
-        let effect = |tool: &VerifiedTool| policy::effect(&parts.policy, tool);
-        let earlier: BTreeMap<StepId, ToolName> = self.run.succeeded();
-        use_it(&Known { catalog: &parts.catalog, earlier: &earlier, effect: &effect, limits: &parts.plan_limits })
+        let budget = budget_left(&self.run);
+        let about = |tool: &VerifiedTool| policy::about(&parts.policy, tool);
+        let is_list = |id: &StepId| self.run.step(id).is_some_and(|step| step.expanded.is_some());
+        let of = |(id, tool): (StepId, ToolName)| (id.clone(), Earlier { tool, is_list: is_list(&id) });
+        let earlier: BTreeMap<StepId, Earlier> = self.run.succeeded().into_iter().map(of).collect();
+        let (catalog, limits) = (&*parts.catalog, &parts.plan_limits);
+        use_it(&Known { catalog, earlier: &earlier, about: &about, limits, budget: &budget })
     }
 
     async fn accept(&mut self, turn: u32, reply: Payload, plan: CheckedPlan) -> Result<(), Failure> {
@@ -101,7 +106,7 @@ impl Drive {
             plan: stored.digest(),
             steps: plan.steps.iter().map(|step| step.planned.clone()).collect(),
             has_answer: plan.answer.is_some(),
-            has_assertions: false,
+            has_assertions: !plan.assert.is_empty(),
         };
         self.remember(turn, plan);
         self.record(vec![fact], vec![reply, stored], Durability::Synced).await
@@ -109,7 +114,7 @@ impl Drive {
 
     pub(super) fn remember(&mut self, turn: u32, plan: CheckedPlan) {
         self.plans.extend(plan.steps.into_iter().map(|step| (step.planned.id.clone(), step)));
-        self.answers.insert(turn, plan.answer);
+        self.answers.insert(turn, (plan.answer, plan.assert));
     }
 
     /// Refuses a reply. A workflow file would say the same again, so for it that is the end.

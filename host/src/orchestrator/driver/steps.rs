@@ -95,11 +95,7 @@ impl Drive {
         Ok(condition.holds(&values, item).map_err(told))
     }
 
-    async fn args(
-        &mut self,
-        checked: &CheckedStep,
-        item: Option<&Json>,
-    ) -> Result<Result<Json, Failure>, Failure> {
+    async fn args(&mut self, checked: &CheckedStep, item: Option<&Json>) -> Result<Result<Json, Failure>, Failure> {
         let filled = match &checked.planned.role {
             Role::Undo { of } | Role::Reconcile { of } => self.filled(&checked.args, of).await?,
             _ => self.resolved(&checked.args, item).await?,
@@ -122,7 +118,8 @@ impl Drive {
             None => None,
         };
         let key = ready.map(|(_, key)| key.to_string());
-        let parts = Parts { input: input.as_deref(), output: output.as_deref(), key: key.as_deref(), ..Parts::default() };
+        let parts =
+            Parts { input: input.as_deref(), output: output.as_deref(), key: key.as_deref(), ..Parts::default() };
         Ok(template::filled(args, &parts))
     }
 
@@ -136,7 +133,7 @@ impl Drive {
     pub(super) async fn start_step(&mut self, step: StepId, reserve: Cost) -> Result<bool, Failure> {
         let checked = self.checked(&step).await?;
         if checked.run.is_some() {
-            return self.start_child(step, &checked).await.map(|()| true);
+            return self.start_child(step, &checked, reserve).await.map(|()| true);
         }
         let tool = match self.tool(&checked.planned.tool) {
             Ok(tool) => tool,
@@ -168,11 +165,9 @@ impl Drive {
     /// What the run gives the call. What takes back has its own time, and is not cut short by what the run has left.
     fn grant(&self, checked: &CheckedStep, reserve: Cost) -> RunGrant {
         match checked.planned.role {
-            Role::Do | Role::Item { .. } => RunGrant {
-                wall_ms_left: Some(self.wall_ms_left()),
-                cost_left: Some(reserve),
-                ..self.unhurried()
-            },
+            Role::Do | Role::Item { .. } => {
+                RunGrant { wall_ms_left: Some(self.wall_ms_left()), cost_left: Some(reserve), ..self.unhurried() }
+            }
             Role::Undo { .. } | Role::Reconcile { .. } => self.unhurried(),
         }
     }
@@ -221,7 +216,8 @@ impl Drive {
     /// Takes an earlier outcome of the same call, where there is one that may be taken. Only a call that is about to run for
     /// the first time looks: one that failed is not answered by what was there before.
     async fn take_cached(&mut self, checked: &CheckedStep, call: &Call) -> Result<bool, Failure> {
-        let is_first = self.run.step(call.step()).is_some_and(|step| step.status == StepStatus::Ready && step.attempts == 0);
+        let is_first =
+            self.run.step(call.step()).is_some_and(|step| step.status == StepStatus::Ready && step.attempts == 0);
         let Some(age_ms_max) = cache_age(call.effect(), checked.cache_ttl_ms).filter(|_| is_first) else {
             return Ok(false);
         };
@@ -233,8 +229,7 @@ impl Drive {
             return Ok(false);
         }
         let stored = Payload::of(&output)?;
-        let fact =
-            Fact::StepCached { step: call.step().clone(), output: stored.digest(), from: cached.run, age_ms };
+        let fact = Fact::StepCached { step: call.step().clone(), output: stored.digest(), from: cached.run, age_ms };
         self.values.insert(stored.digest(), Arc::new(output));
         self.record(vec![fact], vec![stored], Durability::Queued).await?;
         Ok(true)

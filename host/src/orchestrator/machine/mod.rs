@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::{
-    Budget, Cost, Decision, Digest, Effect, Epoch, Event, Fact, GENESIS, Kind, Parent, PlannedStep, Principal, Role,
-    RunEnd, RunId, Seq, StepId, Suspension, Timestamp, ToolName, UndoReason,
+    Budget, Cost, Digest, Effect, Epoch, Event, Fact, GENESIS, Kind, Parent, PlannedStep, Principal, Role, RunEnd,
+    RunId, Seq, StepId, Suspension, Timestamp, ToolName, UndoReason,
 };
 use crate::orchestrator::schedule;
 
@@ -285,10 +285,14 @@ impl Run {
 
     /// Returns the tools of the steps that succeeded, to which later plans may refer.
     pub fn succeeded(&self) -> BTreeMap<StepId, ToolName> {
-        let is_done = |step: &&Step| {
-            matches!(step.status, StepStatus::Succeeded { .. }) && matches!(step.planned.role, Role::Do)
-        };
+        let is_done =
+            |step: &&Step| matches!(step.status, StepStatus::Succeeded { .. }) && matches!(step.planned.role, Role::Do);
         self.in_order().filter(is_done).map(|step| (step.planned.id.clone(), step.planned.tool.clone())).collect()
+    }
+
+    /// Returns whether the run is over.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.status, RunStatus::Ended(_))
     }
 
     /// Returns whether a step of the run failed that the run needs: nothing that changes anything is to start any more.
@@ -646,4 +650,3 @@ pub(super) fn step_of(fact: &Fact) -> Option<&StepId> {
         _ => None,
     }
 }
-

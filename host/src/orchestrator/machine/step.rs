@@ -246,6 +246,7 @@ impl Step {
             Fact::StepUnknown { attempt, .. } => is_this(attempt).map(|()| S::Unknown)?,
             Fact::StepSettled { settlement, .. } => match settlement {
                 Settlement::Done { output } => S::Succeeded { output: *output },
+                Settlement::Retry if self.ready.is_none() => S::Proposed,
                 Settlement::Retry => S::Ready,
                 Settlement::Unknown => S::Unknown,
                 Settlement::Failed { failure } => S::Failed { kind: Kind::HostInterrupted, failure: *failure },

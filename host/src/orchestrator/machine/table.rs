@@ -34,8 +34,6 @@ steps! {
         step_started => Running;
         step_cached => Succeeded;
         step_rejected => Rejected;
-        // Another step's failure came first.
-        step_skipped => Skipped;
         // The run ends before it could go on.
         step_unknown => Unknown;
     }
@@ -46,7 +44,6 @@ steps! {
         approval_decided => Ready | AwaitingApproval;
         approval_expired => Rejected;
         step_rejected => Rejected;
-        step_skipped => Skipped;
     }
     Running {
         write_begun => Running;
@@ -77,13 +74,16 @@ steps! {
         step_settled => Succeeded | Ready | Failed;
     }
     Rejected {
-        step_settled => Succeeded | Ready | Failed;
+        // One that was never prepared begins anew.
+        step_settled => Succeeded | Proposed | Ready | Failed;
     }
     Undoing {
         undone => Undone;
         undo_failed => UndoFailed;
     }
     UndoFailed {
+        // A person says that it is taken back, or has it tried again.
+        undone => Undone;
         undo_retried => Undoing;
     }
 }
@@ -185,7 +185,7 @@ mod tests {
     fn no_transition_stands_twice_and_only_undo_leaves_an_end() {
         let rows: BTreeSet<_> = STEPS.iter().collect();
         assert_eq!(rows.len(), STEPS.len());
-        let is_person = |by: &str| matches!(by, "undo_begun" | "step_settled" | "undo_retried");
+        let is_person = |by: &str| matches!(by, "undo_begun" | "step_settled" | "undo_retried" | "undone");
         for row in STEPS.iter().filter(|row| row.from.is_terminal()) {
             assert!(is_person(row.by), "{row:?}");
         }

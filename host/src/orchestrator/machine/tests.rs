@@ -1,9 +1,10 @@
 //! The machine, driven by hand: each fact becomes the next event.
 
 use super::*;
+use crate::domain::Decision;
 use crate::domain::{
-    SCHEMA_VERSION,
-    Budget, Caveat, CaveatKind, Cost, Effect, Items, OnFailure, RetryRule, Settlement, SkipReason, StepEnd, Usage,
+    Budget, Caveat, CaveatKind, Cost, Effect, Items, OnFailure, RetryRule, SCHEMA_VERSION, Settlement, SkipReason,
+    StepEnd, Usage,
 };
 
 mod model;
@@ -33,13 +34,8 @@ fn event(run: &Run, at: Timestamp, fact: Fact) -> Event {
 
 impl Hand {
     pub(in crate::orchestrator) fn new(is_single_plan: bool, steps: Vec<PlannedStep>) -> Self {
-        let budget = Budget {
-            calls_max: 5,
-            parallel_max: 2,
-            planner_turns_max: 3,
-            wall_ms_max: 1_000,
-            ..Budget::default()
-        };
+        let budget =
+            Budget { calls_max: 5, parallel_max: 2, planner_turns_max: 3, wall_ms_max: 1_000, ..Budget::default() };
         Self::with(is_single_plan, budget, steps)
     }
 
@@ -56,8 +52,7 @@ impl Hand {
             parent: None,
         };
         let run: RunId = "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap();
-        let first =
-            Event { v: SCHEMA_VERSION, run, seq: 1, epoch: 1, at: Timestamp(0), prev: GENESIS, fact };
+        let first = Event { v: SCHEMA_VERSION, run, seq: 1, epoch: 1, at: Timestamp(0), prev: GENESIS, fact };
         let mut hand = Self(Run::created(&first).unwrap());
         if !steps.is_empty() {
             hand.take(Fact::PlanRequested { turn: 1, pack: digest(0) });
@@ -127,14 +122,7 @@ impl Hand {
 }
 
 fn accepted(steps: Vec<PlannedStep>) -> Fact {
-    Fact::PlanAccepted {
-        turn: 1,
-        reply: digest(0),
-        plan: digest(0),
-        steps,
-        has_answer: false,
-        has_assertions: false,
-    }
+    Fact::PlanAccepted { turn: 1, reply: digest(0), plan: digest(0), steps, has_answer: false, has_assertions: false }
 }
 
 fn started(name: &str, attempt: u32) -> Fact {
@@ -282,8 +270,7 @@ fn after_a_failure_what_only_looks_goes_on_and_nothing_that_changes_anything_sta
 #[test]
 fn a_failure_that_may_be_passed_over_is_a_caveat_of_a_success() {
     let tolerant = PlannedStep { on_failure: OnFailure::Skip, ..planned("a", &[], Effect::Pure) };
-    let mut hand =
-        Hand::new(true, vec![tolerant, planned("b", &["a"], Effect::Pure), planned("c", &[], Effect::Once)]);
+    let mut hand = Hand::new(true, vec![tolerant, planned("b", &["a"], Effect::Pure), planned("c", &[], Effect::Once)]);
     hand.does("a", failed());
     assert_eq!(hand.next(), [skip("b", "a"), prepare("c")]);
     hand.take(Fact::StepSkipped { step: id("b"), why: SkipReason::Needs { step: id("a") } });
@@ -294,8 +281,7 @@ fn a_failure_that_may_be_passed_over_is_a_caveat_of_a_success() {
 #[test]
 fn a_fallback_runs_only_when_it_is_needed_and_then_counts_as_what_it_stands_for() {
     let steps = || {
-        let primary =
-            PlannedStep { on_failure: OnFailure::Fallback("t1.b".into()), ..planned("a", &[], Effect::Read) };
+        let primary = PlannedStep { on_failure: OnFailure::Fallback("t1.b".into()), ..planned("a", &[], Effect::Read) };
         vec![primary, planned("b", &[], Effect::Read), planned("c", &["a"], Effect::Pure)]
     };
     let mut hand = Hand::new(true, steps());
@@ -335,10 +321,8 @@ fn a_step_that_comes_after_another_one_waits_for_its_end_however_it_ends() {
 
 #[test]
 fn items_run_within_their_bound_and_their_step_ends_with_them() {
-    let each = PlannedStep {
-        items: Some(Items { items_max: 3, parallel_max: 1 }),
-        ..planned("each", &[], Effect::Read)
-    };
+    let each =
+        PlannedStep { items: Some(Items { items_max: 3, parallel_max: 1 }), ..planned("each", &[], Effect::Read) };
     let mut hand = Hand::new(true, vec![each, planned("next", &["each"], Effect::Pure)]);
     let expanded = |items| Fact::StepExpanded { step: id("each"), items, list: digest(6) };
     hand.refuses(expanded(4));
@@ -365,10 +349,8 @@ fn items_run_within_their_bound_and_their_step_ends_with_them() {
 
 #[test]
 fn an_empty_list_is_done_at_once() {
-    let each = PlannedStep {
-        items: Some(Items { items_max: 3, parallel_max: 1 }),
-        ..planned("each", &[], Effect::Once)
-    };
+    let each =
+        PlannedStep { items: Some(Items { items_max: 3, parallel_max: 1 }), ..planned("each", &[], Effect::Once) };
     let mut hand = Hand::new(true, vec![each]);
     hand.take(Fact::StepExpanded { step: id("each"), items: 0, list: digest(6) });
     assert_eq!(hand.next(), [Command::Gather { step: id("each") }]);
@@ -521,13 +503,8 @@ fn an_approval_counts_for_exactly_what_was_asked() {
     };
     hand.take(asked);
     assert_eq!(hand.next(), [Command::Suspend { why: Suspension::Approval }]);
-    let decided = |binding, decision| Fact::ApprovalDecided {
-        step: id("a"),
-        binding,
-        decision,
-        by: "ann".into(),
-        reason: None,
-    };
+    let decided =
+        |binding, decision| Fact::ApprovalDecided { step: id("a"), binding, decision, by: "ann".into(), reason: None };
     hand.refuses(decided(digest(8), Decision::Approve));
     hand.refuses(started("a", 1));
     let mut late = Hand(hand.0.clone());
@@ -581,7 +558,8 @@ fn saga() -> Hand {
         on_failure: OnFailure::Undo,
         ..planned(name, needs, Effect::Once)
     };
-    let mut hand = Hand::new(true, vec![booked("flight", &[]), booked("hotel", &["flight"]), booked("car", &["hotel"])]);
+    let mut hand =
+        Hand::new(true, vec![booked("flight", &[]), booked("hotel", &["flight"]), booked("car", &["hotel"])]);
     hand.0.budget.calls_max = 3;
     hand.does("flight", succeeded());
     hand.does("hotel", succeeded());
@@ -715,10 +693,8 @@ fn calls_within_the_budget_go_on_when_it_is_used_up() {
 
 #[test]
 fn calls_side_by_side_cannot_pass_a_cap_together() {
-    let costly = |name| PlannedStep {
-        cost: Cost { calls: 1, fuel: 60, ..Cost::default() },
-        ..planned(name, &[], Effect::Pure)
-    };
+    let costly =
+        |name| PlannedStep { cost: Cost { calls: 1, fuel: 60, ..Cost::default() }, ..planned(name, &[], Effect::Pure) };
     let mut hand = Hand::new(true, vec![costly("a"), costly("b")]);
     hand.0.budget.fuel_max = 100;
     ["a", "b"].into_iter().for_each(|name| hand.ready(name));

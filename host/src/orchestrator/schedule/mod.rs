@@ -35,19 +35,27 @@ pub(super) fn next(run: &Run, now: Timestamp) -> Vec<Command> {
 
 /// The next time at which something is due though nothing has happened.
 pub(super) fn wakes_at(run: &Run) -> Option<Timestamp> {
+    wakes_within(run, waiting_scope(run))
+}
+
+/// What may go on by itself while the run waits.
+fn waiting_scope(run: &Run) -> Scope {
+    if run.undo.is_some() { Scope::Undo } else { Scope::All }
+}
+
+fn wakes_within(run: &Run, scope: Scope) -> Option<Timestamp> {
     let of_step = |step: &Step| match step.status {
         StepStatus::RetryWait { due } => Some(due),
         StepStatus::AwaitingApproval { expires, .. } => Some(expires),
         _ => None,
     };
-    run.steps.values().filter_map(of_step).min()
+    run.steps.values().filter(|step| scope.holds(step)).filter_map(of_step).min()
 }
 
 /// The first step whose failure is the run's: where its plan is all there is, and nothing stands in for the step.
 pub(super) fn lost(run: &Run) -> Option<&Step> {
     let is_needed = |step: &Step| matches!(step.planned.on_failure, OnFailure::Fail | OnFailure::Undo);
-    let is_lost =
-        |step: &&Step| step.status.is_failed() && step.planned.role == Role::Do && is_needed(step);
+    let is_lost = |step: &&Step| step.status.is_failed() && step.planned.role == Role::Do && is_needed(step);
     run.in_order().filter(|_| run.is_single_plan).find(is_lost)
 }
 
@@ -99,7 +107,8 @@ fn is_half_done(step: &Step) -> bool {
 /// While a person is waited for, time goes on.
 fn due(run: &Run, now: Timestamp) -> Vec<Command> {
     let mut round = Round::new(run);
-    run.in_order().filter_map(|step| timed(run, step, now, &mut round)).collect()
+    let scope = waiting_scope(run);
+    run.in_order().filter(|step| scope.holds(step)).filter_map(|step| timed(run, step, now, &mut round)).collect()
 }
 
 fn timed(run: &Run, step: &Step, now: Timestamp, round: &mut Round) -> Option<Command> {
@@ -161,7 +170,7 @@ fn execute(run: &Run, now: Timestamp) -> Vec<Command> {
     if let Some(why) = waits_for(run, now, scope) {
         return vec![Command::Suspend { why }];
     }
-    if is_waiting_for_time(run) {
+    if is_waiting_for_time(run, scope) {
         return Vec::new();
     }
     match (lost, scope) {
@@ -188,7 +197,7 @@ fn undo(run: &Run, now: Timestamp) -> Vec<Command> {
     if let Some(why) = waits_for(run, now, Scope::Undo) {
         return vec![Command::Suspend { why }];
     }
-    if is_waiting_for_time(run) {
+    if is_waiting_for_time(run, Scope::Undo) {
         return Vec::new();
     }
     if run.steps.values().any(is_stuck) {
@@ -210,8 +219,8 @@ fn is_running(run: &Run) -> bool {
     run.steps.values().any(|step| step.status.is_running())
 }
 
-fn is_waiting_for_time(run: &Run) -> bool {
-    run.steps.values().any(|step| matches!(step.status, StepStatus::RetryWait { .. }))
+fn is_waiting_for_time(run: &Run, scope: Scope) -> bool {
+    run.steps.values().any(|step| scope.holds(step) && matches!(step.status, StepStatus::RetryWait { .. }))
 }
 
 /// Which steps may go on.
@@ -266,6 +275,15 @@ impl Round {
         let places = parallel_max.saturating_sub(running);
         Self { places, pending: Pending::default(), over: None, items: Items::default() }
     }
+
+    /// Whether one more call of the step's tool may be under way.
+    fn has_place(&self, run: &Run, step: &Step) -> bool {
+        let Some(calls_max) = step.planned.calls_parallel_max else { return true };
+        let tool = &step.planned.tool;
+        let is_kin = |other: &&Step| other.status.is_running() && other.planned.tool == *tool;
+        let under_way = run.steps.values().filter(is_kin).count() + self.pending.calls_of(tool);
+        under_way < usize::try_from(calls_max.max(1)).unwrap_or(usize::MAX)
+    }
 }
 
 /// Starts what can start. Calls within the budget go on when it is used up; the run ends once they have.
@@ -301,7 +319,7 @@ fn step_command(run: &Run, step: &Step, now: Timestamp, round: &mut Round) -> Op
 }
 
 fn start(run: &Run, step: &Step, round: &mut Round) -> Option<Command> {
-    if round.places == 0 {
+    if round.places == 0 || !round.has_place(run, step) {
         return None;
     }
     match room(run, step, &round.pending) {
@@ -340,7 +358,7 @@ fn waits_for(run: &Run, now: Timestamp, scope: Scope) -> Option<Suspension> {
     if any(&|step| matches!(step.status, StepStatus::AwaitingApproval { .. })) {
         return Some(Suspension::Approval);
     }
-    (wakes_at(run)?.ms_since(now) > TIMER_SUSPENDS_MS).then_some(Suspension::Timer)
+    (wakes_within(run, scope)?.ms_since(now) > TIMER_SUSPENDS_MS).then_some(Suspension::Timer)
 }
 
 /// Nobody need tell what became of a step that is going to be taken back either way.

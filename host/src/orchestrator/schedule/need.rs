@@ -3,6 +3,7 @@
 use crate::domain::{OnFailure, Role, SkipReason, StepId};
 use crate::orchestrator::machine::{Run, Step, StepStatus};
 use crate::orchestrator::schedule::items::Items;
+use crate::policy::may_touch_same;
 
 /// What became of the steps that one needs.
 pub(super) enum Need {
@@ -88,6 +89,5 @@ fn is_kin(earlier: &Step, step: &Step) -> bool {
 
 /// Two steps of which it is not known that they change different things may change the same.
 fn conflicts(one: &Step, other: &Step) -> bool {
-    let (one, other) = (&one.planned.touches, &other.planned.touches);
-    one.is_empty() || other.is_empty() || one.iter().any(|thing| other.contains(thing))
+    may_touch_same(&one.planned.touches, &other.planned.touches)
 }

@@ -202,6 +202,7 @@ pub(in crate::store) fn created(parent: Option<u64>) -> Fact {
         toolset: GENESIS,
         budget: Budget::default(),
         is_single_plan: true,
+        has_assertions: false,
         parent: parent.map(|n| Parent { run: run(n), step: step("a"), depth: 1 }),
     }
 }
