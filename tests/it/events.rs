@@ -78,7 +78,7 @@ fn facts() -> Vec<Fact> {
     ];
     let caveats: Vec<_> = caveats.into_iter().map(|what| Caveat { step: step(), what }).collect();
     let ended = |end| Fact::RunEnded { end, caveats: caveats.clone() };
-    let cost = Cost { calls: 1, fuel: 3_456, bytes: 2, usd_micros: 5 };
+    let cost = Cost { calls: 1, turns: 2, fuel: 3_456, bytes: 2, usd_micros: 5 };
     let step_ended = |end, log, retry| Fact::StepEnded {
         step: step(),
         attempt: 1,
