@@ -127,6 +127,10 @@ async fn reading_on_from_a_touched_event_is_refused() {
 fn another_format_is_refused_and_nothing_is_written() {
     for (make, message) in [
         ("CREATE TABLE meta (name, value); INSERT INTO meta VALUES ('format', 'v7')", "its format is `v7`"),
+        (
+            "CREATE TABLE meta (name, value); INSERT INTO meta VALUES ('format', 'v0'), ('events', '9')",
+            "its format is `v0 with events of version 9`",
+        ),
         ("CREATE TABLE meta (name, value)", "not a log of cofferdam"),
         ("CREATE TABLE photos (name)", "not a log of cofferdam"),
     ] {
