@@ -223,7 +223,7 @@ pub trait EventLog: HostCalls + KeyedOutcomes + OutcomeCache + Workspaces + Live
     /// `host.owned` where another process has taken the run since; `host.storage`.
     async fn received(&self, owner: &dyn Ownership, ids: &[u64]) -> Result<(), Failure>;
 
-    /// Checks every event of a run: order, hashes, form.
+    /// Checks every event of a run, its order, hash and form, and every payload that is kept of it.
     ///
     /// # Errors
     /// `host.storage`, naming the first event that was touched; `data.not_found`.

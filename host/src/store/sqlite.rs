@@ -305,8 +305,12 @@ impl EventLog for SqliteLog {
     }
 
     async fn verify(&self, run: &RunId) -> Result<Verified, Failure> {
-        let run = run.clone();
-        self.read_with(move |db| events::verify(db, &run)).await
+        let (run, master) = (run.clone(), Arc::clone(&self.master));
+        self.read_with(move |db| {
+            let verified = events::verify(db, &run)?;
+            payloads::verify(db, &master, &run).map(|()| verified)
+        })
+        .await
     }
 
     async fn flush(&self) -> Result<(), Failure> {
