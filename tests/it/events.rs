@@ -210,6 +210,7 @@ fn every_event_is_stored_as_the_golden_file_says_and_reads_back() {
             at: Timestamp(1_700_000_000_000),
             prev: GENESIS,
             fact,
+            stored: None,
         };
         let json: Value = serde_json::to_value(&event).expect("an event is JSON");
         assert_eq!(json["fact"]["fact"], expected);

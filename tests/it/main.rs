@@ -17,6 +17,7 @@ mod hostile;
 mod layers;
 mod limits;
 mod load;
+mod log;
 mod network;
 mod numbers;
 mod policy;

@@ -36,6 +36,9 @@ pub struct Event {
     /// Hash of the event before this one.
     pub prev: Digest,
     pub fact: Fact,
+    /// Hash of the text as it is stored, where an older version of Cofferdam wrote that: what is read of it is another text.
+    #[serde(skip)]
+    pub stored: Option<Digest>,
 }
 
 impl Event {
@@ -44,6 +47,9 @@ impl Event {
     /// # Errors
     /// When the event cannot be written as JSON, which no value of this type reaches.
     pub fn hash(&self) -> Result<Digest, serde_json::Error> {
+        if let Some(stored) = self.stored {
+            return Ok(stored);
+        }
         Ok(Digest::of(canonical(&serde_json::to_value(self)?).as_bytes()))
     }
 }

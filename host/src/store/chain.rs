@@ -2,7 +2,10 @@
 //!
 //! Pure. What is hashed is the canonical text of the whole event, and that text is what the logs store.
 
-use crate::domain::{Digest, Epoch, Event, Fact, Failure, Kind, RunId, SCHEMA_VERSION, Seq, Timestamp, canonical};
+use crate::domain::{
+    Digest, Epoch, Event, Fact, Failure, Json, Kind, RunId, SCHEMA_VERSION, Seq, Timestamp, canonical,
+};
+use crate::store::upcast::{Age, Versions};
 
 /// An event as it is stored: its canonical text, and beside it what a query needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +31,7 @@ pub(super) fn extend(
     let mut records = Vec::with_capacity(facts.len());
     for (at, fact) in facts {
         seq += 1;
-        let event = Event { v: SCHEMA_VERSION, run: run.clone(), seq, epoch, at, prev, fact };
+        let event = Event { v: SCHEMA_VERSION, run: run.clone(), seq, epoch, at, prev, fact, stored: None };
         let record = record(&event)?;
         prev = record.hash;
         records.push(record);
@@ -37,21 +40,51 @@ pub(super) fn extend(
     Ok((events, records))
 }
 
-/// Checks that `record` is event `seq` of `run` and follows `prev`, and returns the event.
+/// Checks that `stored` is event `seq` of `run` and follows `prev`, and returns the event.
 pub(super) fn check(run: &RunId, seq: Seq, prev: Digest, stored: &Record) -> Result<Event, Failure> {
+    check_by(Versions::KNOWN, run, (seq, prev), stored)
+}
+
+fn check_by(
+    versions: Versions<'_>,
+    run: &RunId,
+    (seq, prev): (Seq, Digest),
+    stored: &Record,
+) -> Result<Event, Failure> {
     if stored.seq != seq {
         return Err(touched(run, seq, "it is missing"));
     }
-    if version(&stored.body).is_some_and(|v| v > SCHEMA_VERSION) {
-        return Err(newer(run, seq));
-    }
-    let event: Event =
-        serde_json::from_str(&stored.body).map_err(|e| touched(run, seq, "it is not an event").detail(e))?;
-    if record(&event)? != *stored {
-        return Err(touched(run, seq, "it is not what was appended"));
-    }
+    let age = version(&stored.body).map_or(Age::Current, |v| versions.age(v));
+    let event = match age {
+        Age::Newer => return Err(newer(run, seq)),
+        Age::Forgotten => return Err(forgotten(run, seq)),
+        Age::Current => current(run, seq, stored)?,
+        Age::Older(behind) => older(versions, behind, run, stored)?,
+    };
     if event.run != *run || event.prev != prev {
         return Err(touched(run, seq, "it does not follow the event before it"));
+    }
+    Ok(event)
+}
+
+/// Reads an event of the version that is written now.
+fn current(run: &RunId, seq: Seq, stored: &Record) -> Result<Event, Failure> {
+    let event: Event =
+        serde_json::from_str(&stored.body).map_err(|e| touched(run, seq, "it is not an event").detail(e))?;
+    if record(&event)? == *stored { Ok(event) } else { Err(touched(run, seq, "it is not what was appended")) }
+}
+
+/// Reads an event of an older version: its text is checked as it is stored, and then taken from step to step.
+fn older(versions: Versions<'_>, behind: usize, run: &RunId, stored: &Record) -> Result<Event, Failure> {
+    let not_an_event = |e: serde_json::Error| touched(run, stored.seq, "it is not an event").detail(e);
+    let body: Json = serde_json::from_str(&stored.body).map_err(not_an_event)?;
+    let is_whole = canonical(&body) == stored.body && Digest::of(stored.body.as_bytes()) == stored.hash;
+    if !is_whole || body["v"] != stored.v || body["fact"]["fact"] != stored.kind {
+        return Err(touched(run, stored.seq, "it is not what was appended"));
+    }
+    let event = Event { stored: Some(stored.hash), ..versions.read(body, behind).map_err(not_an_event)? };
+    if (event.seq, event.epoch, event.at) != (stored.seq, stored.epoch, stored.at) {
+        return Err(touched(run, stored.seq, "it is not what was appended"));
     }
     Ok(event)
 }
@@ -94,10 +127,77 @@ fn newer(run: &RunId, seq: Seq) -> Failure {
         .hint("use the version of cofferdam that wrote the run")
 }
 
+fn forgotten(run: &RunId, seq: Seq) -> Failure {
+    let message = format!("read event {seq} of run {run}: it is of a version that was given up before it was promised");
+    Failure::new(Kind::HostStorage, message).hint("use the version of cofferdam that wrote the run")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::GENESIS;
+    use crate::store::upcast::Step;
+
+    /// A step as a later version may bring it: what is `owner` now was `holder` then.
+    const MADE_UP: &[Step] = &[|mut body| {
+        let fact = &mut body["fact"];
+        if fact["fact"] == "run_claimed"
+            && let Some(holder) = fact.as_object_mut().and_then(|fields| fields.remove("holder"))
+        {
+            fact["owner"] = holder;
+        }
+        body
+    }];
+
+    fn check_later(stored: &Record) -> Result<Event, Failure> {
+        check_by(Versions { oldest: SCHEMA_VERSION, steps: MADE_UP }, &run(), (1, GENESIS), stored)
+    }
+
+    /// Makes a record as the version before the made-up step wrote it.
+    fn old_record() -> Record {
+        let new = records(1).remove(0);
+        let body = new.body.replace("owner\":", "holder\":");
+        let mut value: Json = serde_json::from_str(&body).unwrap();
+        value["v"] = SCHEMA_VERSION.into();
+        let body = canonical(&value);
+        Record { hash: Digest::of(body.as_bytes()), body, ..new }
+    }
+
+    #[test]
+    fn an_older_event_is_read_as_a_new_one_and_keeps_its_hash() {
+        let old = old_record();
+        let event = check_later(&old).unwrap();
+        let fact = Fact::RunClaimed { owner: "owner 0".into(), policy: GENESIS };
+        assert_eq!((event.fact.clone(), event.v), (fact, SCHEMA_VERSION + 1));
+        assert_eq!(event.hash().unwrap(), old.hash, "the next event names what is stored");
+        assert!(check(&run(), 1, GENESIS, &old).is_err(), "without the step it is no event");
+    }
+
+    #[test]
+    fn an_older_event_that_was_touched_is_refused() {
+        let old = old_record();
+        let spelled = format!("{} ", old.body);
+        let reversed = old.body.replace("holder", "Holder");
+        for touched in [
+            Record { body: reversed, ..old.clone() },
+            Record { hash: Digest::of(spelled.as_bytes()), body: spelled, ..old.clone() },
+            Record { hash: GENESIS, ..old.clone() },
+            Record { v: old.v + 1, ..old.clone() },
+            Record { epoch: 9, ..old.clone() },
+            Record { at: Timestamp(9), ..old.clone() },
+            Record { kind: "called".into(), ..old.clone() },
+        ] {
+            let failure = check_later(&touched).unwrap_err();
+            assert!(failure.message.contains("event 1 of run"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn an_event_of_a_version_that_was_given_up_is_refused() {
+        let versions = Versions { oldest: SCHEMA_VERSION + 1, steps: &[] };
+        let failure = check_by(versions, &run(), (1, GENESIS), &old_record()).unwrap_err();
+        assert!(failure.message.contains("given up"), "{failure}");
+    }
 
     fn run() -> RunId {
         RunId::from_ulid("01arz3ndektsv4rrffq69g5fav")

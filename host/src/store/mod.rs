@@ -3,7 +3,7 @@
 //! Promises: events of a run are appended in order and without gaps, each naming the hash of the one before; an append
 //! of a process that no longer owns the run is refused; what was said to be durable survives a crash of the machine.
 //! Payloads are sealed by their owner's key. Two logs stand behind [`EventLog`]: [`memory`] and [`sqlite`]; both pass
-//! the suite in `contract.rs`.
+//! the suite in `contract/`.
 
 use std::fmt;
 
@@ -22,6 +22,7 @@ mod prune;
 mod refusal;
 mod space;
 pub mod sqlite;
+mod upcast;
 
 pub use aside::{
     CachedOutcome, Claim, HostCalls, KeyedOutcomes, LiveProgress, OutcomeCache, Pruned, StepProgress, StoredBytes,
@@ -222,7 +223,7 @@ pub trait EventLog: HostCalls + KeyedOutcomes + OutcomeCache + Workspaces + Live
     /// `host.owned` where another process has taken the run since; `host.storage`.
     async fn received(&self, owner: &dyn Ownership, ids: &[u64]) -> Result<(), Failure>;
 
-    /// Checks every event of a run: order, hashes, form.
+    /// Checks every event of a run, its order, hash and form, and every payload that is kept of it.
     ///
     /// # Errors
     /// `host.storage`, naming the first event that was touched; `data.not_found`.

@@ -69,6 +69,13 @@ pub(super) fn inbox_full(run: &RunId) -> Failure {
         .hint(format!("`cofferdam resume {run}` lets the run read them"))
 }
 
+/// The failure of a payload that `verify` finds touched; `seq` is past all events where none names it.
+pub(super) fn touched_payload(run: &RunId, seq: Seq, digest: &Digest) -> Failure {
+    let event = if seq == Seq::MAX { "no event".to_owned() } else { format!("event {seq}") };
+    Failure::new(Kind::HostStorage, format!("verify {event} of run {run}: its payload {digest} was changed"))
+        .hint("the log was changed after it was written: restore it and its `key` file from the same backup")
+}
+
 /// The failure of a payload whose bytes are others than its name says.
 pub(super) fn unfit_payload(run: &RunId, digest: &Digest) -> Failure {
     Failure::new(Kind::HostStorage, format!("read payload {digest} of run {run}: the bytes do not fit the digest"))

@@ -149,13 +149,19 @@ impl SqliteLog {
     /// Removes runs that ended together, unless somebody has taken one of them.
     async fn remove(&self, family: Vec<RunId>, before: Timestamp) -> Result<Pruned, Failure> {
         let removed = match self.lock_all(family.clone(), "prune").await {
-            Ok(_locks) => self.writer.call(0, move |db| prune::begin(db, &family, before)).await,
+            Ok(locks) => self.remove_locked(family, locks, before).await,
             Err(failure) => Err(failure),
         };
         match removed {
             Err(failure) if failure.kind == Kind::HostOwned => Ok(Pruned::default()),
             removed => removed,
         }
+    }
+
+    async fn remove_locked(&self, family: Vec<RunId>, locks: Vec<Lock>, before: Timestamp) -> Result<Pruned, Failure> {
+        let pruned = self.writer.call(0, move |db| prune::begin(db, &family, before)).await?;
+        locks.into_iter().try_for_each(Lock::remove)?;
+        Ok(pruned)
     }
 
     /// Does the next part of something long, until it says that nothing is left; returns the bytes.
@@ -299,8 +305,12 @@ impl EventLog for SqliteLog {
     }
 
     async fn verify(&self, run: &RunId) -> Result<Verified, Failure> {
-        let run = run.clone();
-        self.read_with(move |db| events::verify(db, &run)).await
+        let (run, master) = (run.clone(), Arc::clone(&self.master));
+        self.read_with(move |db| {
+            let verified = events::verify(db, &run)?;
+            payloads::verify(db, &master, &run).map(|()| verified)
+        })
+        .await
     }
 
     async fn flush(&self) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use crate::store::{
 
 mod journals;
 mod outcomes;
-mod upkeep;
+pub(in crate::store) mod upkeep;
 mod workspaces;
 
 /// Checks every promise; `make` makes a fresh log that keeps so much.

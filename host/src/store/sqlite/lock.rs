@@ -1,11 +1,12 @@
 //! Locks of the operating system, one file for each run: freed by the kernel however the process ends.
 //!
-//! The owner's name stands in the file, so that a refused process can tell it. A lock file is never deleted: whoever
-//! waits for the deleted one and whoever makes the next would both own the run.
+//! The owner's name stands in the file, so that a refused process can tell it. A lock file is deleted with its run only, and
+//! whoever takes a lock looks whether the file is still the one of that name: of two who lock two files of one name, the
+//! one whose file was deleted tries again.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub(super) struct Locks {
 /// A lock that this process holds, until it is dropped.
 pub(super) struct Lock {
     file: File,
+    path: PathBuf,
 }
 
 impl Locks {
@@ -47,7 +49,10 @@ impl Locks {
     pub(super) fn take(&self, run: &RunId, owner: &str) -> Result<Lock, Failure> {
         let path = self.path(run);
         match acquire(&path, TRIES_MAX)? {
-            Some(file) => Lock::named(file, owner).map_err(file_failed("write the owner of a run", &path)),
+            Some(file) => {
+                let failed = file_failed("write the owner of a run", &path);
+                Lock { file, path: path.clone() }.named(owner).map_err(failed)
+            }
             None => Err(refusal::owned(run, &name_in(&path).unwrap_or_else(|| "another process".into()))),
         }
     }
@@ -59,7 +64,7 @@ impl Locks {
             Failure::new(Kind::HostBusy, "open the log: another process has been opening it for long")
                 .hint("look for a process of cofferdam that hangs")
         })?;
-        Ok(Lock { file })
+        Ok(Lock { file, path })
     }
 
     /// Returns the name of the living owner of `run`.
@@ -78,12 +83,17 @@ impl Locks {
 }
 
 impl Lock {
-    fn named(mut file: File, owner: &str) -> std::io::Result<Self> {
+    /// Deletes the file of a run that is gone, and frees the lock.
+    pub(super) fn remove(self) -> Result<(), Failure> {
+        std::fs::remove_file(&self.path).map_err(file_failed("remove the lock of a run", &self.path))
+    }
+
+    fn named(mut self, owner: &str) -> std::io::Result<Self> {
         let process = std::process::id();
-        file.set_len(0)?;
-        file.rewind()?;
-        write!(file, "{} (process {process})", printable(owner))?;
-        Ok(Self { file })
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        write!(self.file, "{} (process {process})", printable(owner))?;
+        Ok(self)
     }
 }
 
@@ -99,18 +109,29 @@ impl Drop for Lock {
 fn acquire(path: &Path, tries_max: u32) -> Result<Option<File>, Failure> {
     let failed = file_failed("lock a file", path);
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(&failed)?;
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
     for n in 0..tries_max {
         if n > 0 {
             std::thread::sleep(Duration::from_millis(TRY_WAIT_MS));
         }
+        let file = options.open(path).map_err(&failed)?;
         match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => (),
+            Ok(()) if is_at(&file, path).map_err(&failed)? => return Ok(Some(file)),
+            Ok(()) | Err(TryLockError::WouldBlock) => (),
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
     }
     Ok(None)
+}
+
+/// Returns whether the file of that name is still this one.
+fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
+    let this = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(there) => Ok((this.dev(), this.ino()) == (there.dev(), there.ino())),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// Returns what stands in the file, `None` where there is nothing.
@@ -148,6 +169,24 @@ mod tests {
         drop(lock);
         assert_eq!(locks.owner(&run()), None);
         assert!(locks.take(&run(), "resume").is_ok());
+    }
+
+    #[test]
+    fn a_lock_file_that_was_removed_makes_nobody_an_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let locks = Locks::open(dir.path().to_owned()).unwrap();
+        let path = locks.path(&run());
+        let first = locks.take(&run(), "first").unwrap();
+        // Somebody opens the file just before it is removed, and locks it just after.
+        let opened = File::open(&path).unwrap();
+        first.remove().unwrap();
+        assert!(!path.exists());
+        opened.try_lock().unwrap();
+        assert!(!is_at(&opened, &path).unwrap(), "it is told from the file of that name");
+        let second = locks.take(&run(), "second").unwrap();
+        assert!(!is_at(&opened, &path).unwrap());
+        assert!(locks.take(&run(), "third").is_err());
+        drop(second);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row};
 
-use crate::domain::{Failure, Kind};
+use crate::domain::{Failure, Kind, SCHEMA_VERSION};
 
 /// The format that this program reads and writes.
 const FORMAT: &str = "v0";
@@ -109,15 +109,27 @@ pub(super) fn check_format(path: &Path, busy: Duration) -> Result<(), Failure> {
 }
 
 fn check_marker(db: &Connection, path: &Path) -> Result<(), Failure> {
-    let query = "SELECT value FROM meta WHERE name = 'format'";
-    let marker: rusqlite::Result<Option<String>> = db.query_row(query, [], |row| row.get(0)).optional();
-    match marker {
-        Ok(Some(format)) if format == FORMAT => Ok(()),
+    match marker(db, "format") {
+        Ok(Some(format)) if format == FORMAT => check_version(db, path),
         Ok(Some(format)) => Err(unknown_format(path, &format)),
         Ok(None) => Err(no_log(path)),
         Err(rusqlite::Error::SqliteFailure(e, _)) if e.code == ErrorCode::Unknown => Err(no_log(path)),
         Err(error) => Err(failed("read the format of the log")(error)),
     }
+}
+
+/// Refuses a log to which a later program may have written events of a version that this one does not know.
+fn check_version(db: &Connection, path: &Path) -> Result<(), Failure> {
+    let version = marker(db, "events").map_err(failed("read the format of the log"))?;
+    match version.map_or(Ok(0), |version| version.parse::<u16>()) {
+        Ok(version) if version <= SCHEMA_VERSION => Ok(()),
+        Ok(version) => Err(unknown_format(path, &format!("{FORMAT} with events of version {version}"))),
+        Err(_) => Err(no_log(path)),
+    }
+}
+
+fn marker(db: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
 }
 
 /// Opens the connection that writes, and makes file and tables where there are none.
@@ -148,7 +160,10 @@ fn prepare(db: &Connection) -> rusqlite::Result<()> {
     // What is deleted (keys of erased users, messages) shall not stay in free pages.
     db.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     db.pragma_update_and_check(None, "journal_size_limit", WAL_KIB_MAX * 1_024, |_| Ok(()))?;
-    let marker = format!("INSERT OR IGNORE INTO meta VALUES ('format', '{FORMAT}');");
+    let marker = format!(
+        "INSERT OR IGNORE INTO meta VALUES ('format', '{FORMAT}'), ('events', '{SCHEMA_VERSION}');
+         UPDATE meta SET value = '{SCHEMA_VERSION}' WHERE name = 'events' AND value <> '{SCHEMA_VERSION}';"
+    );
     db.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} {marker} COMMIT;"))
 }
 

@@ -3,6 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+mod upkeep;
+mod verify;
+
 use super::*;
 use crate::clock::{SimClock, SystemClock};
 use crate::store::contract::{self, START, append, batch, end, kind_of, run};
@@ -72,61 +75,14 @@ async fn what_is_there_can_be_used_by_its_owner_only() {
     assert_eq!([mode(""), mode("locks")], [0o700; 2]);
 }
 
-#[tokio::test]
-async fn an_event_of_which_any_byte_was_touched_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    written(dir.path(), 3).await;
-    let log = open(dir.path());
-    let db = database(dir.path());
-    let body: String = db.query_row("SELECT body FROM events WHERE seq = 2", [], |row| row.get(0)).unwrap();
-    for n in 0..body.len() {
-        let mut bytes = body.clone().into_bytes();
-        bytes[n] ^= 1;
-        db.execute("UPDATE events SET body = CAST(?1 AS TEXT) WHERE seq = 2", [bytes]).unwrap();
-        for failure in [log.verify(&run(1)).await.map(drop).unwrap_err(), log.read(&run(1), 0).await.unwrap_err()] {
-            assert_eq!(failure.kind, Kind::HostStorage);
-            assert!(failure.message.contains("event 2 of run"), "byte {n}: {failure}");
-        }
-    }
-    db.execute("UPDATE events SET body = ?1 WHERE seq = 2", [body]).unwrap();
-    assert_eq!(log.verify(&run(1)).await.unwrap().events, 3);
-}
-
-#[tokio::test]
-async fn whatever_else_was_touched_is_named_too() {
-    for (change, message) in [
-        ("UPDATE events SET body = CAST(x'ff' AS TEXT) WHERE seq = 2", "event 2 of run"),
-        ("UPDATE events SET hash = x'00' WHERE seq = 2", "event 2 of run"),
-        ("UPDATE events SET at = 0 WHERE seq = 2", "event 2 of run"),
-        ("UPDATE events SET kind = 'called' WHERE seq = 2", "event 2 of run"),
-        ("UPDATE events SET v = 70000 WHERE seq = 2", "event 2 of run"),
-        ("DELETE FROM events WHERE seq = 2", "event 2 of run"),
-        ("DELETE FROM events WHERE seq = 3", "event 3 of run"),
-        ("UPDATE runs SET events = 2", "event 3 of run"),
-        ("UPDATE runs SET head = zeroblob(32)", "event 3 of run"),
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        written(dir.path(), 3).await;
-        database(dir.path()).execute(change, []).unwrap();
-        let failure = open(dir.path()).verify(&run(1)).await.unwrap_err();
-        assert!(failure.kind == Kind::HostStorage && failure.message.contains(message), "{change}: {failure}");
-    }
-}
-
-#[tokio::test]
-async fn reading_on_from_a_touched_event_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let events = written(dir.path(), 3).await;
-    let log = open(dir.path());
-    assert_eq!(log.read(&run(1), 2).await.unwrap(), events[2..]);
-    database(dir.path()).execute("UPDATE events SET body = body || ' ' WHERE seq = 2", []).unwrap();
-    assert!(log.read(&run(1), 2).await.unwrap_err().message.contains("event 3 of run"));
-}
-
 #[test]
 fn another_format_is_refused_and_nothing_is_written() {
     for (make, message) in [
         ("CREATE TABLE meta (name, value); INSERT INTO meta VALUES ('format', 'v7')", "its format is `v7`"),
+        (
+            "CREATE TABLE meta (name, value); INSERT INTO meta VALUES ('format', 'v0'), ('events', '9')",
+            "its format is `v0 with events of version 9`",
+        ),
         ("CREATE TABLE meta (name, value)", "not a log of cofferdam"),
         ("CREATE TABLE photos (name)", "not a log of cofferdam"),
     ] {
@@ -312,8 +268,21 @@ async fn a_full_disk_is_told_and_takes_nothing_half() {
     let failure = log.append(&*owner, large, Durability::Synced).await.unwrap_err();
     assert!(failure.message.contains("the disk is full") && failure.hint.is_some(), "{failure}");
     assert_eq!(log.read(&run(1), 0).await.unwrap(), events);
-    append(&log, &*owner, end(&events), 1, Durability::Synced).await;
+    let more = append(&log, &*owner, end(&events), 1, Durability::Synced).await;
     assert_eq!(log.flush().await, Ok(()));
+
+    let pages: Result<u32, _> = log
+        .writer
+        .call(0, |db| {
+            db.query_row("PRAGMA max_page_count = 20000", [], |row| row.get(0)).map_err(schema::failed("limit"))
+        })
+        .await;
+    assert_eq!(pages, Ok(20_000));
+    let large = Payload::new(vec![7; 8 << 20]);
+    let with_room = Batch { payloads: vec![large.clone()], ..batch(end(&more), 1) };
+    log.append(&*owner, with_room, Durability::Synced).await.unwrap();
+    assert_eq!(log.payload(&run(1), &large.digest()).await, Ok(Some(large.bytes().to_vec())), "there is room again");
+    assert_eq!(log.verify(&run(1)).await.unwrap().events, 3);
 }
 
 #[tokio::test]
@@ -388,57 +357,6 @@ async fn append_all(log: Arc<SqliteLog>, n: u64, count: u64, durability: Durabil
         all.extend(events);
     }
     all
-}
-
-/// Copies what a crash of the machine would leave: file and write-ahead log, and no shared memory.
-fn copy_crashed(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    // While the log is this small nothing moves from one to the other, so the two copies belong together.
-    for name in ["log.db", "log.db-wal", "key"] {
-        fs::copy(from.join(name), to.join(name)).unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_crash_in_the_middle_of_writing_a_valid_prefix_is_left() {
-    let mut seed = [0; 8];
-    SystemClock::default().random(&mut seed).unwrap();
-    println!("seed: {seed:?}");
-    let dir = tempfile::tempdir().unwrap();
-    let home = dir.path().join("log");
-    written(&home, 1).await;
-    let log = Arc::new(open(&home));
-    let before = fs::metadata(home.join("log.db")).unwrap().len();
-    let writing = tokio::spawn(append_all(Arc::clone(&log), 2, 60, Durability::Synced));
-    while log.runs(1).await.unwrap()[0].events < 30 {
-        tokio::task::yield_now().await;
-    }
-    copy_crashed(&home, &dir.path().join("crashed"));
-    let events = writing.await.unwrap();
-    assert_eq!(fs::metadata(home.join("log.db")).unwrap().len(), before, "nothing was moved into the file yet");
-
-    for n in 0..24_u8 {
-        let torn = dir.path().join(format!("torn-{n}"));
-        copy_crashed(&dir.path().join("crashed"), &torn);
-        let cut = cut_wal(&torn, &[&seed, &[n]]);
-        let read = open(&torn).read(&run(2), 0).await;
-        match read {
-            Ok(prefix) => assert_eq!(prefix, events[..prefix.len()], "cut at {cut}"),
-            Err(failure) => assert_eq!(failure.kind, Kind::DataNotFound, "cut at {cut}: {failure}"),
-        }
-        assert_eq!(open(&torn).verify(&run(1)).await.unwrap().events, 1, "cut at {cut}");
-    }
-    let whole = open(&dir.path().join("crashed")).read(&run(2), 0).await.unwrap();
-    assert!(whole.len() >= 30, "what was told to be durable is there: {}", whole.len());
-}
-
-/// Cuts the write-ahead log at a point that `parts` choose, and returns it.
-fn cut_wal(dir: &Path, parts: &[&[u8]]) -> u64 {
-    let file = fs::OpenOptions::new().write(true).open(dir.join("log.db-wal")).unwrap();
-    let drawn = Digest::of_parts(parts).as_bytes()[..8].iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
-    let cut = drawn % file.metadata().unwrap().len();
-    file.set_len(cut).unwrap();
-    cut
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
