@@ -30,18 +30,23 @@ use crate::policy::{effect, explain};
 use crate::registry::{self, VerifiedTool};
 
 mod builder;
+#[cfg(test)]
+mod canned;
 mod contracts;
 mod end;
 mod goal;
 mod handle;
+mod message;
 mod report;
 mod session;
+mod tool_view;
 
 pub use builder::{HostBuilder, read_policy};
 pub use contracts::{Found, components, read_lock};
 pub use goal::Goal;
 pub use handle::RunHandle;
-pub use report::{RunReport, StepReport, ToolView};
+pub use report::{RunReport, StepReport};
+pub use tool_view::ToolView;
 
 pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
 pub use crate::policy::{Edit, Explanation, Request, Verdict};
@@ -49,7 +54,7 @@ pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};
 pub use crate::store::sqlite::version as database_version;
 pub use crate::store::{Choice, Message, Settle, Verified};
-pub use crate::telemetry::RunState;
+pub use crate::telemetry::{Cached, RunState};
 
 /// A host: tools, policy, sandbox and log, ready to run goals and lone calls. Cheap to clone.
 #[derive(Clone)]
@@ -244,6 +249,14 @@ impl Host {
         report::full(self, run).await
     }
 
+    /// Returns those of the newest `runs_max` runs that wait for a person, with all there is to tell about each.
+    ///
+    /// # Errors
+    /// `host.storage`.
+    pub async fn waiting(&self, runs_max: usize) -> Result<Vec<RunReport>, Failure> {
+        report::waiting(self, runs_max).await
+    }
+
     /// Returns the events of a run, in order.
     ///
     /// # Errors
@@ -257,7 +270,7 @@ impl Host {
     /// # Errors
     /// `data.not_found`; `data.conflict` where the message does not fit the run as it is; `host.storage`.
     pub async fn send(&self, run: &RunId, message: Message) -> Result<(), Failure> {
-        report::check_message(&self.show(run).await?, &message, |tool| self.0.parts.catalog.tool(tool).cloned())?;
+        message::check(&self.show(run).await?, &message, |tool| self.0.parts.catalog.tool(tool).cloned())?;
         self.0.parts.log.send(run, &message).await
     }
 

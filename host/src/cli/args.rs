@@ -105,6 +105,9 @@ pub(super) struct RunArgs {
     /// Set an input of the workflow. VALUE is JSON, or else text.
     #[arg(long, value_name = "NAME=VALUE", value_parser = set, conflicts_with = "goal")]
     pub set: Vec<(String, Json)>,
+    /// Take no success with caveats: where something was skipped, degraded or cut, end with 9.
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -144,6 +147,9 @@ pub(super) struct ResumeArgs {
     /// Answer the planner's question.
     #[arg(long, value_name = "TEXT")]
     pub answer: Option<String>,
+    /// Take no success with caveats: where something was skipped, degraded or cut, end with 9.
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]

@@ -24,6 +24,7 @@ mod run;
 mod runs;
 mod screen;
 mod stop;
+mod story;
 mod text;
 mod timeline;
 mod tools;
