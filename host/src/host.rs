@@ -22,7 +22,7 @@ use tokio::sync::broadcast;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{
-    Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, ToolName,
+    Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, Seq, ToolName,
 };
 use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX};
 use crate::planner::Planner;
@@ -40,6 +40,7 @@ mod message;
 mod report;
 mod session;
 mod tool_view;
+mod watch;
 
 pub use builder::{HostBuilder, read_policy};
 pub use contracts::{Found, components, read_lock};
@@ -47,6 +48,7 @@ pub use goal::Goal;
 pub use handle::RunHandle;
 pub use report::{RunReport, StepReport};
 pub use tool_view::ToolView;
+pub use watch::{WATCH_POLL_MS, Watch};
 
 pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
 pub use crate::policy::{Edit, Explanation, Request, Verdict};
@@ -255,6 +257,14 @@ impl Host {
     /// `host.storage`.
     pub async fn waiting(&self, runs_max: usize) -> Result<Vec<RunReport>, Failure> {
         report::waiting(self, runs_max).await
+    }
+
+    /// Follows a run from its log, after the event of number `after`, whichever process drives it.
+    ///
+    /// # Errors
+    /// `data.not_found`; `host.storage`.
+    pub async fn watch(&self, run: &RunId, after: Seq) -> Result<Watch, Failure> {
+        Watch::new(self.clone(), run.clone(), after).await
     }
 
     /// Returns the events of a run, in order.

@@ -84,6 +84,10 @@ pub(super) enum Command {
     Runs(RunsArgs),
     /// Show a run, or one of its steps.
     Show(ShowArgs),
+    /// Follow a run that any process drives, event by event.
+    Watch(WatchArgs),
+    /// List all that waits for a person, with the command that decides it.
+    Approvals,
     /// Approve the call that a run waits with.
     Approve(ApproveArgs),
     /// Reject the call that a run waits with.
@@ -253,7 +257,19 @@ pub(super) struct ShowArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ApproveArgs {
+pub(super) struct WatchArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+    /// Begin with the event of this number.
+    #[arg(long, value_name = "SEQ", default_value_t = 1)]
+    pub from: u64,
+    /// Go on where the run waits for a person, until it ends.
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DecisionArgs {
     /// A run's id, the beginning of one, or `last`.
     pub run: String,
     /// The step, by the plan's name (`write`) or in full (`t1.write`).
@@ -267,9 +283,18 @@ pub(super) struct ApproveArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct ApproveArgs {
+    #[command(flatten)]
+    pub decision: DecisionArgs,
+    /// Approve the same tool with these arguments, an object: as JSON, from a file (@FILE), or from standard input (-).
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    pub args: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct RejectArgs {
     #[command(flatten)]
-    pub decision: ApproveArgs,
+    pub decision: DecisionArgs,
     /// Why; the planner reads it.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,

@@ -61,7 +61,7 @@ fn document(report: &CallReport) -> Json {
 }
 
 /// Reads the arguments: JSON as it stands, `@FILE`, or `-` for standard input.
-fn arguments(written: &str) -> Result<Json, Failure> {
+pub(super) fn arguments(written: &str) -> Result<Json, Failure> {
     let text = match written.strip_prefix('@') {
         Some(path) => {
             let file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;

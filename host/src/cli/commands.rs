@@ -26,6 +26,11 @@ impl Commands {
         format!("{} resume {}{}", self.program, report.run, self.model(report))
     }
 
+    /// Returns the command that answers the planner's question.
+    pub(super) fn answer(&self, report: &RunReport) -> String {
+        format!("{} --answer TEXT", self.resume(report))
+    }
+
     /// Returns the three commands that say what became of a step: it is done, and `retry` and `failed` tell what those mean.
     pub(super) fn settle(&self, report: &RunReport, step: &StepId, [retry, failed]: [&str; 2]) -> String {
         let (resume, step) = (self.resume(report), text::shell(step.as_str()));

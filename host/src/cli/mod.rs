@@ -6,10 +6,12 @@
 
 mod add;
 mod approval;
+mod approvals;
 mod args;
 mod ask;
 mod build;
 mod call;
+mod change;
 mod commands;
 mod decide;
 mod diff;
@@ -28,6 +30,7 @@ mod story;
 mod text;
 mod timeline;
 mod tools;
+mod watch;
 mod whole;
 mod wit;
 
@@ -86,6 +89,8 @@ impl Session {
             Command::Runs(args) => runs::list(self, &args).await,
             Command::Show(args) => runs::show(self, &args).await,
             Command::Verify(args) => runs::verify(self, &args).await,
+            Command::Watch(args) => watch::command(self, &args).await,
+            Command::Approvals => approvals::command(self).await,
             Command::Approve(args) => decide::approve(self, args).await,
             Command::Reject(args) => decide::reject(self, args).await,
             Command::Cancel(args) => decide::cancel(self, args).await,

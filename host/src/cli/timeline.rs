@@ -124,9 +124,9 @@ fn next(report: &RunReport, commands: &Commands) -> String {
     match &report.state {
         RunState::Suspended(Suspension::Approval) => next_approval(report, commands),
         RunState::Suspended(Suspension::Question) => format!(
-            "the planner asks:\n{}to answer:\n  {} --answer TEXT\n",
+            "the planner asks:\n{}to answer:\n  {}\n",
             text::quoted(report.question.as_deref().unwrap_or("(the question was erased)")),
-            commands.resume(report)
+            commands.answer(report)
         ),
         RunState::Suspended(Suspension::Reconcile) => next_reconcile(report, commands),
         RunState::Suspended(Suspension::Timer) => next_timer(report, commands),
