@@ -48,14 +48,14 @@ pub use goal::Goal;
 pub use handle::RunHandle;
 pub use report::{RunReport, StepReport};
 pub use tool_view::ToolView;
-pub use watch::{WATCH_POLL_MS, Watch};
+pub use watch::{Seen, WATCH_POLL_MS, Watch};
 
 pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
 pub use crate::policy::{Edit, Explanation, Request, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};
 pub use crate::store::sqlite::version as database_version;
-pub use crate::store::{Choice, Message, Settle, Verified};
+pub use crate::store::{Choice, Message, Settle, StepProgress, Verified};
 pub use crate::telemetry::{Cached, RunState};
 
 /// A host: tools, policy, sandbox and log, ready to run goals and lone calls. Cheap to clone.

@@ -115,13 +115,9 @@ impl Screen {
     }
 
     fn progress(&self, step: &StepId, fraction: Option<f64>, message: &str) {
-        let message = text::line(message, MESSAGE_CHARS_MAX);
         match &self.bars {
-            Some(bars) => bars.progress(step, fraction, &message),
-            None => {
-                let percent = fraction.map_or(String::new(), |fraction| format!(" {:.0} %", fraction * 100.0));
-                self.output.say(&format!("{step}{percent} · the tool says: {message}"));
-            }
+            Some(bars) => bars.progress(step, fraction, &text::line(message, MESSAGE_CHARS_MAX)),
+            None => self.output.say(&progress_line(step, fraction, message)),
         }
     }
 }
@@ -148,6 +144,12 @@ impl Bars {
         let percent = fraction.map_or(String::new(), |fraction| format!("{:.0} % ", fraction.clamp(0.0, 1.0) * 100.0));
         bar.set_message(format!("{percent}· the tool says: {message}"));
     }
+}
+
+/// Returns how far a step is, as its tool says.
+pub(super) fn progress_line(step: &StepId, fraction: Option<f64>, message: &str) -> String {
+    let percent = fraction.map_or(String::new(), |fraction| format!(" {:.0} %", fraction.clamp(0.0, 1.0) * 100.0));
+    format!("{step}{percent} · the tool says: {}", text::line(message, MESSAGE_CHARS_MAX))
 }
 
 /// Returns a signal as JSON.

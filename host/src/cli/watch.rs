@@ -2,14 +2,15 @@
 
 use serde_json::json;
 
-use crate::domain::{Event, Failure};
-use crate::host::RunState;
+use crate::domain::{Failure, Json};
+use crate::host::{RunReport, RunState, Seen, StepProgress};
 
 use super::Session;
 use super::args::{ModelArgs, WatchArgs};
 use super::exit::{self, Code};
 use super::output::Output;
 use super::runs;
+use super::screen::progress_line;
 use super::story::Cast;
 use super::timeline;
 
@@ -23,29 +24,50 @@ pub(super) async fn command(session: &Session, args: &WatchArgs) -> Result<Code,
     if args.follow {
         watch = watch.following();
     }
-    while let Some(event) = watch.next().await? {
-        cast.learn(&event);
-        if !show(&session.output, &cast, &event)? {
+    while let Some(seen) = watch.next().await? {
+        if let Seen::Event(event) = &seen {
+            cast.learn(event);
+        }
+        if !show(&session.output, &cast, &seen)? {
             return Ok(Code::SUCCEEDED);
         }
     }
-    let state = watch.state();
-    let is_left = matches!(state, RunState::Planning | RunState::Executing | RunState::Undoing);
-    let left = if is_left { ", and nobody works on it" } else { "" };
-    session.output.say(&format!("{run}: {}{left}", timeline::state(&state)));
-    if !session.output.is_json && state != RunState::Session {
-        let report = host.show(&run).await?;
+    let report = host.show(&run).await?;
+    if !session.output.is_json {
+        session.output.say(&stands(&report));
         session.output.say_if_any(&timeline::end(&report, &session.commands(&ModelArgs::default())));
-        return Ok(exit::of_report(&report));
     }
-    Ok(exit::of_report(&host.show(&run).await?))
+    Ok(exit::of_report(&report))
 }
 
-/// Shows an event; answers whether somebody still reads.
-fn show(output: &Output, cast: &Cast, event: &Event) -> Result<bool, Failure> {
+fn stands(report: &RunReport) -> String {
+    let is_left = matches!(report.state, RunState::Planning | RunState::Executing | RunState::Undoing);
+    let left = if is_left && report.owner.is_none() { ", and nobody works on it" } else { "" };
+    format!("{}: {}{left}", report.run, timeline::state(&report.state))
+}
+
+/// Shows what was seen; answers whether somebody still reads.
+fn show(output: &Output, cast: &Cast, seen: &Seen) -> Result<bool, Failure> {
     if output.is_json {
-        return output.line_of(&json!({ "signal": "event", "event": event }).to_string());
+        return output.line_of(&document(seen).to_string());
     }
-    let Some(line) = cast.line(event) else { return Ok(true) };
-    output.line_of(&format!("{:>5}  {}  {line}", event.seq, event.at))
+    match seen {
+        Seen::Event(event) => match cast.line(event) {
+            Some(line) => output.line_of(&format!("{:>5}  {}  {line}", event.seq, event.at)),
+            None => Ok(true),
+        },
+        Seen::Progress(StepProgress { step, fraction, message, at }) => {
+            output.line_of(&format!("{:>5}  {at}  {}", "", progress_line(step, *fraction, message)))
+        }
+    }
+}
+
+/// The same documents as those of `run`.
+fn document(seen: &Seen) -> Json {
+    match seen {
+        Seen::Event(event) => json!({ "signal": "event", "event": event }),
+        Seen::Progress(StepProgress { step, fraction, message, .. }) => {
+            json!({ "signal": "progress", "step": step, "fraction": fraction, "message": message })
+        }
+    }
 }

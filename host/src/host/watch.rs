@@ -3,11 +3,12 @@
 //! Promises: every event once, in order, without a gap; a reader that is slow, or leaves, changes nothing for the run, as
 //! nothing but the log stands between them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::domain::{Event, Failure, RunId, Seq, Suspension};
+use crate::domain::{Event, Failure, RunId, Seq, StepId, Suspension, Timestamp};
 use crate::host::{Host, RunState, report};
+use crate::store::StepProgress;
 use crate::telemetry::Trace;
 
 /// How often the log is looked at, in milliseconds: a person does not notice, and one look is one short read.
@@ -15,6 +16,14 @@ pub const WATCH_POLL_MS: u64 = 100;
 
 /// Looks in a row that bring nothing before it is asked whether anybody drives the run: a second's worth.
 const QUIET_LOOKS_MAX: u32 = 10;
+
+/// Something that is seen of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    Event(Box<Event>),
+    /// The newest word of a step that runs; words between two looks are lost.
+    Progress(StepProgress),
+}
 
 /// Follows one run.
 pub struct Watch {
@@ -24,8 +33,10 @@ pub struct Watch {
     last: Seq,
     /// The story as far as it was read.
     story: Trace,
-    /// Events that were read and not given out.
-    events: VecDeque<Event>,
+    /// What was read and not given out.
+    seen: VecDeque<Seen>,
+    /// When each step said its newest word.
+    said: HashMap<StepId, Timestamp>,
     is_following: bool,
     quiet_looks: u32,
     has_owner: bool,
@@ -41,14 +52,15 @@ impl Watch {
             run,
             last: 0,
             story: Trace::default(),
-            events: VecDeque::new(),
+            seen: VecDeque::new(),
+            said: HashMap::new(),
             is_following: false,
             quiet_looks: 0,
             has_owner: true,
         };
         watch.take(events);
         watch.has_owner = has_owner;
-        watch.events.retain(|event| event.seq > after);
+        watch.seen.retain(|seen| matches!(seen, Seen::Event(event) if event.seq > after));
         Ok(watch)
     }
 
@@ -58,15 +70,15 @@ impl Watch {
         Self { is_following: true, ..self }
     }
 
-    /// Returns the next event; `None` when the run has ended, and, unless it follows, when it waits or nobody drives it. May
+    /// Returns what happens next; `None` when the run has ended, and, unless it follows, when it waits or nobody drives it. May
     /// be dropped while it waits: nothing is lost.
     ///
     /// # Errors
     /// `host.storage`, naming an event that was touched.
-    pub async fn next(&mut self) -> Result<Option<Event>, Failure> {
+    pub async fn next(&mut self) -> Result<Option<Seen>, Failure> {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                return Ok(Some(event));
+            if let Some(seen) = self.seen.pop_front() {
+                return Ok(Some(seen));
             }
             if self.is_over() {
                 return Ok(None);
@@ -82,7 +94,11 @@ impl Watch {
     }
 
     async fn look(&mut self) -> Result<(), Failure> {
-        let events = self.host.0.parts.log.read(&self.run, self.last).await?;
+        let log = &self.host.0.parts.log;
+        let is_calling = self.story.steps.iter().any(|step| step.status == "running");
+        // Asked before the events are read: a word never comes after the end of its step.
+        let words = if is_calling { log.progress(&self.run).await? } else { Vec::new() };
+        let events = log.read(&self.run, self.last).await?;
         if events.is_empty() {
             self.quiet_looks += 1;
         }
@@ -90,8 +106,21 @@ impl Watch {
             self.has_owner = report::owner(&self.host, &self.run).await?.is_some();
             self.quiet_looks = 0;
         }
+        self.hear(words);
         self.take(events);
         Ok(())
+    }
+
+    /// Takes words that are new, of steps that run as far as it was read.
+    fn hear(&mut self, words: Vec<StepProgress>) {
+        for word in words {
+            let step = self.story.steps.iter().find(|step| step.step == word.step && step.status == "running");
+            let is_of_attempt = step.is_some_and(|step| step.started.is_none_or(|started| started <= word.at));
+            if is_of_attempt && self.said.get(&word.step) != Some(&word.at) {
+                self.said.insert(word.step.clone(), word.at);
+                self.seen.push_back(Seen::Progress(word));
+            }
+        }
     }
 
     fn take(&mut self, events: Vec<Event>) {
@@ -99,7 +128,7 @@ impl Watch {
             // Whoever wrote it may have left since: that is asked again when all is quiet.
             (self.last, self.quiet_looks, self.has_owner) = (event.seq, 0, true);
             self.story.tell(&event);
-            self.events.push_back(event);
+            self.seen.push_back(Seen::Event(Box::new(event)));
         }
     }
 
@@ -121,7 +150,7 @@ mod tests {
     use crate::domain::{Fact, GENESIS, RunEnd, Timestamp};
     use crate::host::canned::{Canned, host_of, id, writing};
     use crate::store::memory::MemoryLog;
-    use crate::store::{Batch, Durability, EventLog, Ownership};
+    use crate::store::{Batch, Durability, EventLog, LiveProgress, Ownership};
 
     async fn append(log: &MemoryLog, owner: &dyn Ownership, fact: Fact) {
         let events = log.read(owner.run(), 0).await.unwrap();
@@ -130,10 +159,15 @@ mod tests {
         log.append(owner, batch, Durability::Synced).await.unwrap();
     }
 
+    fn number(seen: Seen) -> Seq {
+        let Seen::Event(event) = seen else { panic!("{seen:?}") };
+        event.seq
+    }
+
     async fn numbers(watch: &mut Watch) -> Vec<Seq> {
         let mut numbers = Vec::new();
-        while let Some(event) = watch.next().await.unwrap() {
-            numbers.push(event.seq);
+        while let Some(seen) = watch.next().await.unwrap() {
+            numbers.push(number(seen));
         }
         numbers
     }
@@ -145,7 +179,7 @@ mod tests {
         let run = canned.run.clone();
         let owner = canned.kept(&log).await;
         let mut watch = host_of(&log).watch(&run, 2).await.unwrap();
-        assert_eq!(watch.next().await.unwrap().unwrap().seq, 3);
+        assert_eq!(watch.next().await.unwrap().map(number), Some(3));
         let writing = async {
             for attempt in 1..=40 {
                 append(&log, &*owner, Fact::WriteBegun { step: step.clone(), attempt }).await;
@@ -185,5 +219,29 @@ mod tests {
         drop(canned.kept(&left).await);
         let mut watch = host_of(&left).watch(&run, 0).await.unwrap();
         assert_eq!((numbers(&mut watch).await, watch.state()), (vec![1, 2, 3], RunState::Executing));
+    }
+
+    #[tokio::test]
+    async fn what_a_tool_says_is_seen_while_its_step_runs_and_not_twice() {
+        let (log, step) = (MemoryLog::default(), id("write"));
+        let canned = Canned::new().plan(vec![writing("write")]).ready(&step).started(&step, 1);
+        let run = canned.run.clone();
+        let owner = canned.kept(&log).await;
+        let word = |ms, message: &str| StepProgress {
+            step: id("write"),
+            fraction: Some(0.5),
+            message: message.into(),
+            at: Timestamp(ms),
+        };
+        log.note_progress(&*owner, word(1, "of an attempt before"));
+        let mut watch = host_of(&log).watch(&run, 5).await.unwrap();
+        log.note_progress(&*owner, word(9_000, "half"));
+        assert_eq!(watch.next().await.unwrap(), Some(Seen::Progress(word(9_000, "half"))));
+        let later = async {
+            tokio::task::yield_now().await;
+            append(&log, &*owner, Fact::WriteBegun { step: id("write"), attempt: 1 }).await;
+        };
+        let (seen, ()) = tokio::join!(watch.next(), later);
+        assert_eq!(seen.unwrap().map(number), Some(6));
     }
 }
