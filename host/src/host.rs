@@ -37,6 +37,7 @@ mod end;
 mod goal;
 mod handle;
 mod message;
+mod notify;
 mod report;
 mod session;
 mod tool_view;
@@ -50,7 +51,7 @@ pub use report::{RunReport, StepReport};
 pub use tool_view::ToolView;
 pub use watch::{Seen, WATCH_POLL_MS, Watch};
 
-pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
+pub use crate::orchestrator::{ApprovalView, Approve, Notice, Notifier, Signal, Wait};
 pub use crate::policy::{Edit, Explanation, Request, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};
@@ -290,6 +291,17 @@ impl Host {
     /// `host.storage`, naming the first event that was touched; `data.not_found`.
     pub async fn verify(&self, run: &RunId) -> Result<Verified, Failure> {
         self.0.parts.log.verify(run).await
+    }
+
+    /// Tells whoever is to be told that a run waits for a person; nobody where nobody is set.
+    ///
+    /// # Errors
+    /// Nobody could be told: `network.*`; `host.storage`; `data.config`.
+    pub async fn notify(&self, notice: &Notice) -> Result<(), Failure> {
+        match &self.0.parts.notifier {
+            Some(notifier) => notifier.notify(notice).await,
+            None => Ok(()),
+        }
     }
 
     /// Ends the session of lone calls and waits until all that was logged is on the disk.

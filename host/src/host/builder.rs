@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, ModelSettings, Settings, ToolSource};
 use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal, Secret};
-use crate::host::{Host, Inner, Pinned, contracts, session::Session};
-use crate::orchestrator::Parts;
+use crate::host::{Host, Inner, Pinned, contracts, notify::Teller, session::Session};
+use crate::orchestrator::{Notifier, Parts};
 use crate::planner::Planner;
 use crate::planner::model::{ModelOptions, ModelPlanner};
 use crate::policy::Policy;
@@ -40,6 +40,7 @@ pub struct HostBuilder {
     log: Option<Arc<dyn EventLog>>,
     owner: Option<String>,
     secrets: Secrets,
+    notifier: Option<Arc<dyn Notifier>>,
 }
 
 /// A component that is to be read, and whence it comes.
@@ -174,6 +175,13 @@ impl HostBuilder {
         self
     }
 
+    /// Sets who is told that a run waits for a person.
+    #[must_use]
+    pub fn notifier(mut self, notifier: Arc<dyn Notifier>) -> Self {
+        self.notifier = Some(notifier);
+        self
+    }
+
     fn source(mut self, name: impl Into<String>, path: impl Into<PathBuf>, trust: Trust, origin: Origin) -> Self {
         let candidate = Candidate { name: name.into(), path: path.into() };
         self.tools.push(Source { candidate, trust, origin });
@@ -199,6 +207,9 @@ impl HostBuilder {
         }
         if let Some(model) = &settings.model {
             builder.planner = Some(model_planner(model)?);
+        }
+        if let Some(notify) = settings.notify {
+            builder.notifier = Some(Arc::new(Teller::new(notify, settings.sandbox.network.ca_file.clone())));
         }
         for (name, source) in settings.secrets {
             let what = format!("secret `{name}`");
@@ -243,6 +254,7 @@ impl HostBuilder {
             policy: Arc::new(policy),
             clock,
             plan_limits: self.plan_limits,
+            notifier: self.notifier,
             owner,
         };
         let inner = Inner {

@@ -23,6 +23,7 @@ use crate::domain::{
 use crate::orchestrator::check::{CheckedPlan, CheckedStep, Known, check, check_answer};
 use crate::orchestrator::link::{LiveLink, WriteRequest};
 use crate::orchestrator::machine::{Command, Ending, Run, RunStatus, StepStatus};
+use crate::orchestrator::notify::Notifier;
 use crate::orchestrator::recover::recover;
 use crate::orchestrator::{context, schedule::lost};
 use crate::planner::{Allowance, ContextPack, Planned, Planner, Proposal, Repair};
@@ -58,6 +59,8 @@ pub struct Parts {
     pub policy: Arc<Policy>,
     pub clock: Arc<dyn Clock>,
     pub plan_limits: PlanLimits,
+    /// Tells somebody that a run waits for a person.
+    pub notifier: Option<Arc<dyn Notifier>>,
     /// Names this process to others that want its runs.
     pub owner: String,
 }
