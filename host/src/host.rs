@@ -22,7 +22,7 @@ use tokio::sync::broadcast;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{
-    Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, Seq, ToolName,
+    Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, Seq, StepId, ToolName,
 };
 use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX};
 use crate::planner::Planner;
@@ -34,6 +34,7 @@ mod builder;
 mod canned;
 mod contracts;
 mod end;
+mod explain_step;
 mod goal;
 mod handle;
 mod message;
@@ -45,6 +46,7 @@ mod watch;
 
 pub use builder::{HostBuilder, read_policy};
 pub use contracts::{Found, components, read_lock};
+pub use explain_step::{CheckedDigest, DigestState, Link, StepExplanation};
 pub use goal::Goal;
 pub use handle::RunHandle;
 pub use report::{RunReport, StepReport};
@@ -250,6 +252,14 @@ impl Host {
     /// `data.not_found`; `host.storage`.
     pub async fn show(&self, run: &RunId) -> Result<RunReport, Failure> {
         report::full(self, run).await
+    }
+
+    /// Tells why a step came about and what became of it, each digest computed again from what is kept.
+    ///
+    /// # Errors
+    /// `data.not_found`; `host.storage`.
+    pub async fn explain_step(&self, run: &RunId, step: &StepId) -> Result<StepExplanation, Failure> {
+        explain_step::explain(self, run, step).await
     }
 
     /// Returns those of the newest `runs_max` runs that wait for a person, with all there is to tell about each.

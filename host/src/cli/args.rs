@@ -84,6 +84,8 @@ pub(super) enum Command {
     Runs(RunsArgs),
     /// Show a run, or one of its steps.
     Show(ShowArgs),
+    /// Tell why a step came about and what became of it: goal, plan, rule, approval, attempts, output.
+    Explain(ExplainStepArgs),
     /// Follow a run that any process drives, event by event.
     Watch(WatchArgs),
     /// List all that waits for a person, with the command that decides it.
@@ -254,6 +256,14 @@ pub(super) struct ShowArgs {
     /// Show this step with its arguments, output and log.
     #[arg(long)]
     pub step: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExplainStepArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+    /// The step, by the plan's name (`write`) or in full (`t1.write`).
+    pub step: String,
 }
 
 #[derive(Debug, clap::Args)]

@@ -17,6 +17,7 @@ mod decide;
 mod diff;
 mod doctor;
 pub mod exit;
+mod explain;
 mod follow;
 mod lines;
 mod lock;
@@ -89,6 +90,7 @@ impl Session {
             Command::Runs(args) => runs::list(self, &args).await,
             Command::Show(args) => runs::show(self, &args).await,
             Command::Verify(args) => runs::verify(self, &args).await,
+            Command::Explain(args) => explain::command(self, &args).await,
             Command::Watch(args) => watch::command(self, &args).await,
             Command::Approvals => approvals::command(self).await,
             Command::Approve(args) => decide::approve(self, args).await,
