@@ -1,4 +1,4 @@
-//! `approve`, `reject` and `cancel`: what a person says, left for the run's owner.
+//! `approve` and `reject`: what a person says, left for the run's owner.
 //!
 //! Promises: a decision is about exactly one call, which was shown here, or which the person names by its binding.
 
@@ -9,13 +9,12 @@ use crate::host::{ApprovalView, Choice, Message, RunReport};
 
 use super::Session;
 use super::approval::{self, Length};
-use super::args::{ApproveArgs, CancelArgs, DecisionArgs, ModelArgs, RejectArgs};
+use super::args::{ApproveArgs, DecisionArgs, ModelArgs, RejectArgs};
 use super::call;
 use super::change;
 use super::exit::Code;
 use super::runs;
 use super::text;
-use super::timeline;
 
 /// Characters of a step's name in a message.
 const NAME_CHARS_MAX: usize = 60;
@@ -94,32 +93,6 @@ fn told(session: &Session, report: &RunReport, step: &StepId, choice: &Choice) -
         let resume = session.commands(&ModelArgs::default()).resume(report);
         session.output.say(&format!("nobody works on the run; to go on:\n  {resume}"));
     }
-    Ok(Code::SUCCEEDED)
-}
-
-/// Stops a run: its owner is told, or, where it has none, it is taken and ended here, for which nothing but its log is
-/// needed.
-pub(super) async fn cancel(session: &Session, args: CancelArgs) -> Result<Code, Failure> {
-    let host = session.host_of_log()?;
-    let run = runs::resolve(&host, &args.run).await?;
-    let by = session.by(args.by);
-    match host.end(&run, &by).await {
-        Ok(report) => cancelled(session, &run, Some(&report)),
-        Err(failure) if failure.kind == Kind::HostOwned => {
-            host.send(&run, Message::Cancel { by, undo: false }).await?;
-            cancelled(session, &run, None)
-        }
-        Err(failure) => Err(failure),
-    }
-}
-
-/// `report` is absent where the run's owner was asked to stop it.
-fn cancelled(session: &Session, run: &RunId, report: Option<&RunReport>) -> Result<Code, Failure> {
-    if session.output.is_json {
-        session.output.document(&json!({ "run": run, "state": report.map(|report| report.state) }))?;
-    }
-    let state = report.map_or("its owner was asked to stop it", |report| timeline::state(&report.state));
-    session.output.say(&format!("{run}: {state}"));
     Ok(Code::SUCCEEDED)
 }
 

@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use crate::domain::{Fact, Failure, Json, Kind, RunId, Suspension};
-use crate::host::{Approve, Goal, Host, Message, RunReport, RunState, Settle, StartOptions, Wait};
+use crate::host::{Approve, Goal, Host, Keyed, Message, RunReport, RunState, Settle, StartOptions, Wait};
 
 use super::Session;
-use super::args::{ApprovalArgs, ResumeArgs, RunArgs};
+use super::args::{ApprovalArgs, ModelArgs, ResumeArgs, RunArgs};
 use super::commands::{Commands, model_of};
 use super::decide;
 use super::exit::{self, Code};
@@ -31,8 +31,46 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failur
     let end = Finish { commands: session.commands(&args.model), is_strict: args.strict };
     let host = session.host(args.model)?;
     let plan = Attendance::new(session, &args.approval);
-    let handle = host.start(goal, plan.options).await?;
+    let handle = match &args.key {
+        None => host.start(goal, plan.options).await?,
+        Some(key) => match host.start_keyed(goal, plan.options.clone(), key).await? {
+            Keyed::Started(handle) => handle,
+            Keyed::Before(run) => match known(session, &host, &run).await? {
+                Some(report) => return end.tell(session, &report),
+                None => host.resume(&run, plan.options).await?,
+            },
+        },
+    };
     let follower = Follow::new(session, &host, handle, plan.is_asking);
+    end.tell(session, &follow(&host, follower).await?)
+}
+
+/// Returns how the run of a key ended; `None` where it was left, and goes on here.
+///
+/// # Errors
+/// `data.conflict` where another process drives it.
+async fn known(session: &Session, host: &Host, run: &RunId) -> Result<Option<RunReport>, Failure> {
+    let report = host.show(run).await?;
+    if let Some(owner) = &report.owner {
+        let owner = text::line(owner, OWNER_CHARS_MAX);
+        return Err(Failure::new(
+            Kind::DataConflict,
+            format!("run under this key: run `{run}` is under way ({owner})"),
+        )
+        .hint(format!("follow it with `watch {run}`")));
+    }
+    session.output.say(&format!("the same was asked for before under this key: run {run}"));
+    Ok(report.ended.is_some().then_some(report))
+}
+
+/// Goes on with a run that somebody left, without asking anybody, and tells how it ended.
+pub(super) async fn drive(session: &Session, run: &RunId) -> Result<Code, Failure> {
+    let end = Finish { commands: session.commands(&ModelArgs::default()), is_strict: false };
+    let host = session.host(ModelArgs::default())?;
+    let before = host.show(run).await?;
+    let plan = Attendance::new(session, &ApprovalArgs::default());
+    let handle = host.resume(run, plan.options).await?;
+    let follower = Follow::new(session, &host, handle, plan.is_asking).knowing(&before.steps);
     end.tell(session, &follow(&host, follower).await?)
 }
 
