@@ -4,9 +4,11 @@
 //! command line says goes before the environment, and that before the file. The only door to the environment.
 //! Leaves reading the policy and the tools to `host`, and the meaning of each module's `Options` to that module.
 
+mod command;
 mod environment;
 mod file;
 mod helper;
+mod notify;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use crate::store::sqlite::SqliteOptions;
 
 pub use environment::Environment;
 pub use helper::helper;
+pub use notify::{Notify, NotifyTo};
 pub use secret::SecretSource;
 
 /// The name of the settings file.
@@ -65,6 +68,8 @@ pub struct Settings {
     pub model: Option<ModelSettings>,
     /// Where the secrets are found that rules of the policy name. Each is fetched when a call first needs it.
     pub secrets: BTreeMap<String, SecretSource>,
+    /// Who is told that a run waits for a person.
+    pub notify: Option<Notify>,
 }
 
 /// Where a component comes from.
@@ -115,6 +120,7 @@ impl Settings {
             principal: Principal::default(),
             model: None,
             secrets: BTreeMap::new(),
+            notify: None,
             root,
         }
     }

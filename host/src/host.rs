@@ -22,7 +22,7 @@ use tokio::sync::broadcast;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{
-    Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, ToolName,
+    Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, Seq, StepId, ToolName,
 };
 use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX, Start};
 use crate::planner::Planner;
@@ -30,26 +30,39 @@ use crate::policy::{effect, explain};
 use crate::registry::{self, VerifiedTool};
 
 mod builder;
+#[cfg(test)]
+mod canned;
 mod contracts;
 mod end;
+mod explain_step;
 mod goal;
 mod handle;
+mod keyed;
+mod message;
+mod notify;
 mod report;
 mod session;
+mod tool_view;
+mod upkeep;
+mod watch;
 
 pub use builder::{HostBuilder, read_policy};
 pub use contracts::{Found, components, read_lock};
+pub use explain_step::{CheckedDigest, DigestState, Link, StepExplanation};
 pub use goal::Goal;
 pub use handle::RunHandle;
-pub use report::{RunReport, StepReport, ToolView};
+pub use report::{RunReport, StepReport};
+pub use tool_view::ToolView;
+pub use upkeep::HeadState;
+pub use watch::{Seen, WATCH_POLL_MS, Watch};
 
-pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
+pub use crate::orchestrator::{ApprovalView, Approve, Notice, Notifier, Signal, Wait};
 pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};
 pub use crate::store::sqlite::version as database_version;
-pub use crate::store::{Choice, Message, Settle, Verified};
-pub use crate::telemetry::RunState;
+pub use crate::store::{Choice, Message, Pruned, RunEntry, Settle, StepProgress, StoredBytes, Verified};
+pub use crate::telemetry::{Cached, RunState};
 
 /// A host: tools, policy, sandbox and log, ready to run goals and lone calls. Cheap to clone.
 #[derive(Clone)]
@@ -83,12 +96,30 @@ impl Default for StartOptions {
     }
 }
 
+/// How a lone call is to be made.
+#[derive(Clone, Debug)]
+pub struct CallOptions {
+    /// Approvals given beforehand.
+    pub approve: Approve,
+    /// The caller's name for this request: a repeat under it is answered with the outcome of the first.
+    pub key: Option<String>,
+}
+
 /// How a lone call ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallReport {
     pub tool: ToolName,
     pub effect: Effect,
     pub outcome: Outcome,
+    /// The session in which the call was made before, under the same key; `None` where it was made now.
+    pub repeats: Option<RunId>,
+}
+
+/// A run that was asked for under a key.
+pub enum Keyed {
+    Started(RunHandle),
+    /// The same was asked for before, and this run carries it out, or did.
+    Before(RunId),
 }
 
 /// Reads a component without running it.
@@ -128,8 +159,16 @@ impl Host {
     /// # Errors
     /// As [`Host::call`].
     pub async fn call_with(&self, tool: &str, args: Json, approve: &Approve) -> Result<CallReport, Failure> {
+        self.call_as(tool, args, &CallOptions { approve: approve.clone(), key: None }).await
+    }
+
+    /// Calls one tool as `options` say.
+    ///
+    /// # Errors
+    /// As [`Host::call`]; `data.conflict` where the key stands for another request, or for a call that was not seen to end.
+    pub async fn call_as(&self, tool: &str, args: Json, options: &CallOptions) -> Result<CallReport, Failure> {
         let inner = &self.0;
-        inner.session.call(&inner.parts, &inner.principal, tool, args, approve).await
+        inner.session.call(&inner.parts, &inner.principal, tool, args, options).await
     }
 
     /// Starts a run in the caller's runtime.
@@ -137,14 +176,39 @@ impl Host {
     /// # Errors
     /// The goal cannot be planned here, or the log cannot be written.
     pub async fn start(&self, goal: Goal, options: StartOptions) -> Result<RunHandle, Failure> {
-        let inner = &self.0;
-        let (goal, planner) = goal.planned(inner.model.clone())?;
-        let run = inner.parts.clock.run_id().map_err(|e| Failure::new(Kind::HostBug, e))?;
+        let (goal, planner) = goal.planned(self.0.model.clone())?;
+        Ok(self.start_as(self.new_run()?, goal, planner, options))
+    }
+
+    /// Starts a run under a key of the caller's: a repeat of the same request finds the run of the first.
+    ///
+    /// # Errors
+    /// As [`Host::start`]; `data.conflict` where the key stands for another request; `data.input_invalid` for one that is none.
+    pub async fn start_keyed(&self, goal: Goal, options: StartOptions, key: &str) -> Result<Keyed, Failure> {
+        let parts = &self.0.parts;
+        let (goal, planner) = goal.planned(self.0.model.clone())?;
+        let (run, request) = (self.new_run()?, keyed::run_request(&goal, &planner.name()));
+        let run = match keyed::claim(parts, &self.0.principal, key, &request, &run).await? {
+            keyed::Held::Mine => run,
+            keyed::Held::Before { run, .. } => match parts.log.read(&run, 0).await {
+                // The first process died before it made the run, or is about to: only one of us can.
+                Err(failure) if failure.kind == Kind::DataNotFound => run,
+                known => return known.map(|_| Keyed::Before(run)),
+            },
+        };
+        Ok(Keyed::Started(self.start_as(run, goal, planner, options)))
+    }
+
+    fn new_run(&self) -> Result<RunId, Failure> {
+        self.0.parts.clock.run_id().map_err(|e| Failure::new(Kind::HostBug, e))
+    }
+
+    fn start_as(&self, run: RunId, goal: StoredGoal, planner: Arc<dyn Planner>, options: StartOptions) -> RunHandle {
         let (driver, signals) = self.driver(planner, options);
-        let (principal, budget) = (inner.principal.clone(), inner.budget.clone());
+        let (principal, budget) = (self.0.principal.clone(), self.0.budget.clone());
         let start = Start { run: run.clone(), goal, principal, budget, parent: None };
         let task = tokio::spawn(async move { driver.start(start).await });
-        Ok(RunHandle::new(self.clone(), run, signals, task))
+        RunHandle::new(self.clone(), run, signals, task)
     }
 
     /// Takes a run that no living process owns, and drives it on.
@@ -246,6 +310,30 @@ impl Host {
         report::full(self, run).await
     }
 
+    /// Tells why a step came about and what became of it, each digest computed again from what is kept.
+    ///
+    /// # Errors
+    /// `data.not_found`; `host.storage`.
+    pub async fn explain_step(&self, run: &RunId, step: &StepId) -> Result<StepExplanation, Failure> {
+        explain_step::explain(self, run, step).await
+    }
+
+    /// Returns those of the newest `runs_max` runs that wait for a person, with all there is to tell about each.
+    ///
+    /// # Errors
+    /// `host.storage`.
+    pub async fn waiting(&self, runs_max: usize) -> Result<Vec<RunReport>, Failure> {
+        report::waiting(self, runs_max).await
+    }
+
+    /// Follows a run from its log, after the event of number `after`, whichever process drives it.
+    ///
+    /// # Errors
+    /// `data.not_found`; `host.storage`.
+    pub async fn watch(&self, run: &RunId, after: Seq) -> Result<Watch, Failure> {
+        Watch::new(self.clone(), run.clone(), after).await
+    }
+
     /// Returns the events of a run, in order.
     ///
     /// # Errors
@@ -259,7 +347,7 @@ impl Host {
     /// # Errors
     /// `data.not_found`; `data.conflict` where the message does not fit the run as it is; `host.storage`.
     pub async fn send(&self, run: &RunId, message: Message) -> Result<(), Failure> {
-        report::check_message(&self.show(run).await?, &message, |tool| self.0.parts.catalog.tool(tool).cloned())?;
+        message::check(&self.show(run).await?, &message, |tool| self.0.parts.catalog.tool(tool).cloned())?;
         self.0.parts.log.send(run, &message).await
     }
 
@@ -269,6 +357,17 @@ impl Host {
     /// `host.storage`, naming the first event that was touched; `data.not_found`.
     pub async fn verify(&self, run: &RunId) -> Result<Verified, Failure> {
         self.0.parts.log.verify(run).await
+    }
+
+    /// Tells whoever is to be told that a run waits for a person; nobody where nobody is set.
+    ///
+    /// # Errors
+    /// Nobody could be told: `network.*`; `host.storage`; `data.config`.
+    pub async fn notify(&self, notice: &Notice) -> Result<(), Failure> {
+        match &self.0.parts.notifier {
+            Some(notifier) => notifier.notify(notice).await,
+            None => Ok(()),
+        }
     }
 
     /// Ends the session of lone calls and waits until all that was logged is on the disk.

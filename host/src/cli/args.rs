@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Parser, Subcommand};
 
-use crate::domain::Json;
+use crate::domain::{Digest, Json};
 use crate::host::Settle;
 
 use super::exit;
@@ -84,14 +84,26 @@ pub(super) enum Command {
     Runs(RunsArgs),
     /// Show a run, or one of its steps.
     Show(ShowArgs),
+    /// Tell why a step came about and what became of it: goal, plan, rule, approval, attempts, output.
+    Explain(ExplainStepArgs),
+    /// Follow a run that any process drives, event by event.
+    Watch(WatchArgs),
+    /// List all that waits for a person, with the command that decides it.
+    Approvals,
     /// Approve the call that a run waits with.
     Approve(ApproveArgs),
     /// Reject the call that a run waits with.
     Reject(RejectArgs),
-    /// Stop a run.
+    /// Stop a run, whichever process drives it.
     Cancel(CancelArgs),
-    /// Check every event of a run's log.
+    /// Check every event of a run's log, or of all.
     Verify(VerifyArgs),
+    /// Copy the log to a new directory, while it is in use.
+    Backup(BackupArgs),
+    /// Remove runs that ended long ago.
+    Prune(PruneArgs),
+    /// What is kept of a user.
+    User(UserArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -105,6 +117,12 @@ pub(super) struct RunArgs {
     /// Set an input of the workflow. VALUE is JSON, or else text.
     #[arg(long, value_name = "NAME=VALUE", value_parser = set, conflicts_with = "goal")]
     pub set: Vec<(String, Json)>,
+    /// A name for this request: a repeat under it finds the run of the first.
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Take no success with caveats: where something was skipped, degraded or cut, end with 9.
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -144,6 +162,9 @@ pub(super) struct ResumeArgs {
     /// Answer the planner's question.
     #[arg(long, value_name = "TEXT")]
     pub answer: Option<String>,
+    /// Take no success with caveats: where something was skipped, degraded or cut, end with 9.
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
@@ -160,6 +181,9 @@ pub(super) struct CallArgs {
     /// Approve the call, where policy asks for a person.
     #[arg(long)]
     pub yes: bool,
+    /// A name for this request: a repeat under it brings the outcome of the first, and calls nothing.
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -247,7 +271,27 @@ pub(super) struct ShowArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct ApproveArgs {
+pub(super) struct ExplainStepArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+    /// The step, by the plan's name (`write`) or in full (`t1.write`).
+    pub step: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct WatchArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+    /// Begin with the event of this number.
+    #[arg(long, value_name = "SEQ", default_value_t = 1)]
+    pub from: u64,
+    /// Go on where the run waits for a person, until it ends.
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DecisionArgs {
     /// A run's id, the beginning of one, or `last`.
     pub run: String,
     /// The step, by the plan's name (`write`) or in full (`t1.write`).
@@ -261,9 +305,18 @@ pub(super) struct ApproveArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct ApproveArgs {
+    #[command(flatten)]
+    pub decision: DecisionArgs,
+    /// Approve the same tool with these arguments, an object: as JSON, from a file (@FILE), or from standard input (-).
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    pub args: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct RejectArgs {
     #[command(flatten)]
-    pub decision: ApproveArgs,
+    pub decision: DecisionArgs,
     /// Why; the planner reads it.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
@@ -273,15 +326,65 @@ pub(super) struct RejectArgs {
 pub(super) struct CancelArgs {
     /// A run's id, the beginning of one, or `last`.
     pub run: String,
+    /// Take back what the run did, the last first.
+    #[arg(long)]
+    pub undo: bool,
     /// Who stops it. Default: the user at this machine.
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["run", "all"])))]
 pub(super) struct VerifyArgs {
     /// A run's id, the beginning of one, or `last`.
-    pub run: String,
+    pub run: Option<String>,
+    /// Check all runs and sessions.
+    #[arg(long)]
+    pub all: bool,
+    /// The head of the run, as it was kept elsewhere: the log must have it still.
+    #[arg(long, value_name = "HASH", conflicts_with = "all")]
+    pub head: Option<Digest>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BackupArgs {
+    /// Where the copy goes: a directory that is not there yet.
+    pub directory: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PruneArgs {
+    /// How long ago they ended: a number and `d`, `h`, `m` or `s`.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub older: u64,
+    /// Say what would go, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct UserArgs {
+    #[command(subcommand)]
+    pub command: UserCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Erase what is kept of a user, for ever. Logs stay, and still verify.
+    Erase(EraseArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EraseArgs {
+    /// The user.
+    pub user: String,
+    /// The user's tenant. Default: that of the settings.
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Option<String>,
+    /// Do it: nothing brings it back.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Reads the beginning of a binding, with or without `sha256:`, and returns its digits.
@@ -291,6 +394,15 @@ fn binding(text: &str) -> Result<String, String> {
         return Err(format!("write at least {BINDING_DIGITS_MIN} hex digits of it"));
     }
     Ok(digits.to_ascii_lowercase())
+}
+
+/// Reads a length of time, such as `30d`, and returns milliseconds.
+fn age(text: &str) -> Result<u64, String> {
+    const UNITS: [(char, u64); 4] = [('d', 86_400_000), ('h', 3_600_000), ('m', 60_000), ('s', 1_000)];
+    let wrong = || "write a number and `d`, `h`, `m` or `s`, such as 30d".to_owned();
+    let (unit, ms) = UNITS.into_iter().find(|(unit, _)| text.ends_with(*unit)).ok_or_else(wrong)?;
+    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
+    number.checked_mul(ms).ok_or_else(wrong)
 }
 
 /// Reads `name=value`.
@@ -348,6 +460,14 @@ mod tests {
         assert_eq!(done, Ok(("pay".into(), Settle::Done { output: r#"{"id":"a=b:c"}"#.into() })));
         for wrong in ["pay", "pay=", "pay=done", "pay=done:{", "pay=undone", "pay=retry:1"] {
             assert!(settle(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_age_has_a_unit() {
+        assert_eq!(["30d", "2h", "0s", "5m"].map(age), [Ok(2_592_000_000), Ok(7_200_000), Ok(0), Ok(300_000)]);
+        for wrong in ["", "30", "d", "-1d", "1w", "99999999999999999999d", "1dd"] {
+            assert!(age(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use serde_json::json;
 
 use crate::domain::{Failure, Json, Kind};
-use crate::host::{Approve, CallReport};
+use crate::host::{Approve, CallOptions, CallReport};
 
 use super::Session;
 use super::args::{CallArgs, ModelArgs};
@@ -22,7 +22,7 @@ pub(super) async fn call(session: &Session, args: CallArgs) -> Result<Code, Fail
     let input = arguments(&args.args)?;
     let approve = if args.yes { Approve::All { by: session.by(None) } } else { Approve::Ask };
     let host = session.host(ModelArgs::default())?;
-    let report = host.call_with(&args.tool, input, &approve).await?;
+    let report = host.call_as(&args.tool, input, &CallOptions { approve, key: args.key }).await?;
     host.close().await?;
     show(&session.output, &report)
 }
@@ -36,6 +36,9 @@ fn show(output: &Output, report: &CallReport) -> Result<Code, Failure> {
     }
     output.say_if_any(&timeline::log(&outcome.log));
     output.say_if_any(&timeline::denials(&outcome.denials));
+    if let Some(run) = &report.repeats {
+        output.say(&format!("the same was called before under this key, in session {run}: this is its outcome"));
+    }
     output.say(&format!("{} ({}): {}", report.tool, report.effect, timeline::usage_line(&outcome.usage)));
     match &outcome.result {
         Ok(result) => output.result(&text::pretty(result)).map(|()| code),
@@ -52,6 +55,7 @@ fn document(report: &CallReport) -> Json {
         "log": outcome.log,
         "denials": outcome.denials,
         "has_written": outcome.has_written,
+        "repeats": report.repeats,
     });
     match &outcome.result {
         Ok(result) => document["result"] = result.clone(),
@@ -61,7 +65,7 @@ fn document(report: &CallReport) -> Json {
 }
 
 /// Reads the arguments: JSON as it stands, `@FILE`, or `-` for standard input.
-fn arguments(written: &str) -> Result<Json, Failure> {
+pub(super) fn arguments(written: &str) -> Result<Json, Failure> {
     let text = match written.strip_prefix('@') {
         Some(path) => {
             let file = std::fs::File::open(path).map_err(|e| unreadable(path, &e))?;

@@ -1,6 +1,6 @@
 //! The commands that go on from where a run stands, written so that they work where they are typed.
 
-use crate::domain::RunId;
+use crate::domain::{RunId, StepId};
 use crate::host::{ApprovalView, RunReport};
 
 use super::text;
@@ -24,6 +24,21 @@ impl Commands {
     /// Returns the command that goes on with a run, with the model that plans it.
     pub(super) fn resume(&self, report: &RunReport) -> String {
         format!("{} resume {}{}", self.program, report.run, self.model(report))
+    }
+
+    /// Returns the command that answers the planner's question.
+    pub(super) fn answer(&self, report: &RunReport) -> String {
+        format!("{} --answer TEXT", self.resume(report))
+    }
+
+    /// Returns the three commands that say what became of a step: it is done, and `retry` and `failed` tell what those mean.
+    pub(super) fn settle(&self, report: &RunReport, step: &StepId, [retry, failed]: [&str; 2]) -> String {
+        let (resume, step) = (self.resume(report), text::shell(step.as_str()));
+        format!(
+            "  {resume} --settle {step}=done:JSON  it happened, and this is its output\n  \
+               {resume} --settle {step}=retry      {retry}\n  \
+               {resume} --settle {step}=failed     {failed}\n"
+        )
     }
 
     /// Returns the command that approves exactly the call of `view`.

@@ -1,26 +1,31 @@
-//! `approve`, `reject` and `cancel`: what a person says, left for the run's owner.
+//! `approve` and `reject`: what a person says, left for the run's owner.
 //!
 //! Promises: a decision is about exactly one call, which was shown here, or which the person names by its binding.
 
 use serde_json::json;
 
-use crate::domain::{Failure, Kind, RunId, StepId};
+use crate::domain::{Failure, Json, Kind, RunId, StepId};
 use crate::host::{ApprovalView, Choice, Message, RunReport};
 
 use super::Session;
 use super::approval::{self, Length};
-use super::args::{ApproveArgs, CancelArgs, ModelArgs, RejectArgs};
+use super::args::{ApproveArgs, DecisionArgs, ModelArgs, RejectArgs};
+use super::call;
+use super::change;
 use super::exit::Code;
 use super::runs;
 use super::text;
-use super::timeline;
 
 /// Characters of a step's name in a message.
 const NAME_CHARS_MAX: usize = 60;
 
-/// Approves a call.
+/// Approves a call, as it is or with other arguments.
 pub(super) async fn approve(session: &Session, args: ApproveArgs) -> Result<Code, Failure> {
-    decide(session, args, Choice::Approve, None).await
+    let choice = match args.args {
+        None => Choice::Approve,
+        Some(written) => Choice::Modify { args: call::arguments(&written)?.to_string() },
+    };
+    decide(session, args.decision, choice, None).await
 }
 
 /// Rejects a call.
@@ -28,7 +33,12 @@ pub(super) async fn reject(session: &Session, args: RejectArgs) -> Result<Code, 
     decide(session, args.decision, Choice::Reject, Some(args.reason)).await
 }
 
-async fn decide(session: &Session, args: ApproveArgs, choice: Choice, reason: Option<String>) -> Result<Code, Failure> {
+async fn decide(
+    session: &Session,
+    args: DecisionArgs,
+    choice: Choice,
+    reason: Option<String>,
+) -> Result<Code, Failure> {
     let host = session.host_of_runs()?;
     let run = runs::resolve(&host, &args.run).await?;
     let report = host.show(&run).await?;
@@ -38,9 +48,23 @@ async fn decide(session: &Session, args: ApproveArgs, choice: Choice, reason: Op
         Some(digits) => check_binding(session, &run, view, digits)?,
         None => session.output.say(&approval::question(view, Length::Full)),
     }
+    if let Choice::Modify { args } = &choice {
+        session.output.say(&modified(view, args)?);
+    }
     let (binding, by) = (view.binding, session.by(args.by));
     host.send(&run, Message::Decide { step: step.clone(), binding, choice: choice.clone(), by, reason }).await?;
     told(session, &report, &step, &choice)
+}
+
+/// Returns what differs between the arguments that were asked about and those that are approved.
+fn modified(view: &ApprovalView, args: &str) -> Result<String, Failure> {
+    let args: Json = serde_json::from_str(args).map_err(|e| Failure::new(Kind::HostBug, "read arguments").detail(e))?;
+    let changes = change::changes(&view.args, &args);
+    if changes.is_empty() {
+        return Err(Failure::new(Kind::DataInput, "approve with other arguments: they are the same")
+            .hint("leave `--args` out to approve the call as it is"));
+    }
+    Ok(format!("arguments, as they are approved (- asked, + approved):\n{changes}"))
 }
 
 /// Refuses a decision about a call that was replaced since the person saw it.
@@ -69,32 +93,6 @@ fn told(session: &Session, report: &RunReport, step: &StepId, choice: &Choice) -
         let resume = session.commands(&ModelArgs::default()).resume(report);
         session.output.say(&format!("nobody works on the run; to go on:\n  {resume}"));
     }
-    Ok(Code::SUCCEEDED)
-}
-
-/// Stops a run: its owner is told, or, where it has none, it is taken and ended here, for which nothing but its log is
-/// needed.
-pub(super) async fn cancel(session: &Session, args: CancelArgs) -> Result<Code, Failure> {
-    let host = session.host_of_log()?;
-    let run = runs::resolve(&host, &args.run).await?;
-    let by = session.by(args.by);
-    match host.end(&run, &by).await {
-        Ok(report) => cancelled(session, &run, Some(&report)),
-        Err(failure) if failure.kind == Kind::HostOwned => {
-            host.send(&run, Message::Cancel { by, undo: false }).await?;
-            cancelled(session, &run, None)
-        }
-        Err(failure) => Err(failure),
-    }
-}
-
-/// `report` is absent where the run's owner was asked to stop it.
-fn cancelled(session: &Session, run: &RunId, report: Option<&RunReport>) -> Result<Code, Failure> {
-    if session.output.is_json {
-        session.output.document(&json!({ "run": run, "state": report.map(|report| report.state) }))?;
-    }
-    let state = report.map_or("its owner was asked to stop it", |report| timeline::state(&report.state));
-    session.output.say(&format!("{run}: {state}"));
     Ok(Code::SUCCEEDED)
 }
 

@@ -4,6 +4,7 @@
 //! well has a hint. Leaves to others everything that is not seen from here, such as whether a model answers.
 
 mod finding;
+mod log;
 mod machine;
 mod project;
 
@@ -30,7 +31,9 @@ pub(super) async fn command(session: &Session) -> Result<Code, Failure> {
     groups.push(("settings", found));
     if let Some(settings) = &settings {
         groups.push(("limits", project::limits(settings)));
-        groups.push(("state", machine::state(&settings.state)));
+        let mut state = machine::state(&settings.state);
+        state.extend(log::look(session, settings).await);
+        groups.push(("state", state));
         groups.push(("compiled components", vec![machine::cache(settings.sandbox.cache_dir.as_deref())]));
     }
     groups.push(("toolchain", machine::toolchain().await));

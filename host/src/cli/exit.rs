@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::domain::Kind;
+use crate::domain::{Kind, Suspension};
 use crate::host::{RunReport, RunState};
 
 /// An exit code, one of the table.
@@ -19,6 +19,8 @@ impl Code {
     pub const CANCELLED: Self = Self(6);
     pub const BUDGET: Self = Self(7);
     pub const OWNED: Self = Self(8);
+    pub const CAVEATS: Self = Self(9);
+    pub const STUCK: Self = Self(10);
     pub const INTERNAL: Self = Self(70);
 
     /// Returns the number that the process ends with.
@@ -34,7 +36,7 @@ impl From<Code> for ExitCode {
 }
 
 /// Every code and what it means; `docs/cli.md` says the same.
-pub const TABLE: [(Code, &str); 10] = [
+pub const TABLE: [(Code, &str); 12] = [
     (Code::SUCCEEDED, "it succeeded"),
     (Code::FAILED, "the run, the tool or the model failed; a component is not fit to load"),
     (Code::USAGE, "the command line is wrong, or names something that is not there"),
@@ -44,6 +46,8 @@ pub const TABLE: [(Code, &str); 10] = [
     (Code::CANCELLED, "the run was cancelled"),
     (Code::BUDGET, "the budget is used up"),
     (Code::OWNED, "another process owns the run"),
+    (Code::CAVEATS, "the run succeeded with caveats, and `--strict` was given"),
+    (Code::STUCK, "the run is stuck: a person must take back what could not be"),
     (Code::INTERNAL, "the machine or Cofferdam itself failed"),
 ];
 
@@ -85,8 +89,17 @@ pub fn of_report(report: &RunReport) -> Code {
         RunState::Failed => report.failure.as_ref().map_or(Code::FAILED, |failure| of_failed_run(failure.kind)),
         RunState::Cancelled => Code::CANCELLED,
         RunState::BudgetExhausted => Code::BUDGET,
+        RunState::Suspended(Suspension::Stuck) => Code::STUCK,
         // A run that stopped in the middle of its work goes on with `resume`, as one that waits does.
-        RunState::Suspended(_) | RunState::Planning | RunState::Executing => Code::SUSPENDED,
+        RunState::Suspended(_) | RunState::Planning | RunState::Executing | RunState::Undoing => Code::SUSPENDED,
+    }
+}
+
+/// Returns the code of a command that takes no success with caveats.
+pub fn of_strict_report(report: &RunReport) -> Code {
+    match of_report(report) {
+        Code::SUCCEEDED if !report.caveats.is_empty() => Code::CAVEATS,
+        code => code,
     }
 }
 

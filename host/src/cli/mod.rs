@@ -6,15 +6,19 @@
 
 mod add;
 mod approval;
+mod approvals;
 mod args;
 mod ask;
 mod build;
 mod call;
+mod cancel;
+mod change;
 mod commands;
 mod decide;
 mod diff;
 mod doctor;
 pub mod exit;
+mod explain;
 mod follow;
 mod lines;
 mod lock;
@@ -24,9 +28,13 @@ mod run;
 mod runs;
 mod screen;
 mod stop;
+mod story;
 mod text;
 mod timeline;
 mod tools;
+mod upkeep;
+mod verify;
+mod watch;
 mod whole;
 mod wit;
 
@@ -84,10 +92,16 @@ impl Session {
             Command::Build(args) => build::command(self, args),
             Command::Runs(args) => runs::list(self, &args).await,
             Command::Show(args) => runs::show(self, &args).await,
-            Command::Verify(args) => runs::verify(self, &args).await,
+            Command::Verify(args) => verify::command(self, &args).await,
+            Command::Backup(args) => upkeep::backup(self, &args).await,
+            Command::Prune(args) => upkeep::prune(self, &args).await,
+            Command::User(args) => upkeep::user(self, &args).await,
+            Command::Explain(args) => explain::command(self, &args).await,
+            Command::Watch(args) => watch::command(self, &args).await,
+            Command::Approvals => approvals::command(self).await,
             Command::Approve(args) => decide::approve(self, args).await,
             Command::Reject(args) => decide::reject(self, args).await,
-            Command::Cancel(args) => decide::cancel(self, args).await,
+            Command::Cancel(args) => cancel::command(self, args).await,
         }
     }
 

@@ -65,6 +65,14 @@ impl Output {
         write(&text::printable(&document.to_string()))
     }
 
+    /// Writes a line of many; answers whether somebody still reads.
+    ///
+    /// # Errors
+    /// As [`Output::result`].
+    pub(super) fn line_of(&self, line: &str) -> Result<bool, Failure> {
+        write_line(&text::printable(line))
+    }
+
     /// Says something to whoever watches, on standard error.
     pub(super) fn say(&self, words: &str) {
         if !self.is_quiet {
@@ -113,12 +121,16 @@ pub(super) fn tell(words: &str) {
 }
 
 fn write(text: &str) -> Result<(), Failure> {
+    write_line(text).map(drop)
+}
+
+/// Writes to standard output; answers whether somebody still reads there.
+fn write_line(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(Kind::HostStorage, format!("write to standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(Kind::HostStorage, format!("write to standard output: {error}"))),
     }
 }
 

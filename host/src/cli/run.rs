@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use crate::domain::{Fact, Failure, Json, Kind, RunId, Suspension};
-use crate::host::{Approve, Goal, Host, Message, RunReport, RunState, Settle, StartOptions, Wait};
+use crate::host::{Approve, Goal, Host, Keyed, Message, RunReport, RunState, Settle, StartOptions, Wait};
 
 use super::Session;
-use super::args::{ApprovalArgs, ResumeArgs, RunArgs};
+use super::args::{ApprovalArgs, ModelArgs, ResumeArgs, RunArgs};
 use super::commands::{Commands, model_of};
 use super::decide;
 use super::exit::{self, Code};
@@ -28,17 +28,55 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failur
         (Some(flow), _) => Goal::workflow(&flow, args.set.into_iter().collect())?,
         (None, goal) => Goal::text(goal.unwrap_or_default()),
     };
-    let commands = session.commands(&args.model);
+    let end = Finish { commands: session.commands(&args.model), is_strict: args.strict };
     let host = session.host(args.model)?;
     let plan = Attendance::new(session, &args.approval);
-    let handle = host.start(goal, plan.options).await?;
+    let handle = match &args.key {
+        None => host.start(goal, plan.options).await?,
+        Some(key) => match host.start_keyed(goal, plan.options.clone(), key).await? {
+            Keyed::Started(handle) => handle,
+            Keyed::Before(run) => match known(session, &host, &run).await? {
+                Some(report) => return end.tell(session, &report),
+                None => host.resume(&run, plan.options).await?,
+            },
+        },
+    };
     let follower = Follow::new(session, &host, handle, plan.is_asking);
-    finish(session, &follow(&host, follower).await?, &commands)
+    end.tell(session, &follow(&host, follower).await?)
+}
+
+/// Returns how the run of a key ended; `None` where it was left, and goes on here.
+///
+/// # Errors
+/// `data.conflict` where another process drives it.
+async fn known(session: &Session, host: &Host, run: &RunId) -> Result<Option<RunReport>, Failure> {
+    let report = host.show(run).await?;
+    if let Some(owner) = &report.owner {
+        let owner = text::line(owner, OWNER_CHARS_MAX);
+        return Err(Failure::new(
+            Kind::DataConflict,
+            format!("run under this key: run `{run}` is under way ({owner})"),
+        )
+        .hint(format!("follow it with `watch {run}`")));
+    }
+    session.output.say(&format!("the same was asked for before under this key: run {run}"));
+    Ok(report.ended.is_some().then_some(report))
+}
+
+/// Goes on with a run that somebody left, without asking anybody, and tells how it ended.
+pub(super) async fn drive(session: &Session, run: &RunId) -> Result<Code, Failure> {
+    let end = Finish { commands: session.commands(&ModelArgs::default()), is_strict: false };
+    let host = session.host(ModelArgs::default())?;
+    let before = host.show(run).await?;
+    let plan = Attendance::new(session, &ApprovalArgs::default());
+    let handle = host.resume(run, plan.options).await?;
+    let follower = Follow::new(session, &host, handle, plan.is_asking).knowing(&before.steps);
+    end.tell(session, &follow(&host, follower).await?)
 }
 
 /// Takes a run that was left, and follows it.
 pub(super) async fn resume(session: &Session, args: ResumeArgs) -> Result<Code, Failure> {
-    let commands = session.commands(&args.model);
+    let end = Finish { commands: session.commands(&args.model), is_strict: args.strict };
     let host = session.host(args.model)?;
     let run = runs::resolve(&host, &args.run).await?;
     let before = host.show(&run).await?;
@@ -57,7 +95,7 @@ pub(super) async fn resume(session: &Session, args: ResumeArgs) -> Result<Code, 
     match follow(&host, follower).await {
         // What was said has an effect there.
         Err(failure) if failure.kind == Kind::HostOwned && is_told => told_owner(session, &host, &run).await,
-        followed => finish(session, &followed?, &commands),
+        followed => end.tell(session, &followed?),
     }
 }
 
@@ -101,23 +139,32 @@ async fn follow(host: &Host, follower: Follow<'_>) -> Result<RunReport, Failure>
     Ok(report)
 }
 
-/// Tells how a run ended: the answer on standard output, all else on standard error.
-fn finish(session: &Session, report: &RunReport, commands: &Commands) -> Result<Code, Failure> {
-    if session.output.is_json {
-        session.output.json_line(&json!({ "signal": "report", "report": report }))?;
-        return Ok(exit::of_report(report));
+/// How the end of a run is told.
+struct Finish {
+    commands: Commands,
+    is_strict: bool,
+}
+
+impl Finish {
+    /// Tells how a run ended: the answer on standard output, all else on standard error.
+    fn tell(&self, session: &Session, report: &RunReport) -> Result<Code, Failure> {
+        let code = if self.is_strict { exit::of_strict_report(report) } else { exit::of_report(report) };
+        if session.output.is_json {
+            session.output.json_line(&json!({ "signal": "report", "report": report }))?;
+            return Ok(code);
+        }
+        session.output.say(&format!("\n{}", timeline::steps(report)));
+        session.output.say_if_any(&timeline::end(report, &self.commands));
+        if let Some(failure) = report.failure.as_ref().filter(|_| session.output.is_quiet) {
+            tell(&session.output.failure_text(failure));
+        }
+        match &report.answer {
+            Some(Json::String(answer)) => session.output.foreign(answer)?,
+            Some(answer) => session.output.foreign(&text::pretty(answer))?,
+            None => {}
+        }
+        Ok(code)
     }
-    session.output.say(&format!("\n{}", timeline::steps(report)));
-    session.output.say_if_any(&timeline::end(report, commands));
-    if let Some(failure) = report.failure.as_ref().filter(|_| session.output.is_quiet) {
-        tell(&session.output.failure_text(failure));
-    }
-    match &report.answer {
-        Some(Json::String(answer)) => session.output.foreign(answer)?,
-        Some(answer) => session.output.foreign(&text::pretty(answer))?,
-        None => {}
-    }
-    Ok(exit::of_report(report))
 }
 
 async fn settle(

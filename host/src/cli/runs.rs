@@ -1,4 +1,4 @@
-//! `runs`, `show` and `verify`: what happened, as the log has it.
+//! `runs` and `show`: what happened, as the log has it.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::domain::{Failure, Kind, RunId};
 use crate::host::{Host, RunReport, RunState};
 
 use super::Session;
-use super::args::{ModelArgs, RunsArgs, ShowArgs, VerifyArgs};
+use super::args::{ModelArgs, RunsArgs, ShowArgs};
 use super::decide;
 use super::exit::Code;
 use super::text;
@@ -67,19 +67,6 @@ pub(super) async fn show(session: &Session, args: &ShowArgs) -> Result<Code, Fai
         } else {
             session.output.result(&timeline::step(step))?;
         }
-    }
-    Ok(Code::SUCCEEDED)
-}
-
-/// Checks every event of a run.
-pub(super) async fn verify(session: &Session, args: &VerifyArgs) -> Result<Code, Failure> {
-    let host = session.host_of_runs()?;
-    let run = resolve(&host, &args.run).await?;
-    let verified = host.verify(&run).await?;
-    if session.output.is_json {
-        session.output.document(&json!({ "run": run, "events": verified.events, "head": verified.head }))?;
-    } else {
-        session.output.result(&format!("{run}: {} events are whole; head {}", verified.events, verified.head))?;
     }
     Ok(Code::SUCCEEDED)
 }

@@ -6,12 +6,11 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::domain::{
-    Decision, Event, Fact, Failure, Json, RunEnd, Settlement, SkipReason, StepEnd, StepId, Suspension, ToolName,
-};
+use crate::domain::{Event, Fact, Failure, Json, StepId, ToolName};
 use crate::host::{Signal, StepReport};
 
 use super::output::{Output, tell};
+use super::story::Cast;
 use super::text;
 
 /// How often a bar turns.
@@ -28,8 +27,7 @@ pub(super) struct Screen {
     output: Output,
     /// `None` where nothing is drawn.
     bars: Option<Bars>,
-    /// Tools by step, as the plans named them.
-    tools: HashMap<StepId, ToolName>,
+    cast: Cast,
 }
 
 struct Bars {
@@ -40,12 +38,12 @@ struct Bars {
 impl Screen {
     pub(super) fn new(output: &Output) -> Self {
         let bars = output.is_drawing().then(|| Bars { all: MultiProgress::new(), by_step: HashMap::new() });
-        Self { output: output.clone(), bars, tools: HashMap::new() }
+        Self { output: output.clone(), bars, cast: Cast::default() }
     }
 
     /// Learns the tools of steps whose plan was accepted before this process took the run.
     pub(super) fn know(&mut self, steps: &[StepReport]) {
-        self.tools.extend(steps.iter().map(|step| (step.step.clone(), step.tool.clone())));
+        self.cast.know(steps);
     }
 
     /// Shows a signal.
@@ -97,12 +95,10 @@ impl Screen {
     }
 
     fn event(&mut self, event: &Event) {
-        if let Fact::PlanAccepted { steps, .. } = &event.fact {
-            self.tools.extend(steps.iter().map(|step| (step.id.clone(), step.tool.clone())));
-        }
+        self.cast.learn(event);
         let is_quiet = self.output.is_quiet;
         match (&mut self.bars, &event.fact) {
-            (Some(bars), Fact::StepStarted { step, .. }) if !is_quiet => bars.start(step, self.tools.get(step)),
+            (Some(bars), Fact::StepStarted { step, .. }) if !is_quiet => bars.start(step, self.cast.tool(step)),
             (
                 Some(bars),
                 Fact::StepEnded { step, .. } | Fact::StepInterrupted { step, .. } | Fact::StepUnknown { step, .. },
@@ -113,19 +109,15 @@ impl Screen {
         }
         // A bar tells already that its step runs.
         let is_drawn = self.bars.is_some() && matches!(event.fact, Fact::StepStarted { .. });
-        if let Some(line) = line(event, &self.tools).filter(|_| !is_drawn) {
+        if let Some(line) = self.cast.line(event).filter(|_| !is_drawn) {
             self.say(&line);
         }
     }
 
     fn progress(&self, step: &StepId, fraction: Option<f64>, message: &str) {
-        let message = text::line(message, MESSAGE_CHARS_MAX);
         match &self.bars {
-            Some(bars) => bars.progress(step, fraction, &message),
-            None => {
-                let percent = fraction.map_or(String::new(), |fraction| format!(" {:.0} %", fraction * 100.0));
-                self.output.say(&format!("{step}{percent} · the tool says: {message}"));
-            }
+            Some(bars) => bars.progress(step, fraction, &text::line(message, MESSAGE_CHARS_MAX)),
+            None => self.output.say(&progress_line(step, fraction, message)),
         }
     }
 }
@@ -154,6 +146,12 @@ impl Bars {
     }
 }
 
+/// Returns how far a step is, as its tool says.
+pub(super) fn progress_line(step: &StepId, fraction: Option<f64>, message: &str) -> String {
+    let percent = fraction.map_or(String::new(), |fraction| format!(" {:.0} %", fraction.clamp(0.0, 1.0) * 100.0));
+    format!("{step}{percent} · the tool says: {}", text::line(message, MESSAGE_CHARS_MAX))
+}
+
 /// Returns a signal as JSON.
 fn document(signal: &Signal) -> Json {
     match signal {
@@ -162,114 +160,5 @@ fn document(signal: &Signal) -> Json {
             json!({ "signal": "progress", "step": step, "fraction": fraction, "message": message })
         }
         Signal::ApprovalWanted(view) => json!({ "signal": "approval_wanted", "approval": view }),
-    }
-}
-
-/// Returns what an event means to a person who watches; `None` where it is told with another one.
-fn line(event: &Event, tools: &HashMap<StepId, ToolName>) -> Option<String> {
-    match &event.fact {
-        Fact::RunCreated { planner, .. } => {
-            Some(format!("run {} ({})", event.run, text::line(planner, MESSAGE_CHARS_MAX)))
-        }
-        Fact::RunClaimed { .. } => Some(format!("run {} goes on here", event.run)),
-        Fact::PlanRequested { turn, .. } => Some(format!("turn {turn}: asking the planner")),
-        Fact::PlanFailed { turn, kind, .. } => Some(format!("turn {turn}: the planner failed: {kind}")),
-        Fact::PlanRejected { turn, .. } => Some(format!("turn {turn}: the reply is no plan that can run")),
-        Fact::PlanAccepted { turn, steps, .. } => Some(format!("turn {turn}: {}", plan_size(steps.len()))),
-        Fact::Asked { turn, .. } => Some(format!("turn {turn}: the planner asks a person")),
-        Fact::QuestionAnswered { turn, by, .. } => {
-            Some(format!("turn {turn}: answered by {}", text::line(by, MESSAGE_CHARS_MAX)))
-        }
-        Fact::CancelRequested { by, .. } => Some(format!("cancelled by {}", text::line(by, MESSAGE_CHARS_MAX))),
-        Fact::RunSuspended { why } => Some(format!("suspended: {}", waits_for(*why))),
-        Fact::RunEnded { end, .. } => Some(ended(end).to_owned()),
-        Fact::StepRejected { step, .. }
-        | Fact::StepSkipped { step, .. }
-        | Fact::ApprovalRequested { step, .. }
-        | Fact::ApprovalDecided { step, .. }
-        | Fact::StepStarted { step, .. }
-        | Fact::StepEnded { step, .. }
-        | Fact::StepInterrupted { step, .. }
-        | Fact::StepUnknown { step, .. }
-        | Fact::StepSettled { step, .. } => {
-            let named = tools.get(step).map_or_else(|| step.to_string(), |tool| format!("{step} {tool}"));
-            Some(format!("{named}: {}", of_step(&event.fact)))
-        }
-        Fact::SessionStarted { .. }
-        | Fact::Answered { .. }
-        | Fact::StepReady { .. }
-        | Fact::WriteBegun { .. }
-        | Fact::CallStarted { .. }
-        | Fact::Called { .. } => None,
-        _ => None,
-    }
-}
-
-/// What happened to a step. The facts that tell nothing of one are sorted out by [`line`].
-fn of_step(fact: &Fact) -> String {
-    match fact {
-        Fact::StepRejected { kind, .. } => format!("not run: {kind}"),
-        Fact::StepSkipped { why: SkipReason::Needs { step }, .. } => format!("skipped, because {step} did not succeed"),
-        Fact::StepSkipped { why: SkipReason::Condition, .. } => "skipped: its condition does not hold".into(),
-        Fact::StepSkipped { why: SkipReason::NotNeeded, .. } => "not needed".into(),
-        Fact::ApprovalRequested { .. } => "needs approval".into(),
-        Fact::ApprovalDecided { decision, by, .. } => {
-            let decided = match decision {
-                Decision::Approve => "approved",
-                Decision::Modify { .. } => "approved with other arguments",
-                Decision::Reject => "rejected",
-            };
-            format!("{decided} by {}", text::line(by, MESSAGE_CHARS_MAX))
-        }
-        Fact::StepStarted { attempt, .. } => format!("started{}", again(*attempt)),
-        Fact::StepEnded { attempt, end, usage, .. } => {
-            let end = match end {
-                StepEnd::Succeeded { .. } => "succeeded".to_owned(),
-                StepEnd::Failed { kind, .. } => format!("failed: {kind}"),
-            };
-            format!("{end}{} in {} ms", again(*attempt), text::count(usage.wall_ms))
-        }
-        Fact::StepInterrupted { .. } => "was interrupted before it changed anything".into(),
-        Fact::StepUnknown { .. } => "began to change something, and nobody saw it end".into(),
-        Fact::StepSettled { settlement, by, .. } => {
-            format!("{} says {}", text::line(by, MESSAGE_CHARS_MAX), settled(settlement))
-        }
-        _ => String::new(),
-    }
-}
-
-fn plan_size(steps: usize) -> String {
-    if steps == 1 { "a plan of 1 step".into() } else { format!("a plan of {steps} steps") }
-}
-
-fn again(attempt: u32) -> String {
-    if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() }
-}
-
-fn settled(settlement: &Settlement) -> &'static str {
-    match settlement {
-        Settlement::Done { .. } => "it happened",
-        Settlement::Unknown => "the tool does not know",
-        Settlement::Retry => "do it again",
-        Settlement::Failed { .. } => "it did not happen",
-    }
-}
-
-fn waits_for(why: Suspension) -> &'static str {
-    match why {
-        Suspension::Approval => "a person must approve",
-        Suspension::Question => "a person must answer",
-        Suspension::Timer => "the next attempt comes later",
-        Suspension::Reconcile => "a person must say what became of a step",
-        Suspension::Stuck => "a person must take back what could not be",
-    }
-}
-
-fn ended(end: &RunEnd) -> &'static str {
-    match end {
-        RunEnd::Succeeded { .. } => "succeeded",
-        RunEnd::Failed { .. } => "failed",
-        RunEnd::Cancelled { .. } => "cancelled",
-        RunEnd::BudgetExhausted { .. } => "the budget is used up",
     }
 }

@@ -1,10 +1,11 @@
 //! What a run did and where it stands, as text for people.
 
-use crate::domain::{Denial, Failure, Json, LogLine, Suspension, Usage};
+use crate::domain::{Denial, Failure, Json, LogLine, Role, Suspension, Usage};
 use crate::host::{RunReport, RunState, StepReport};
 
 use super::approval;
 use super::commands::Commands;
+use super::story;
 use super::text;
 
 /// Characters of a goal in a line.
@@ -30,8 +31,26 @@ fn step_row(step: &StepReport) -> Vec<String> {
 
 fn outcome(step: &StepReport) -> String {
     let kind = step.failure.as_ref().map_or(String::new(), |failure| format!(" {}", failure.kind));
-    let attempts = if step.attempts > 1 { format!(", {} attempts", step.attempts) } else { String::new() };
-    format!("{}{kind}{attempts}", step.status.replace('_', " "))
+    let mut words = match &step.skipped {
+        Some(why) => story::skipped(why),
+        None => format!("{}{kind}", step.status.replace('_', " ")),
+    };
+    if step.attempts > 1 {
+        words.push_str(&format!(", {} attempts", step.attempts));
+    }
+    if let Some(items) = step.items {
+        words.push_str(&format!(", {items} items"));
+    }
+    if let Some(retry) = step.retry {
+        words.push_str(&format!(", again at {retry}"));
+    }
+    if step.cached.is_some() {
+        words.push_str(", from an earlier run");
+    }
+    if let Role::Undo { of } = &step.role {
+        words.push_str(&format!(", takes back {of}"));
+    }
+    words
 }
 
 /// Returns the name of where a run stands.
@@ -39,6 +58,7 @@ pub(super) fn state(state: &RunState) -> &'static str {
     match state {
         RunState::Planning => "planning",
         RunState::Executing => "executing",
+        RunState::Undoing => "taking back what it did",
         RunState::Suspended(Suspension::Approval) => "waits for approval",
         RunState::Suspended(Suspension::Question) => "waits for an answer",
         RunState::Suspended(Suspension::Timer) => "waits for its next attempt",
@@ -63,8 +83,12 @@ pub(super) fn run(report: &RunReport, commands: &Commands) -> String {
         .answer
         .as_ref()
         .map_or(String::new(), |answer| format!("answer, as the run made it:\n{}", value(answer)));
+    let part = report
+        .parent
+        .as_ref()
+        .map_or(String::new(), |parent| format!("part of  step {} of run {}\n", parent.step, parent.run));
     format!(
-        "run      {}\nstate    {}\nplanner  {}\ngoal     {}\ncreated  {}{ended}\n{owner}\n{}\n{answer}{}",
+        "run      {}\nstate    {}\nplanner  {}\ngoal     {}\ncreated  {}{ended}\n{owner}{part}\n{}\n{answer}{}",
         report.run,
         state(&report.state),
         text::line(&report.planner, GOAL_CHARS_MAX),
@@ -77,17 +101,18 @@ pub(super) fn run(report: &RunReport, commands: &Commands) -> String {
 
 /// Returns how a run ended or what it waits for, with the commands that go on from there.
 pub(super) fn end(report: &RunReport, commands: &Commands) -> String {
-    let mut words = String::new();
-    // A run that failed tells its steps in the table; one that succeeded must not hide what is missing.
-    if report.state == RunState::Succeeded && !report.caveats.is_empty() {
-        let steps: Vec<_> = report.caveats.iter().map(|caveat| caveat.step.as_str()).collect();
-        words.push_str(&format!("caveat: without these steps, which did not succeed: {}\n", steps.join(", ")));
-    }
+    let mut words = caveats(report);
     if let Some(failure) = &report.failure {
         words.push_str(&failed(failure));
     }
     words.push_str(&next(report, commands));
     words
+}
+
+/// What the end alone does not tell, whatever the end is.
+fn caveats(report: &RunReport) -> String {
+    let lines: String = report.caveats.iter().map(|caveat| format!("  {}\n", story::caveat(caveat))).collect();
+    if lines.is_empty() { lines } else { format!("caveats:\n{lines}") }
 }
 
 fn failed(failure: &Failure) -> String {
@@ -99,13 +124,15 @@ fn next(report: &RunReport, commands: &Commands) -> String {
     match &report.state {
         RunState::Suspended(Suspension::Approval) => next_approval(report, commands),
         RunState::Suspended(Suspension::Question) => format!(
-            "the planner asks:\n{}to answer:\n  {} --answer TEXT\n",
+            "the planner asks:\n{}to answer:\n  {}\n",
             text::quoted(report.question.as_deref().unwrap_or("(the question was erased)")),
-            commands.resume(report)
+            commands.answer(report)
         ),
         RunState::Suspended(Suspension::Reconcile) => next_reconcile(report, commands),
+        RunState::Suspended(Suspension::Timer) => next_timer(report, commands),
+        RunState::Suspended(Suspension::Stuck) => next_stuck(report, commands),
         RunState::Failed | RunState::BudgetExhausted => format!("to look closer:\n  {}\n", commands.show(&report.run)),
-        RunState::Planning | RunState::Executing if report.owner.is_none() => {
+        RunState::Planning | RunState::Executing | RunState::Undoing if report.owner.is_none() => {
             format!("nobody works on it; to go on:\n  {}\n", commands.resume(report))
         }
         _ => String::new(),
@@ -123,16 +150,27 @@ fn next_approval(report: &RunReport, commands: &Commands) -> String {
     words
 }
 
+fn next_timer(report: &RunReport, commands: &Commands) -> String {
+    let at = report.steps.iter().filter_map(|step| step.retry).min();
+    let at = at.map_or(String::new(), |at| format!(", not before {at}"));
+    format!("the next attempt comes later; to go on{at}:\n  {}\n", commands.resume(report))
+}
+
 fn next_reconcile(report: &RunReport, commands: &Commands) -> String {
-    let resume = commands.resume(report);
     let mut words = String::from(
         "these calls began to change something, and nobody saw them end; look, then say what became of them:\n",
     );
     for step in &report.unknown {
-        let step = text::shell(step.as_str());
-        words.push_str(&format!("  {resume} --settle {step}=retry      it did not happen: do it again\n"));
-        words.push_str(&format!("  {resume} --settle {step}=failed     it did not happen, and shall not\n"));
-        words.push_str(&format!("  {resume} --settle {step}=done:JSON  it happened, and this is its output\n"));
+        words.push_str(&commands.settle(report, step, ["do it again", "it did not happen, and shall not"]));
+    }
+    words
+}
+
+fn next_stuck(report: &RunReport, commands: &Commands) -> String {
+    let mut words =
+        String::from("what these calls were to take back is still there; take it back by hand, then say so:\n");
+    for step in &report.stuck {
+        words.push_str(&commands.settle(report, step, ["try to take it back again", "it stays as it is"]));
     }
     words
 }
@@ -146,9 +184,7 @@ pub(super) fn step(step: &StepReport) -> String {
         step.effect,
         outcome(step)
     );
-    if let Some(started) = step.started {
-        words.push_str(&format!("started  {started}\n"));
-    }
+    words.push_str(&facts(step));
     if let Some(usage) = &step.usage {
         words.push_str(&format!("used     {}\n", usage_line(usage)));
     }
@@ -163,6 +199,32 @@ pub(super) fn step(step: &StepReport) -> String {
     }
     words.push_str(&log(&step.log));
     words.push_str(&denials(&step.denials));
+    words
+}
+
+/// Returns the host's own words about a step: when, where, and which others have part in it.
+fn facts(step: &StepReport) -> String {
+    let mut words = String::new();
+    let mut fact = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            words.push_str(&format!("{name:<9}{value}\n"));
+        }
+    };
+    let role = match &step.role {
+        Role::Do => None,
+        Role::Item { of } => Some(format!("an item of {of}")),
+        Role::Undo { of } => Some(format!("takes back {of}")),
+        Role::Reconcile { of } => Some(format!("looks what became of {of}")),
+    };
+    fact("part", role);
+    fact("started", step.started.map(|started| started.to_string()));
+    fact("ended", step.ended.map(|ended| ended.to_string()));
+    fact("again", step.retry.map(|retry| format!("at {retry}")));
+    fact("decide", step.expires.map(|expires| format!("before {expires}")));
+    let from = |cached: &crate::host::Cached| format!("run {}, {} before", cached.from, story::span(cached.age_ms));
+    fact("from", step.cached.as_ref().map(from));
+    fact("run", step.run.as_ref().map(ToString::to_string));
+    fact("else", step.fallback.as_ref().map(|other| text::line(other, GOAL_CHARS_MAX)));
     words
 }
 
@@ -219,14 +281,19 @@ mod tests {
             ended: None,
             planner: "workflow".into(),
             goal: "Sum\u{1b}[2J the orders".into(),
+            parent: None,
             state,
             owner: None,
             failure: None,
             answer: None,
+            is_verified: None,
+            cancelled_by: None,
+            undo: None,
             steps: vec![read(), write()],
             caveats: vec![],
             approvals: vec![],
             unknown: vec![],
+            stuck: vec![],
             question: None,
         }
     }
@@ -249,9 +316,18 @@ mod tests {
         StepReport {
             step: id("read"),
             tool: name("csv.query"),
+            role: Role::Do,
             status: "succeeded".into(),
             attempts: 1,
             started: Some(Timestamp(1_700_000_000_000)),
+            ended: None,
+            retry: None,
+            expires: None,
+            skipped: None,
+            fallback: None,
+            cached: None,
+            items: None,
+            run: None,
             usage: Some(usage),
             effect: Effect::Read,
             failure: None,
@@ -318,8 +394,35 @@ mod tests {
         check(
             &end(&report, &commands("cofferdam")),
             expect![[r#"
-            caveat: without these steps, which did not succeed: t1.write
+            caveats:
+              t1.write: it failed
         "#]],
+        );
+    }
+
+    #[test]
+    fn a_run_that_is_stuck_says_which_call_and_what_a_person_can_say() {
+        let back = StepReport {
+            step: id("back"),
+            tool: name("notes.restore"),
+            role: Role::Undo { of: id("write") },
+            status: "failed".into(),
+            ..read()
+        };
+        let undone = StepReport { status: "undo_failed".into(), failure: None, ..write() };
+        let state = RunState::Suspended(Suspension::Stuck);
+        let report = RunReport { steps: vec![undone, back], stuck: vec![id("back")], ..report(state) };
+        check(
+            &(steps(&report) + &end(&report, &commands("cofferdam"))),
+            expect![[r#"
+                step      tool           outcome                       wall       fuel  peak memory
+                t1.write  notes.write    undo failed, 2 attempts          -          -            -
+                t1.back   notes.restore  failed, takes back t1.write  12 ms  1,234,567      1.1 MiB
+                what these calls were to take back is still there; take it back by hand, then say so:
+                  cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.back=done:JSON  it happened, and this is its output
+                  cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.back=retry      try to take it back again
+                  cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.back=failed     it stays as it is
+            "#]],
         );
     }
 
@@ -392,9 +495,9 @@ mod tests {
             &end(&unknown, &commands("cofferdam")),
             expect![[r#"
             these calls began to change something, and nobody saw them end; look, then say what became of them:
-              cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.write=retry      it did not happen: do it again
-              cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.write=failed     it did not happen, and shall not
               cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.write=done:JSON  it happened, and this is its output
+              cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.write=retry      do it again
+              cofferdam resume r-01arz3ndektsv4rrffq69g5fav --settle t1.write=failed     it did not happen, and shall not
         "#]],
         );
         let question = Some("Which year?\nto answer:\n  rm -rf".into());

@@ -13,7 +13,7 @@ use toml::Spanned;
 use crate::domain::{Budget, Digest, Failure, Kind, Principal, ToolName, is_secret_name};
 use crate::sandbox::{self, NetworkOptions};
 
-use super::{ModelSettings, SecretSource, Settings, ToolSource};
+use super::{ModelSettings, Notify, SecretSource, Settings, ToolSource};
 
 /// Bytes of a settings file: a thousand tools fit, a data file given by mistake does not.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -41,6 +41,8 @@ pub(super) struct File {
     /// Read by hand: what serde says of a mistake quotes it, and it may be the secret.
     #[serde(default)]
     secrets: BTreeMap<Spanned<String>, Spanned<toml::Value>>,
+    /// Read by hand: an address may hold a secret.
+    notify: Option<Spanned<toml::Value>>,
 }
 
 /// The one version that there is.
@@ -130,6 +132,11 @@ impl File {
     pub(super) fn settings(self, text: &str, root: &Path, place: &str) -> Result<Settings, Failure> {
         let model = self.model.map(|part| part.settings(text, root, place)).transpose()?;
         let secrets = secrets(self.secrets, text, root, place)?;
+        let notify = self.notify.map(|part| {
+            let at = part.span().start;
+            Notify::of_toml(part.get_ref(), root)
+                .map_err(|what| refuse(text, place, Some(at), &format!("`[notify]` {what}")))
+        });
         let default = Settings::new(root);
         Ok(Settings {
             // A policy that is named and absent is a mistake, which `host` reports; the default one may be absent.
@@ -141,6 +148,7 @@ impl File {
             principal: self.principal.principal(),
             model,
             secrets,
+            notify: notify.transpose()?,
             ..Settings::new(root)
         })
     }

@@ -1,8 +1,6 @@
 //! Where a secret is found: a variable, a file, or the command of a password manager. The value itself never stands in a
 //! settings file, and no failure repeats what was found or what was written.
 
-mod command;
-
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,6 +8,8 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::domain::{Failure, Kind, SECRET_BYTES_MAX, Secret};
+
+use super::command;
 
 /// The variable that holds the key of a model that environment or command line chose.
 pub(super) const VARIABLE: &str = "COFFERDAM_API_KEY";
@@ -88,7 +88,7 @@ impl SecretSource {
 
 /// What a command finds of the environment: where programs and its own files are.
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
-fn surroundings() -> Vec<(&'static str, std::ffi::OsString)> {
+pub(super) fn surroundings() -> Vec<(&'static str, std::ffi::OsString)> {
     ["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))).collect()
 }
 
@@ -105,7 +105,7 @@ fn from_file(path: &Path) -> std::io::Result<Zeroizing<String>> {
 }
 
 /// Bytes that are read to find a secret: the longest, and enough to see that there is more.
-const READ_BYTES_MAX: usize = SECRET_BYTES_MAX + 16;
+pub(super) const READ_BYTES_MAX: usize = SECRET_BYTES_MAX + 16;
 
 #[cfg(test)]
 mod tests {

@@ -231,6 +231,46 @@ impl Fact {
             Self::Called { .. } => "called",
         }
     }
+
+    /// Returns the one step that the fact is about; `None` where it is about the run, a lone call, or many steps.
+    pub fn step(&self) -> Option<&StepId> {
+        match self {
+            Self::StepReady { step, .. }
+            | Self::StepExpanded { step, .. }
+            | Self::StepGathered { step, .. }
+            | Self::StepRejected { step, .. }
+            | Self::StepSkipped { step, .. }
+            | Self::StepCached { step, .. }
+            | Self::ApprovalRequested { step, .. }
+            | Self::ApprovalDecided { step, .. }
+            | Self::ApprovalExpired { step, .. }
+            | Self::StepStarted { step, .. }
+            | Self::WriteBegun { step, .. }
+            | Self::StepEnded { step, .. }
+            | Self::StepInterrupted { step, .. }
+            | Self::StepUnknown { step, .. }
+            | Self::StepSettled { step, .. }
+            | Self::ReconcileBegun { of: step, .. } => Some(step),
+            Self::RunCreated { .. }
+            | Self::SessionStarted { .. }
+            | Self::RunClaimed { .. }
+            | Self::PlanRequested { .. }
+            | Self::PlanFailed { .. }
+            | Self::PlanRejected { .. }
+            | Self::PlanAccepted { .. }
+            | Self::Answered { .. }
+            | Self::Asked { .. }
+            | Self::QuestionAnswered { .. }
+            | Self::Verified { .. }
+            | Self::UndoBegun { .. }
+            | Self::CancelRequested { .. }
+            | Self::RunSuspended { .. }
+            | Self::Notified { .. }
+            | Self::RunEnded { .. }
+            | Self::CallStarted { .. }
+            | Self::Called { .. } => None,
+        }
+    }
 }
 
 /// The step of another run that a run carries out.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, ModelSettings, Settings, ToolSource};
 use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal, Secret};
-use crate::host::{Host, Inner, Pinned, contracts, goal, session::Session};
+use crate::host::{Host, Inner, Pinned, contracts, goal, notify::Teller, session::Session};
 use crate::orchestrator::{Notifier, Parts};
 use crate::planner::Planner;
 use crate::planner::model::{ModelOptions, ModelPlanner};
@@ -175,6 +175,13 @@ impl HostBuilder {
         self
     }
 
+    /// Sets who is told that a run waits for a person.
+    #[must_use]
+    pub fn notifier(mut self, notifier: Arc<dyn Notifier>) -> Self {
+        self.notifier = Some(notifier);
+        self
+    }
+
     fn source(mut self, name: impl Into<String>, path: impl Into<PathBuf>, trust: Trust, origin: Origin) -> Self {
         let candidate = Candidate { name: name.into(), path: path.into() };
         self.tools.push(Source { candidate, trust, origin });
@@ -200,6 +207,9 @@ impl HostBuilder {
         }
         if let Some(model) = &settings.model {
             builder.planner = Some(model_planner(model)?);
+        }
+        if let Some(notify) = settings.notify {
+            builder.notifier = Some(Arc::new(Teller::new(notify, settings.sandbox.network.ca_file.clone())));
         }
         for (name, source) in settings.secrets {
             let what = format!("secret `{name}`");
@@ -244,9 +254,9 @@ impl HostBuilder {
             policy: Arc::new(policy),
             clock,
             plan_limits: self.plan_limits,
+            notifier: self.notifier,
             owner,
             upstreams: Arc::default(),
-            notifier: self.notifier,
             planner_of: goal::planners(self.planner.clone()),
         };
         let inner = Inner {

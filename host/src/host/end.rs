@@ -146,69 +146,21 @@ fn parted(error: crate::orchestrator::IllegalTransition) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use serde_json::json;
-
     use super::*;
-    use crate::domain::{
-        Budget, Caveat, CaveatKind, Digest, Effect, GENESIS, PlannedStep, Principal, StepId, Timestamp,
-    };
-    use crate::host::{Host, RunState};
+    use crate::domain::{Caveat, CaveatKind};
+    use crate::host::RunState;
+    use crate::host::canned::{Canned, host_of, id, writing};
     use crate::store::memory::MemoryLog;
-    use crate::store::{EventLog, Payload};
-
-    const RUN: &str = "r-01arz3ndektsv4rrffq69g5fav";
-
-    /// The facts of a run whose process died in the middle of a write.
-    fn left(step: &StepId, stored: Digest) -> Vec<Fact> {
-        let planned = PlannedStep::call(step.clone(), "notes.write".parse().unwrap(), vec![], Effect::Once);
-        let (step, none) = (step.clone(), Digest::of(b""));
-        vec![
-            Fact::RunCreated {
-                principal: Principal::default(),
-                goal: stored,
-                planner: "model:gone".into(),
-                policy: none,
-                toolset: none,
-                budget: Budget::default(),
-                is_single_plan: false,
-                has_assertions: false,
-                parent: None,
-            },
-            Fact::PlanRequested { turn: 1, pack: none },
-            Fact::PlanAccepted {
-                turn: 1,
-                reply: none,
-                plan: none,
-                steps: vec![planned],
-                has_answer: false,
-                has_assertions: false,
-            },
-            Fact::StepReady { step: step.clone(), args: stored, key: none },
-            Fact::StepStarted {
-                step: step.clone(),
-                attempt: 1,
-                component: none,
-                effect: Effect::Once,
-                rules: vec![],
-                reserved: crate::domain::Cost::default(),
-                run: None,
-            },
-            Fact::WriteBegun { step, attempt: 1 },
-        ]
-    }
 
     #[tokio::test]
     async fn a_write_that_nobody_saw_end_is_unknown_in_the_end_too() {
-        let (log, run, step) = (MemoryLog::default(), RUN.parse().unwrap(), StepId::new(1, "write").unwrap());
-        let stored = Payload::of(&json!({"text": "Write it down", "workflow": null})).unwrap();
-        let owner = log.create(&run, &Principal::default(), "another", Timestamp(0)).await.unwrap();
-        let facts = left(&step, stored.digest()).into_iter().map(|fact| (Timestamp(0), fact)).collect();
-        let batch = Batch { after: (0, GENESIS), facts, payloads: vec![stored] };
-        log.append(&*owner, batch, Durability::Synced).await.unwrap();
+        let (log, step) = (MemoryLog::default(), id("write"));
+        let left = Canned::new().plan(vec![writing("write")]).ready(&step).started(&step, 1);
+        let left = left.fact(Fact::WriteBegun { step: step.clone(), attempt: 1 });
+        let run = left.run.clone();
+        let owner = left.kept(&log).await;
 
-        let host = Host::builder().event_log(Arc::new(log)).build().unwrap();
+        let host = host_of(&log);
         assert_eq!(host.end(&run, "ann").await.unwrap_err().kind, Kind::HostOwned);
         drop(owner);
         let report = host.end(&run, "ann").await.unwrap();

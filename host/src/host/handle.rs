@@ -100,67 +100,20 @@ async fn asked(host: &Host, run: &RunId) -> Result<Vec<Signal>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use serde_json::json;
     use tokio::sync::broadcast;
 
     use super::*;
-    use crate::domain::{Budget, Digest, Effect, GENESIS, PlannedStep, Principal, StepId, Timestamp};
-
-    use crate::store::memory::MemoryLog;
-    use crate::store::{Batch, Durability, EventLog, Payload};
-
-    const RUN: &str = "r-01arz3ndektsv4rrffq69g5fav";
-
-    /// A log with a run whose one call waits for approval.
-    async fn waiting(step: &StepId, binding: Digest) -> MemoryLog {
-        let (log, run) = (MemoryLog::default(), RUN.parse().unwrap());
-        let goal = Payload::of(&json!({"text": "Write it down", "workflow": null})).unwrap();
-        let none = Digest::of(b"");
-        let planned = PlannedStep::call(step.clone(), "notes.write".parse().unwrap(), vec![], Effect::Once);
-        let facts = [
-            Fact::RunCreated {
-                principal: Principal::default(),
-                goal: goal.digest(),
-                planner: "workflow".into(),
-                policy: none,
-                toolset: none,
-                budget: Budget::default(),
-                is_single_plan: true,
-                has_assertions: false,
-                parent: None,
-            },
-            Fact::PlanAccepted {
-                turn: 1,
-                reply: none,
-                plan: none,
-                steps: vec![planned],
-                has_answer: false,
-                has_assertions: false,
-            },
-            Fact::ApprovalRequested {
-                step: step.clone(),
-                binding,
-                effect: Effect::Once,
-                rule: "r".into(),
-                expires: Timestamp(u64::MAX),
-            },
-        ];
-        let owner = log.create(&run, &Principal::default(), "test", Timestamp(0)).await.unwrap();
-        let facts = facts.into_iter().map(|fact| (Timestamp(0), fact)).collect();
-        let batch = Batch { after: (0, GENESIS), facts, payloads: vec![goal] };
-        log.append(&*owner, batch, Durability::Synced).await.unwrap();
-        log
-    }
+    use crate::domain::{Digest, StepId};
+    use crate::host::canned::{Canned, id, writing};
 
     #[tokio::test]
     async fn a_slow_reader_is_told_again_what_waits_for_approval() {
-        let (step, binding) = (StepId::new(1, "write").unwrap(), Digest::of(b"the call"));
-        let host = Host::builder().event_log(Arc::new(waiting(&step, binding).await)).build().unwrap();
+        let (step, binding): (StepId, _) = (id("write"), Digest::of(b"the call"));
+        let canned = Canned::new().plan(vec![writing("write")]).ready(&step).asked(&step, binding);
+        let (run, host) = (canned.run.clone(), canned.host().await);
         let (sender, signals) = broadcast::channel(1);
         let task = tokio::spawn(async { Err(Failure::new(Kind::HostCancelled, "drive a run that is a test's")) });
-        let mut handle = RunHandle::new(host, RUN.parse().unwrap(), signals, task);
+        let mut handle = RunHandle::new(host, run, signals, task);
         let progress = |n: f64| Signal::Progress { step: step.clone(), fraction: Some(n), message: String::new() };
         sender.send(progress(0.1)).unwrap();
         sender.send(progress(0.2)).unwrap();

@@ -1,53 +1,19 @@
-//! What a host tells about runs and tools: stories with their payloads looked up.
+//! What a host tells about runs: stories with their payloads looked up.
 
 use serde::Serialize;
 
 use crate::domain::{
-    Caveat, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, RunId, StepId, Suspension, Timestamp,
-    ToolName, Usage,
+    Caveat, Denial, Digest, Effect, Event, Failure, Json, LogLine, Parent, Role, RunId, SkipReason, StepId, Timestamp,
+    ToolName, UndoReason, Usage,
 };
-use crate::host::{ApprovalView, Choice, Host, Message, RunState, Settle};
+use crate::host::{ApprovalView, Host, RunState};
 use crate::orchestrator::Goal as StoredGoal;
 use crate::policy::mounts;
-use crate::registry::{PinState, VerifiedTool};
 use crate::store::RunEntry;
-use crate::telemetry::{StepTrace, Trace, trace};
+use crate::telemetry::{Cached, StepTrace, Trace, trace};
 
 /// Runs that are looked through for the owner of one.
 const RUNS_LOOKED_THROUGH_MAX: usize = 1_000;
-
-/// A tool, and what policy says of it.
-#[derive(Clone, Debug, Serialize)]
-pub struct ToolView {
-    pub name: ToolName,
-    pub summary: String,
-    /// The worst it could do under policy; `None` where it is denied.
-    pub effect: Option<Effect>,
-    pub denied: Option<Failure>,
-    pub digest: Digest,
-    pub input_schema: Json,
-    pub output_schema: Json,
-    pub asks: Vec<crate::domain::Ask>,
-    /// How its component stands to its pin; `None` where there is no lock.
-    pub lock: Option<PinState>,
-}
-
-impl ToolView {
-    pub(super) fn new(tool: &VerifiedTool, effect: Result<Effect, Failure>, lock: Option<PinState>) -> Self {
-        let contract = tool.tool();
-        Self {
-            name: contract.name.clone(),
-            summary: contract.summary.clone(),
-            effect: effect.as_ref().ok().copied(),
-            denied: effect.err(),
-            digest: *tool.digest(),
-            input_schema: contract.input_schema.clone(),
-            output_schema: contract.output_schema.clone(),
-            asks: contract.asks.iter().copied().collect(),
-            lock,
-        }
-    }
-}
 
 /// How a run stands.
 #[derive(Clone, Debug, Serialize)]
@@ -57,18 +23,27 @@ pub struct RunReport {
     pub ended: Option<Timestamp>,
     pub planner: String,
     pub goal: String,
+    /// The step of another run that this run carries out.
+    pub parent: Option<Parent>,
     pub state: RunState,
     /// The living process that drives it.
     pub owner: Option<String>,
     pub failure: Option<Failure>,
     pub answer: Option<Json>,
+    /// Whether the conditions that decide about success held; `None` where none was looked at.
+    pub is_verified: Option<bool>,
+    pub cancelled_by: Option<String>,
+    /// Why what was done is taken back.
+    pub undo: Option<UndoReason>,
     pub steps: Vec<StepReport>,
-    /// What the end alone does not tell.
+    /// What the end alone does not tell, by step.
     pub caveats: Vec<Caveat>,
     /// Calls that wait for a person.
     pub approvals: Vec<ApprovalView>,
     /// Steps that began to change something, and whose end nobody saw.
     pub unknown: Vec<StepId>,
+    /// Steps that were to take another one back, and could not.
+    pub stuck: Vec<StepId>,
     pub question: Option<String>,
 }
 
@@ -77,10 +52,26 @@ pub struct RunReport {
 pub struct StepReport {
     pub step: StepId,
     pub tool: ToolName,
+    /// Why there is the step.
+    pub role: Role,
     pub status: String,
     pub attempts: u32,
     pub effect: Effect,
     pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    /// When it is tried again, while it waits for that.
+    pub retry: Option<Timestamp>,
+    /// Until when a person may decide, while one must.
+    pub expires: Option<Timestamp>,
+    pub skipped: Option<SkipReason>,
+    /// The step that takes its place where it fails.
+    pub fallback: Option<String>,
+    /// Where its output was taken from in place of a call.
+    pub cached: Option<Cached>,
+    /// Items that it is done for.
+    pub items: Option<u32>,
+    /// The run that carries it out.
+    pub run: Option<RunId>,
     pub usage: Option<Usage>,
     pub args: Option<Json>,
     pub output: Option<Json>,
@@ -96,38 +87,77 @@ pub(super) async fn brief(host: &Host, entry: &RunEntry, events: &[Event]) -> Re
     Ok(RunReport { owner: entry.owner.clone(), steps, ..report(host, &entry.run, &story).await? })
 }
 
+/// The runs among the newest `runs_max` that wait for a person, with all there is to tell about each.
+pub(super) async fn waiting(host: &Host, runs_max: usize) -> Result<Vec<RunReport>, Failure> {
+    let mut reports = Vec::new();
+    for entry in host.0.parts.log.runs(runs_max).await? {
+        let story = trace(&host.events(&entry.run).await?);
+        if waits_for_person(&story) {
+            reports.push(RunReport { owner: entry.owner, ..told(host, &entry.run, &story).await? });
+        }
+    }
+    Ok(reports)
+}
+
+/// Whether somebody could do something about the run. One step may wait while others go on.
+fn waits_for_person(story: &Trace) -> bool {
+    let is_open = |step: &StepTrace| step.asked.is_some() || step.status == "unknown" || is_stuck(story, step);
+    let is_over = story.state.is_end() || story.state == RunState::Session;
+    !is_over && (story.question.is_some() || story.steps.iter().any(is_open))
+}
+
 /// All there is to tell about a run.
 pub(super) async fn full(host: &Host, run: &RunId) -> Result<RunReport, Failure> {
     let story = trace(&host.events(run).await?);
-    let mut told = report(host, run, &story).await?;
+    Ok(RunReport { owner: owner(host, run).await?, ..told(host, run, &story).await? })
+}
+
+/// The living process that drives the run.
+pub(super) async fn owner(host: &Host, run: &RunId) -> Result<Option<String>, Failure> {
+    let entries = host.0.parts.log.runs(RUNS_LOOKED_THROUGH_MAX).await?;
+    Ok(entries.into_iter().find(|entry| entry.run == *run).and_then(|entry| entry.owner))
+}
+
+async fn told(host: &Host, run: &RunId, story: &Trace) -> Result<RunReport, Failure> {
+    let mut told = report(host, run, story).await?;
     for step in &story.steps {
         told.steps.push(filled(host, run, step).await?);
         told.approvals.extend(approval(host, run, step).await?);
     }
-    let entries = host.0.parts.log.runs(RUNS_LOOKED_THROUGH_MAX).await?;
-    told.owner = entries.into_iter().find(|entry| entry.run == *run).and_then(|entry| entry.owner);
     Ok(told)
 }
 
 async fn report(host: &Host, run: &RunId, story: &Trace) -> Result<RunReport, Failure> {
     let goal: Option<StoredGoal> = look_up(host, run, story.goal).await?;
     let unknown = story.steps.iter().filter(|step| step.status == "unknown");
+    let stuck = story.steps.iter().filter(|step| is_stuck(story, step));
     Ok(RunReport {
         run: run.clone(),
         created: story.created,
         ended: story.ended,
         planner: story.planner.clone(),
         goal: goal.map(|goal| goal.text).unwrap_or_default(),
+        parent: story.parent.clone(),
         state: story.state,
         owner: None,
         failure: look_up(host, run, story.failure).await?,
         answer: look_up(host, run, story.answer).await?,
+        is_verified: story.verified.map(|verified| verified.is_ok()),
+        cancelled_by: story.cancelled_by.clone(),
+        undo: story.undo.clone(),
         steps: Vec::new(),
         caveats: story.caveats.clone(),
         approvals: Vec::new(),
         unknown: unknown.map(|step| step.step.clone()).collect(),
+        stuck: stuck.map(|step| step.step.clone()).collect(),
         question: look_up(host, run, story.question).await?,
     })
+}
+
+/// Whether a step was to take another one back, and could not.
+fn is_stuck(story: &Trace, step: &StepTrace) -> bool {
+    let Role::Undo { of } = &step.role else { return false };
+    story.steps.iter().any(|undone| undone.step == *of && undone.status == "undo_failed")
 }
 
 async fn look_up<T: for<'de> serde::Deserialize<'de>>(
@@ -145,10 +175,19 @@ fn bare(step: &StepTrace) -> StepReport {
     StepReport {
         step: step.step.clone(),
         tool: step.tool.clone(),
+        role: step.role.clone(),
         status: step.status.to_owned(),
         attempts: step.attempts,
         effect: step.effect,
         started: step.started,
+        ended: step.ended,
+        retry: step.retry,
+        expires: step.asked.as_ref().map(|asked| asked.expires),
+        skipped: step.skipped.clone(),
+        fallback: step.fallback.clone(),
+        cached: step.cached.clone(),
+        items: step.items,
+        run: step.run.clone(),
         usage: step.usage.clone(),
         args: None,
         output: None,
@@ -170,60 +209,16 @@ async fn filled(host: &Host, run: &RunId, step: &StepTrace) -> Result<StepReport
 }
 
 async fn approval(host: &Host, run: &RunId, step: &StepTrace) -> Result<Option<ApprovalView>, Failure> {
-    let Some((binding, rule)) = &step.asked else { return Ok(None) };
+    let Some(asked) = &step.asked else { return Ok(None) };
     let parts = &host.0.parts;
     Ok(Some(ApprovalView {
         run: run.clone(),
         step: step.step.clone(),
         tool: step.tool.clone(),
         args: look_up(host, run, step.args).await?.unwrap_or_default(),
-        effect: step.effect,
-        rule: rule.clone(),
-        binding: *binding,
+        effect: asked.effect,
+        rule: asked.rule.clone(),
+        binding: asked.binding,
         mounts: parts.catalog.tool(&step.tool).map(|tool| mounts(&parts.policy, tool)).unwrap_or_default(),
     }))
-}
-
-/// Refuses a message that does not fit the run as it is, so that nobody waits for an effect that it will not have.
-pub(super) fn check_message(
-    report: &RunReport,
-    message: &Message,
-    find: impl Fn(&ToolName) -> Option<VerifiedTool>,
-) -> Result<(), Failure> {
-    let conflict = |what: String| {
-        Err(Failure::new(Kind::DataConflict, what).hint(format!("look at it with `cofferdam show {}`", report.run)))
-    };
-    if report.ended.is_some() {
-        return conflict(format!("send to run `{}`: it has ended", report.run));
-    }
-    match message {
-        Message::Decide { step, binding, choice, .. } => {
-            let waits = report.approvals.iter().any(|approval| approval.step == *step && approval.binding == *binding);
-            let verb = if *choice != Choice::Reject { "approve" } else { "reject" };
-            if waits {
-                Ok(())
-            } else {
-                conflict(format!("{verb} `{step}`: exactly this call does not wait for a decision"))
-            }
-        }
-        Message::Settle { step, .. } if !report.unknown.contains(step) => {
-            conflict(format!("settle `{step}`: its end is not unknown"))
-        }
-        Message::Settle { step, settle: Settle::Done { output }, .. } => {
-            let told = report.steps.iter().find(|told| told.step == *step);
-            check_output(output, told.and_then(|told| find(&told.tool)))
-        }
-        Message::Answer { .. } if report.state != RunState::Suspended(Suspension::Question) => {
-            conflict(format!("answer run `{}`: it has not asked anything", report.run))
-        }
-        Message::Settle { .. } | Message::Answer { .. } | Message::Cancel { .. } => Ok(()),
-    }
-}
-
-fn check_output(output: &str, tool: Option<VerifiedTool>) -> Result<(), Failure> {
-    let value: Json = serde_json::from_str(output)
-        .map_err(|e| Failure::new(Kind::DataInput, format!("read the output as JSON: {e}")))?;
-    tool.map_or(Ok(()), |tool| {
-        tool.check_output(&value).map_err(|failure| Failure { kind: Kind::DataInput, ..failure })
-    })
 }

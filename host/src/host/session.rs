@@ -8,7 +8,10 @@ use crate::domain::{
     Digest, Direction, Effect, Fact, Failure, GENESIS, Json, Kind, Outcome, Principal, ReadyStep, RunId, Seq, StepEnd,
     StepId, ToolName, Usage, idempotency_key,
 };
-use crate::host::{Approve, CallReport};
+use crate::host::{
+    Approve, CallOptions, CallReport,
+    keyed::{self, Held},
+};
 use crate::orchestrator::Parts;
 use crate::policy::{Approval, Call, Decision, RunGrant, authorize};
 use crate::registry::VerifiedTool;
@@ -32,20 +35,40 @@ impl Session {
         principal: &Principal,
         tool: &str,
         args: Json,
-        approve: &Approve,
+        asked: &CallOptions,
     ) -> Result<CallReport, Failure> {
         let tool = find(parts, tool)?;
         tool.check_input(&args)?;
         let (run, number) = self.next(parts, principal).await?;
         let step = ready(&run, number, &tool, args)?;
-        let call = allowed(parts, principal, &step, &tool, approve)?;
-        let effect = call.effect();
+        let call = allowed(parts, principal, &step, &tool, &asked.approve)?;
+        let Some(key) = &asked.key else { return self.perform(parts, principal, (number, step), call).await };
+        // Policy comes first: what it denies takes no key.
+        let request = keyed::call_request(tool.name(), &step.args);
+        if let Held::Before { run, outcome } = keyed::claim(parts, principal, key, &request, &run).await? {
+            return keyed::repeated(run, outcome);
+        }
+        let performed = self.perform(parts, principal, (number, step), call).await;
+        if let Ok(report) = &performed {
+            parts.log.settle_key(principal, key, keyed::kept(report)?).await?;
+        }
+        performed
+    }
+
+    async fn perform(
+        &self,
+        parts: &Parts,
+        principal: &Principal,
+        (number, step): (u64, ReadyStep),
+        call: Call,
+    ) -> Result<CallReport, Failure> {
+        let (tool, effect) = (call.tool().clone(), call.effect());
         let args = Payload::of(&step.args)?;
         // The call's time begins when it could run: a first compilation has bounds of its own.
         if let Err(failure) = parts.runner.prepare(&tool).await {
             let outcome = Outcome::never_ran(failure, Usage::default());
             self.ended(parts, principal, number, &tool, args, effect, &outcome).await?;
-            return Ok(CallReport { tool: tool.name().clone(), effect, outcome });
+            return Ok(CallReport { tool: tool.name().clone(), effect, outcome, repeats: None });
         }
         if effect.is_write() {
             let fact = Fact::CallStarted {
@@ -60,7 +83,7 @@ impl Session {
         let mut outcome = parts.runner.run(call, Arc::new(NoLink)).await;
         outcome.result = outcome.result.and_then(|output| tool.check_output(&output).map(|()| output));
         self.ended(parts, principal, number, &tool, args, effect, &outcome).await?;
-        Ok(CallReport { tool: tool.name().clone(), effect, outcome })
+        Ok(CallReport { tool: tool.name().clone(), effect, outcome, repeats: None })
     }
 
     /// Returns the session's id and the number of its next call.

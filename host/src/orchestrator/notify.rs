@@ -3,12 +3,14 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::domain::{Failure, RunId, StepId, Suspension};
+use crate::domain::{Failure, RunId, Seq, StepId, Suspension};
 
 /// What there is to tell: that a run waits, and for what. It holds no arguments and no outputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Notice {
     pub run: RunId,
+    /// The event that says so: told again after a crash, it is the same.
+    pub seq: Seq,
     pub why: Suspension,
     /// The steps that wait for the person.
     pub steps: Vec<StepId>,

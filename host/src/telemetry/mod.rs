@@ -1,5 +1,7 @@
 //! Turns events into what a person or a monitor wants to know. Listens, and never answers.
 
+mod step;
 mod trace;
 
-pub use trace::{RunState, StepTrace, Trace, trace};
+pub use step::{Asked, Cached, StepTrace};
+pub use trace::{RunState, Trace, trace};

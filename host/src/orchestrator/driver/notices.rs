@@ -31,7 +31,7 @@ impl Drive {
             Suspension::Question | Suspension::Timer => false,
         };
         let steps = self.run.in_order().filter(waits).map(|step| step.id().clone()).collect();
-        let notice = Notice { run: self.run.id.clone(), why, steps };
+        let notice = Notice { run: self.run.id.clone(), seq: self.run.last.0, why, steps };
         self.tasks.spawn(async move {
             let mut told = notifier.notify(&notice).await;
             for attempt in 1..NOTIFY_ATTEMPTS_MAX {

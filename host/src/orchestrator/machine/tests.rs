@@ -29,7 +29,16 @@ pub(in crate::orchestrator) fn planned(name: &str, needs: &[&str], effect: Effec
 }
 
 fn event(run: &Run, at: Timestamp, fact: Fact) -> Event {
-    Event { v: SCHEMA_VERSION, run: run.id.clone(), seq: run.last.0 + 1, epoch: 1, at, prev: run.last.1, fact }
+    Event {
+        v: SCHEMA_VERSION,
+        run: run.id.clone(),
+        seq: run.last.0 + 1,
+        epoch: 1,
+        at,
+        prev: run.last.1,
+        fact,
+        stored: None,
+    }
 }
 
 impl Hand {
@@ -52,7 +61,8 @@ impl Hand {
             parent: None,
         };
         let run: RunId = "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap();
-        let first = Event { v: SCHEMA_VERSION, run, seq: 1, epoch: 1, at: Timestamp(0), prev: GENESIS, fact };
+        let first =
+            Event { v: SCHEMA_VERSION, run, seq: 1, epoch: 1, at: Timestamp(0), prev: GENESIS, fact, stored: None };
         let mut hand = Self(Run::created(&first).unwrap());
         if !steps.is_empty() {
             hand.take(Fact::PlanRequested { turn: 1, pack: digest(0) });

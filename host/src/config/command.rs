@@ -1,10 +1,10 @@
-//! Runs a password manager for one secret.
+//! Runs a program that the settings name: a password manager for one secret, or one that tells somebody.
 //!
-//! Promises: no shell, no environment but what is given, no standard input; what it prints as errors is not read; it is
-//! stopped, with all that it started, after [`COMMAND_MS_MAX`]. Blocks: called where blocking is allowed.
+//! Promises: no shell, no environment but what is given; what it prints as errors is not read; it is stopped, with all that
+//! it started, when its time is over. Blocks: called where blocking is allowed.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -13,9 +13,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
-use super::READ_BYTES_MAX;
+use super::secret::READ_BYTES_MAX;
 
-/// How long a command may take, in milliseconds: a person may have to unlock the store in a window of its own.
+/// How long a command that finds a secret may take, in milliseconds: a person may have to unlock the store in a window of
+/// its own.
 const COMMAND_MS_MAX: u64 = 30_000;
 
 /// How long it may go on once its output has ended, in milliseconds: it has nothing left to tell.
@@ -32,22 +33,49 @@ pub(super) fn output(words: &[String], surroundings: &[(&str, OsString)]) -> Res
     run(words, surroundings, COMMAND_MS_MAX)
 }
 
-fn run(words: &[String], surroundings: &[(&str, OsString)], ms_max: u64) -> Result<Zeroizing<String>, String> {
+/// Gives the program `input` on its standard input, and waits until it has ended well. What it prints is not read.
+///
+/// # Errors
+/// Tells why not, with the exit code.
+pub(super) fn told(
+    words: &[String],
+    surroundings: &[(&str, OsString)],
+    input: Vec<u8>,
+    ms_max: u64,
+) -> Result<(), String> {
+    let mut child = spawned(words, surroundings, Stdio::piped(), Stdio::null())?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // In a thread of its own, as a write to one who does not read cannot be given up; it ends with its reader.
+        let writing = move || drop(stdin.write_all(&input));
+        std::thread::Builder::new().name("cofferdam-tell".into()).spawn(writing).map_err(|e| e.kind().to_string())?;
+    }
+    judged(ended(&mut child, ms_max).ok_or_else(|| format!("it did not end within {ms_max} ms"))?)
+}
+
+fn spawned(words: &[String], surroundings: &[(&str, OsString)], stdin: Stdio, stdout: Stdio) -> Result<Child, String> {
     let (program, arguments) = words.split_first().ok_or("it names no program")?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(surroundings.iter().map(|(name, value)| (name, value)));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.stdin(stdin).stdout(stdout).stderr(Stdio::null());
     // A group of its own, so that what it starts ends with it.
-    let mut child = command.process_group(0).spawn().map_err(|e| format!("it does not start ({})", e.kind()))?;
+    command.process_group(0).spawn().map_err(|e| format!("it does not start ({})", e.kind()))
+}
+
+fn run(words: &[String], surroundings: &[(&str, OsString)], ms_max: u64) -> Result<Zeroizing<String>, String> {
+    let mut child = spawned(words, surroundings, Stdio::null(), Stdio::piped())?;
     let text = match child.stdout.take() {
         Some(stdout) => text(stdout, ms_max),
         None => Err("it has no output".into()),
     };
     let status = ended(&mut child, if text.is_ok() { COMMAND_END_MS_MAX } else { 0 });
     let text = text?;
-    let status = status.ok_or("it goes on after its output has ended")?;
+    judged(status.ok_or("it goes on after its output has ended")?)?;
+    Ok(text)
+}
+
+fn judged(status: ExitStatus) -> Result<(), String> {
     match (status.success(), status.code()) {
-        (true, _) => Ok(text),
+        (true, _) => Ok(()),
         (false, Some(code)) => Err(format!("it ended with code {code}")),
         (false, None) => Err("it was stopped by a signal".into()),
     }
@@ -135,5 +163,20 @@ mod tests {
         assert!(matches!(&text, Err(why) if why.contains("signal")) || text == Ok(READ_BYTES_MAX), "{text:?}");
         let none = super::run(&["/no/such/program".to_owned()], &[], 300).expect_err("there is none");
         assert_eq!(none, "it does not start (entity not found)");
+    }
+
+    fn told(script: &str, input: &str) -> Result<(), String> {
+        let path = [("PATH", OsString::from("/usr/bin:/bin"))];
+        super::told(&["sh", "-c", script].map(str::to_owned), &path, input.into(), 300)
+    }
+
+    #[test]
+    fn it_is_told_on_its_input_and_must_end_well_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("heard");
+        assert_eq!(told(&format!("cat > {}", file.display()), "a notice"), Ok(()));
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "a notice");
+        assert_eq!(told("exit 3", &"x".repeat(1 << 20)), Err("it ended with code 3".into()));
+        assert_eq!(told("exec <&-; sleep 60", &"x".repeat(1 << 20)), Err("it did not end within 300 ms".into()));
     }
 }

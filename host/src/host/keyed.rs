@@ -1,0 +1,119 @@
+//! Requests under a key that the caller gave: a repeat is answered, and not done again.
+//!
+//! Promises: one key stands for one request of one user; another request under it conflicts, and so does a repeat while the
+//! first is under way. A call whose process died keeps its key: nobody knows what became of it, so that nothing is done
+//! under it again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    Denial, Digest, Effect, Failure, Json, Kind, LogLine, Outcome, Principal, Retry, RunId, ToolName, Usage, canonical,
+};
+use crate::host::CallReport;
+use crate::orchestrator::{Goal as StoredGoal, Parts};
+use crate::store::Claim;
+
+/// Bytes of a key: a name of the caller's, such as a UUID or an order's number.
+const KEY_BYTES_MAX: usize = 200;
+
+/// What stands under a key.
+pub(super) enum Held {
+    /// It is this caller's now: go on, then settle.
+    Mine,
+    /// The same request was made before.
+    Before { run: RunId, outcome: Option<Vec<u8>> },
+}
+
+/// Takes a key for a request.
+///
+/// # Errors
+/// `data.input_invalid` for a key that is none; `data.conflict` where it stands for another request; `host.storage`.
+pub(super) async fn claim(
+    parts: &Parts,
+    principal: &Principal,
+    key: &str,
+    request: &Digest,
+    run: &RunId,
+) -> Result<Held, Failure> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX || key.chars().any(char::is_control) {
+        return Err(Failure::new(
+            Kind::DataInput,
+            format!("take the key: it has 1 to {KEY_BYTES_MAX} printable bytes"),
+        ));
+    }
+    match parts.log.claim_key(principal, key, request, run, parts.clock.now()).await? {
+        Claim::Claimed => Ok(Held::Mine),
+        Claim::Taken { run, outcome } => Ok(Held::Before { run, outcome }),
+        Claim::Other => Err(Failure::new(Kind::DataConflict, "take the key: it was given with another request")
+            .hint("use a key of its own for each request")),
+    }
+}
+
+/// The digest of a call that is asked for.
+pub(super) fn call_request(tool: &ToolName, args: &Json) -> Digest {
+    Digest::of_parts(&[b"call", tool.to_string().as_bytes(), canonical(args).as_bytes()])
+}
+
+/// The digest of a run that is asked for.
+pub(super) fn run_request(goal: &StoredGoal, planner: &str) -> Digest {
+    let workflow = goal.workflow.as_ref().map(canonical).unwrap_or_default();
+    Digest::of_parts(&[b"run", goal.text.as_bytes(), workflow.as_bytes(), planner.as_bytes()])
+}
+
+/// The outcome of a call, as it is kept for repeats.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    tool: ToolName,
+    effect: Effect,
+    output: Option<Json>,
+    failure: Option<Failure>,
+    usage: Usage,
+    log: Vec<LogLine>,
+    denials: Vec<Denial>,
+    has_written: bool,
+}
+
+/// Returns the bytes that are kept of a call's outcome; `None` where it may be tried again as it is, and changed nothing.
+///
+/// # Errors
+/// `host.bug` where they cannot be written, which no outcome reaches.
+pub(super) fn kept(report: &CallReport) -> Result<Option<Vec<u8>>, Failure> {
+    let outcome = report.outcome.clone();
+    let (output, failure) = match outcome.result {
+        Ok(output) => (Some(output), None),
+        Err(failure) if failure.retry() == Retry::Later && !outcome.has_written => return Ok(None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let kept = Kept {
+        tool: report.tool.clone(),
+        effect: report.effect,
+        output,
+        failure,
+        usage: outcome.usage,
+        log: outcome.log,
+        denials: outcome.denials,
+        has_written: outcome.has_written,
+    };
+    serde_json::to_vec(&kept).map(Some).map_err(|e| Failure::new(Kind::HostBug, "write an outcome").detail(e))
+}
+
+/// Returns the report of a call that was made before.
+///
+/// # Errors
+/// `data.conflict` where it is under way, or was when its process died; `host.storage` where what is kept is none.
+pub(super) fn repeated(run: RunId, outcome: Option<Vec<u8>>) -> Result<CallReport, Failure> {
+    let Some(bytes) = outcome else {
+        return Err(Failure::new(Kind::DataConflict, "call under this key: the first call has not been seen to end")
+            .hint(format!("look at `show {run}`; if its process died, nobody knows what became of it")));
+    };
+    let kept: Kept = serde_json::from_slice(&bytes)
+        .map_err(|e| Failure::new(Kind::HostStorage, "read the outcome that is kept under the key").detail(e))?;
+    let result = match (kept.output, kept.failure) {
+        (Some(output), _) => Ok(output),
+        (None, Some(failure)) => Err(failure),
+        (None, None) => Ok(Json::Null),
+    };
+    let Kept { tool, effect, usage, log, denials, has_written, .. } = kept;
+    let outcome = Outcome { result, usage, log, denials, has_written, upstream: None };
+    Ok(CallReport { tool, effect, outcome, repeats: Some(run) })
+}

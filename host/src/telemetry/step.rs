@@ -1,0 +1,186 @@
+//! The story of one step: what it was to do, what became of it, and which other steps and runs have part in it.
+
+use serde::Serialize;
+
+use crate::domain::{
+    Decision, Digest, Effect, Fact, Kind, OnFailure, PlannedStep, Role, RunId, Settlement, SkipReason, StepEnd, StepId,
+    Timestamp, ToolName, Usage,
+};
+
+/// The story of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepTrace {
+    pub step: StepId,
+    pub tool: ToolName,
+    pub effect: Effect,
+    pub role: Role,
+    /// The step that takes its place where it fails, by the plan's name or in full.
+    pub fallback: Option<String>,
+    /// The state machine's word.
+    pub status: &'static str,
+    pub attempts: u32,
+    pub ready: Option<Timestamp>,
+    pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    /// When it is tried again, while it waits for that.
+    pub retry: Option<Timestamp>,
+    pub usage: Option<Usage>,
+    pub args: Option<Digest>,
+    pub output: Option<Digest>,
+    pub failure: Option<Digest>,
+    pub log: Option<Digest>,
+    pub denials: Option<Digest>,
+    /// What a person must approve, while one must.
+    pub asked: Option<Asked>,
+    pub skipped: Option<SkipReason>,
+    /// Where its output was taken from in place of a call.
+    pub cached: Option<Cached>,
+    /// Items that it is done for, once they are known.
+    pub items: Option<u32>,
+    /// The run that carries it out.
+    pub run: Option<RunId>,
+}
+
+/// A call that waits for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Digest of what is to be approved.
+    pub binding: Digest,
+    pub rule: String,
+    pub effect: Effect,
+    pub expires: Timestamp,
+}
+
+/// An earlier outcome that was taken in place of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cached {
+    pub from: RunId,
+    pub age_ms: u64,
+}
+
+impl StepTrace {
+    /// Begins the story of a step of a plan.
+    pub(super) fn planned(step: &PlannedStep) -> Self {
+        let fallback = match &step.on_failure {
+            OnFailure::Fallback(other) => Some(other.clone()),
+            OnFailure::Fail | OnFailure::Skip | OnFailure::Undo => None,
+        };
+        Self { role: step.role.clone(), fallback, ..Self::new(&step.id, &step.tool, step.effect) }
+    }
+
+    /// Begins the story of a step that is not told of by a plan.
+    pub(super) fn new(step: &StepId, tool: &ToolName, effect: Effect) -> Self {
+        Self {
+            step: step.clone(),
+            tool: tool.clone(),
+            effect,
+            role: Role::Do,
+            fallback: None,
+            status: "proposed",
+            attempts: 0,
+            ready: None,
+            started: None,
+            ended: None,
+            retry: None,
+            usage: None,
+            args: None,
+            output: None,
+            failure: None,
+            log: None,
+            denials: None,
+            asked: None,
+            skipped: None,
+            cached: None,
+            items: None,
+            run: None,
+        }
+    }
+
+    /// Begins the story of an item of this step.
+    pub(super) fn item(&self, id: &StepId) -> Self {
+        Self { role: Role::Item { of: self.step.clone() }, ..Self::new(id, &self.tool, self.effect) }
+    }
+
+    /// Tells what a fact says of this step.
+    pub(super) fn tell(&mut self, at: Timestamp, fact: &Fact) {
+        match fact {
+            Fact::StepReady { args, .. } => (self.status, self.args, self.ready) = ("ready", Some(*args), Some(at)),
+            Fact::StepExpanded { items, .. } => (self.status, self.items) = ("running", Some(*items)),
+            Fact::StepGathered { end, .. } => {
+                self.ended = Some(at);
+                self.end(end, false);
+            }
+            Fact::StepRejected { failure, .. } => {
+                (self.status, self.failure, self.ended, self.asked) = ("rejected", Some(*failure), Some(at), None);
+            }
+            Fact::StepSkipped { why, .. } => {
+                (self.status, self.skipped, self.ended) = ("skipped", Some(why.clone()), Some(at));
+            }
+            Fact::StepCached { output, from, age_ms, .. } => {
+                (self.status, self.output, self.ended) = ("succeeded", Some(*output), Some(at));
+                self.cached = Some(Cached { from: from.clone(), age_ms: *age_ms });
+            }
+            Fact::ApprovalRequested { .. } | Fact::ApprovalDecided { .. } | Fact::ApprovalExpired { .. } => {
+                self.approval(at, fact);
+            }
+            Fact::StepStarted { attempt, effect, run, .. } => {
+                (self.status, self.attempts, self.started, self.effect) = ("running", *attempt, Some(at), *effect);
+                (self.retry, self.ended) = (None, None);
+                self.run = run.clone().or_else(|| self.run.take());
+            }
+            Fact::StepEnded { end, usage, log, denials, has_written, retry, .. } => {
+                (self.ended, self.usage, self.log, self.denials) = (Some(at), Some(usage.clone()), *log, *denials);
+                self.end(end, *has_written);
+                if retry.is_some() {
+                    (self.status, self.retry) = ("retry_wait", *retry);
+                }
+            }
+            Fact::StepInterrupted { .. } => self.status = "ready",
+            Fact::StepUnknown { .. } => self.status = "unknown",
+            Fact::StepSettled { settlement, .. } => self.settled(settlement),
+            _ => {}
+        }
+    }
+
+    fn approval(&mut self, at: Timestamp, fact: &Fact) {
+        match fact {
+            Fact::ApprovalRequested { binding, rule, effect, expires, .. } => {
+                self.status = "awaiting_approval";
+                self.asked = Some(Asked { binding: *binding, rule: rule.clone(), effect: *effect, expires: *expires });
+            }
+            Fact::ApprovalDecided { decision: Decision::Approve, .. } => (self.status, self.asked) = ("ready", None),
+            Fact::ApprovalDecided { decision: Decision::Modify { args, .. }, .. } => {
+                (self.status, self.asked, self.args) = ("ready", None, Some(*args));
+            }
+            Fact::ApprovalExpired { failure, .. } => {
+                (self.status, self.failure, self.ended, self.asked) = ("rejected", Some(*failure), Some(at), None);
+            }
+            // The rejection of the step follows.
+            _ => {}
+        }
+    }
+
+    fn settled(&mut self, settlement: &Settlement) {
+        match settlement {
+            Settlement::Unknown => {}
+            Settlement::Done { output } => {
+                (self.status, self.output, self.failure) = ("succeeded", Some(*output), None);
+            }
+            Settlement::Retry => (self.status, self.failure) = ("ready", None),
+            Settlement::Failed { failure } => (self.status, self.failure) = ("failed", Some(*failure)),
+        }
+    }
+
+    /// As the state machine has it: a call that was stopped after it had begun to write did not tell what it changed.
+    pub(super) fn end(&mut self, end: &StepEnd, has_written: bool) {
+        match end {
+            StepEnd::Succeeded { output } => {
+                (self.status, self.output, self.failure) = ("succeeded", Some(*output), None);
+            }
+            StepEnd::Failed { kind, failure } => {
+                let is_unknown = has_written && *kind != Kind::ToolDeclared;
+                (self.status, self.failure) = (if is_unknown { "unknown" } else { "failed" }, Some(*failure));
+            }
+        }
+    }
+}
