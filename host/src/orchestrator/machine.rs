@@ -507,7 +507,7 @@ impl Run {
 /// Whether a tool that had begun to change something told itself how that ended. One that was stopped did not: what it
 /// changed is unknown.
 fn is_told(kind: Kind) -> bool {
-    kind == Kind::ToolDeclared
+    kind.is_told()
 }
 
 /// The step that a fact is about.

@@ -7,6 +7,7 @@
 mod check;
 mod context;
 mod driver;
+mod journal;
 mod link;
 mod machine;
 mod notify;
@@ -16,6 +17,7 @@ mod types;
 
 pub use check::{CheckedPlan, CheckedStep, check};
 pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, SIGNALS_MAX, Signal, Wait};
+pub use journal::{Answers, digest as journal_digest};
 pub use machine::{Command, Ending, IllegalTransition, Run, RunStatus, Step, StepStatus};
 pub use notify::{Notice, Notifier};
 pub use recover::recover;

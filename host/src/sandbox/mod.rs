@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::{Digest, Failure, Json, Kind, Outcome, Recorded, StateOp, StateReply, StateScope, UpstreamEnd};
+use crate::domain::{
+    Digest, Failure, Kind, Outcome, Recorded, RecordedValue, StateOp, StateReply, StateScope, UpstreamEnd,
+};
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
 
@@ -19,6 +21,7 @@ mod compile;
 mod denials;
 mod engine;
 mod flags;
+mod journal;
 mod limits;
 mod linker;
 mod open_files;
@@ -85,9 +88,10 @@ pub enum Begin {
 /// What a host call brought.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostCallEnd {
-    /// What the guest was given, secrets taken out.
-    pub value: Json,
-    /// How long it took, in milliseconds; for a host call that was repeated, how long it took the first time.
+    /// What the guest was given, secrets taken out; or a digest of it, where it is too large to be kept.
+    pub value: RecordedValue,
+    /// Milliseconds by which the guest's clock moves on, or which a request took; for a host call that was repeated, those of
+    /// the first time.
     pub ms: u64,
     /// What came of the request, where it was one.
     pub upstream: Option<UpstreamEnd>,
@@ -97,7 +101,14 @@ pub struct HostCallEnd {
 /// link does not say is what [`NoLink`] does.
 #[async_trait]
 pub trait CallLink: Send + Sync {
-    /// Announces a host call. A write is durable in the log before this returns.
+    /// Returns whether host calls are recorded, or answered from records. Where they are not, only writes are announced, and
+    /// a call pays nothing for the rest.
+    fn records(&self) -> bool {
+        false
+    }
+
+    /// Announces a host call. A write is durable in the log before this returns. Requests that are under way at one time may
+    /// be announced in another order than that of their numbers, which is always the guest's.
     ///
     /// # Errors
     /// Ends the call with this failure: the log could not be written, or the call does not do what it did before.

@@ -220,7 +220,7 @@ impl StepTrace {
         match end {
             StepEnd::Succeeded { output } => (self.status, self.output) = ("succeeded", Some(*output)),
             StepEnd::Failed { kind, failure } => {
-                let is_unknown = has_written && *kind != Kind::ToolDeclared;
+                let is_unknown = has_written && !kind.is_told();
                 (self.status, self.failure) = (if is_unknown { "unknown" } else { "failed" }, Some(*failure));
             }
         }
