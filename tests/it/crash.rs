@@ -11,15 +11,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use cofferdam::clock::SystemClock;
 use cofferdam::domain::{
-    Digest, Event, Fact, Failure, Json, Kind, Outcome, Principal, RunId, Seq, StateOp, StateReply, StateScope, StepEnd,
-    StepId, Suspension, Timestamp,
+    Digest, Event, Fact, Failure, HostCallRecord, JournalEntry, Json, Kind, Outcome, Principal, RunId, Seq, StateOp,
+    StateQuota, StateReply, StateScope, StateSpace, StepEnd, StepId, Suspension, Timestamp,
 };
 use cofferdam::host::{Host, Message, RunReport, RunState, Settle};
 use cofferdam::policy::{Call, Policy};
 use cofferdam::registry::VerifiedTool;
 use cofferdam::sandbox::{Begin, CallLink, HostCall, HostCallEnd, Runner, WasmRunner};
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
-use cofferdam::store::{Batch, Durability, EventLog, Message as Sent, Ownership, Received, RunEntry, Verified};
+use cofferdam::store::{
+    Batch, CachedOutcome, Claim, Durability, EventLog, HostCalls, KeyedOutcomes, LiveProgress, Message as Sent,
+    OutcomeCache, Ownership, Pruned, Received, RunEntry, StepProgress, StoredBytes, Upkeep, Verified, Workspaces,
+};
 
 use crate::guest::pause;
 use crate::runs::{World, approved, goal};
@@ -155,6 +158,86 @@ impl EventLog for CrashingLog {
     }
     async fn flush(&self) -> Result<(), Failure> {
         self.0.flush().await
+    }
+}
+
+#[async_trait]
+impl HostCalls for CrashingLog {
+    async fn write_journal(
+        &self,
+        owner: &dyn Ownership,
+        step: &StepId,
+        attempt: u32,
+        entries: Vec<JournalEntry>,
+        durability: Durability,
+    ) -> Result<(), Failure> {
+        self.1.point();
+        let written = self.0.write_journal(owner, step, attempt, entries, durability).await;
+        self.1.point();
+        written
+    }
+    async fn journal(&self, run: &RunId, step: &StepId, attempt: u32) -> Result<Vec<HostCallRecord>, Failure> {
+        self.0.journal(run, step, attempt).await
+    }
+}
+
+#[async_trait]
+impl KeyedOutcomes for CrashingLog {
+    async fn claim_key(
+        &self,
+        principal: &Principal,
+        key: &str,
+        request: &Digest,
+        run: &RunId,
+        at: Timestamp,
+    ) -> Result<Claim, Failure> {
+        self.0.claim_key(principal, key, request, run, at).await
+    }
+    async fn settle_key(&self, principal: &Principal, key: &str, outcome: Option<Vec<u8>>) -> Result<(), Failure> {
+        self.0.settle_key(principal, key, outcome).await
+    }
+}
+
+#[async_trait]
+impl OutcomeCache for CrashingLog {
+    async fn cached(&self, principal: &Principal, key: &Digest) -> Result<Option<CachedOutcome>, Failure> {
+        self.0.cached(principal, key).await
+    }
+    async fn keep_cached(&self, principal: &Principal, key: &Digest, outcome: CachedOutcome) -> Result<(), Failure> {
+        self.0.keep_cached(principal, key, outcome).await
+    }
+}
+
+#[async_trait]
+impl Workspaces for CrashingLog {
+    async fn state(&self, space: &StateSpace, op: StateOp, quota: &StateQuota) -> Result<StateReply, Failure> {
+        self.0.state(space, op, quota).await
+    }
+}
+
+#[async_trait]
+impl LiveProgress for CrashingLog {
+    fn note_progress(&self, owner: &dyn Ownership, progress: StepProgress) {
+        self.0.note_progress(owner, progress);
+    }
+    async fn progress(&self, run: &RunId) -> Result<Vec<StepProgress>, Failure> {
+        self.0.progress(run).await
+    }
+}
+
+#[async_trait]
+impl Upkeep for CrashingLog {
+    async fn backup(&self, to: &Path) -> Result<(), Failure> {
+        self.0.backup(to).await
+    }
+    async fn prune(&self, before: Timestamp) -> Result<Pruned, Failure> {
+        self.0.prune(before).await
+    }
+    async fn erase(&self, principal: &Principal) -> Result<Pruned, Failure> {
+        self.0.erase(principal).await
+    }
+    async fn stored(&self) -> Result<StoredBytes, Failure> {
+        self.0.stored().await
     }
 }
 

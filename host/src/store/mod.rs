@@ -12,16 +12,22 @@ use async_trait::async_trait;
 use crate::domain::{Digest, Epoch, Event, Fact, Failure, Kind, Principal, RunId, Seq, StepId, Timestamp, canonical};
 
 mod aside;
+mod bounds;
 mod chain;
 #[cfg(test)]
 mod contract;
+mod journal;
 pub mod memory;
+mod prune;
 mod refusal;
+mod space;
 pub mod sqlite;
 
 pub use aside::{
-    CachedOutcome, Claim, HostCalls, KeyedOutcomes, OutcomeCache, Pruned, StoredBytes, Upkeep, Workspaces,
+    CachedOutcome, Claim, HostCalls, KeyedOutcomes, LiveProgress, OutcomeCache, Pruned, StepProgress, StoredBytes,
+    Upkeep, Workspaces,
 };
+pub use bounds::Bounds;
 
 /// When an append returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,13 +157,13 @@ pub struct Batch {
     pub payloads: Vec<Payload>,
 }
 
-/// The log.
+/// The log, and all that it keeps beside its events.
 #[async_trait]
-pub trait EventLog: Send + Sync {
+pub trait EventLog: HostCalls + KeyedOutcomes + OutcomeCache + Workspaces + LiveProgress + Upkeep {
     /// Makes an empty run and takes it.
     ///
     /// # Errors
-    /// `data.conflict` where the run exists; `host.storage`.
+    /// `data.conflict` where the run exists; `host.full` where the disk or the log is nearly full; `host.storage`.
     async fn create(
         &self,
         run: &RunId,
@@ -176,7 +182,7 @@ pub trait EventLog: Send + Sync {
     ///
     /// # Errors
     /// `host.owned` where another process has taken the run since; `data.conflict` where `after` is not the last event;
-    /// `host.storage`. After an error of a queued append every later one of the same ownership fails with it: no gap can
+    /// `host.storage`, also for a payload that is larger than the log keeps. After an error of a queued append every later one of the same ownership fails with it: no gap can
     /// arise.
     async fn append(&self, owner: &dyn Ownership, batch: Batch, durability: Durability) -> Result<Vec<Event>, Failure>;
 

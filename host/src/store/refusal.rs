@@ -1,7 +1,7 @@
 //! What every log refuses, in the same words.
 
-use crate::domain::{Digest, Failure, Kind, RunId, Seq};
-use crate::store::INBOX_MESSAGES_MAX;
+use crate::domain::{Digest, Failure, Kind, RunId, Seq, StepId};
+use crate::store::{Bounds, INBOX_MESSAGES_MAX, Payload};
 
 /// The failure of a caller that knows another end of the run than the log does.
 pub(super) fn conflict(run: &RunId, after: Seq, last: Seq) -> Failure {
@@ -18,6 +18,33 @@ pub(super) fn superseded(run: &RunId) -> Failure {
 /// The failure of a run that is not in the log.
 pub(super) fn no_run(run: &RunId) -> Failure {
     Failure::new(Kind::DataNotFound, format!("find run {run}")).hint("`cofferdam runs` lists the runs of this log")
+}
+
+/// Refuses a payload that is larger than the log keeps.
+pub(super) fn check_payload(payload: &Payload, bounds: &Bounds) -> Result<(), Failure> {
+    let (bytes, bytes_max) = (payload.bytes.len() as u64, bounds.payload_bytes_max);
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    let message = format!("keep a payload of {bytes} bytes: a payload may have {bytes_max}");
+    Err(Failure::new(Kind::HostStorage, message).hint("raise `payload_bytes_max`, or let the tool return less"))
+}
+
+/// The failure of a journal that has no room left.
+pub(super) fn journal_full(run: &RunId, step: &StepId, bytes_max: u64) -> Failure {
+    let message = format!("keep the journal of step {step} of run {run}: it would be larger than {bytes_max} bytes");
+    Failure::new(Kind::HostStorage, message).hint("raise `journal_bytes_max`, or let the tool make fewer host calls")
+}
+
+/// The failure of a journal whose records are not what was written.
+pub(super) fn unfit_journal(run: &RunId, step: &StepId, n: u32) -> Failure {
+    Failure::new(Kind::HostStorage, format!("read host call {n} of step {step} of run {run}: its record was changed"))
+        .hint("restore the log from a backup")
+}
+
+/// The failure of a key that nobody took.
+pub(super) fn no_key() -> Failure {
+    Failure::new(Kind::DataNotFound, "settle an idempotency key: nobody took it, or it was pruned")
 }
 
 /// The failure of a payload that no event of the run brought.

@@ -4,23 +4,33 @@
 //! the kernel frees; payloads and messages are sealed. Reads see all that this process queued before. What can be
 //! said of events without a database stands in `chain`; this file puts the parts together.
 
+mod aside;
+mod backup;
+mod cache;
+mod erase;
 mod events;
 mod inbox;
+mod journal;
 mod keys;
 mod lock;
+mod outcomes;
 mod ownership;
 mod payloads;
+mod progress;
+mod prune;
 mod reader;
 mod runs;
 mod schema;
 mod seal;
+mod spaces;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -30,12 +40,13 @@ use rusqlite::Connection;
 use crate::clock::Clock;
 use crate::domain::{Digest, Epoch, Event, Failure, Kind, Principal, RunId, Seq, Timestamp};
 use crate::store::{
-    Batch, Durability, EventLog, Message, Ownership, Payload, Received, RunEntry, Verified, chain, chain::Record,
-    refusal,
+    Batch, Bounds, Durability, EventLog, Message, Ownership, Payload, Pruned, Received, RunEntry, Verified, chain,
+    chain::Record, refusal,
 };
 
-use lock::Locks;
+use lock::{Lock, Locks};
 use ownership::{Lease, Leases};
+use progress::Board;
 use reader::Readers;
 use seal::Master;
 use writer::Writer;
@@ -49,12 +60,14 @@ pub struct SqliteOptions {
     pub queue_jobs_max: usize,
     /// Reads at one time.
     pub readers_max: usize,
+    /// How much the log keeps.
+    pub bounds: Bounds,
 }
 
 impl Default for SqliteOptions {
     /// Five seconds outlast any commit of a healthy disk; 1,024 appends are four commits; four reads keep two cores busy.
     fn default() -> Self {
-        Self { busy_ms_max: 5_000, queue_jobs_max: 1_024, readers_max: 4 }
+        Self { busy_ms_max: 5_000, queue_jobs_max: 1_024, readers_max: 4, bounds: Bounds::default() }
     }
 }
 
@@ -66,6 +79,10 @@ pub struct SqliteLog {
     locks: Locks,
     leases: Leases,
     master: Arc<Master>,
+    board: Board,
+    dir: PathBuf,
+    busy: Duration,
+    bounds: Bounds,
     /// The first queued append that was lost: whoever flushes hears of it.
     lost: Arc<OnceLock<Failure>>,
 }
@@ -92,7 +109,65 @@ impl SqliteLog {
         let master = Arc::new(open_master(&db, &dir.join("key"), clock)?);
         let writer = Writer::start(db, options.queue_jobs_max)?;
         let readers = Arc::new(Readers::new(path, busy, options.readers_max));
-        Ok(Self { readers, writer, locks, leases: Leases::default(), master, lost: Arc::default() })
+        let (leases, board, lost) = (Leases::default(), Board::default(), Arc::default());
+        let (dir, bounds) = (dir.to_owned(), options.bounds);
+        Ok(Self { readers, writer, locks, leases, master, board, dir, busy, bounds, lost })
+    }
+
+    /// Writes what belongs to a run. Where nobody waits for a failure, the next write of this owner tells it.
+    async fn write(
+        &self,
+        lease: Arc<Lease>,
+        bytes: usize,
+        durability: Durability,
+        work: impl FnOnce(&Connection) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let writing = Arc::clone(&lease);
+        let checked = move |db: &Connection| writing.check().and_then(|()| work(db));
+        if durability == Durability::Synced {
+            return self.writer.call(bytes, checked).await;
+        }
+        let (lost, broken) = (Arc::clone(&self.lost), Arc::clone(&lease));
+        let answer = move |result: Result<(), Failure>| {
+            if let Err(failure) = result {
+                lease.break_by(&failure);
+                lost.get_or_init(|| failure);
+            }
+        };
+        // What follows in the same commit must know already.
+        let unseen = move |db: &Connection| checked(db).inspect_err(|failure| broken.break_by(failure));
+        self.writer.queue(bytes, unseen, answer).await
+    }
+
+    /// Takes the locks of all runs, or none.
+    async fn lock_all(&self, runs: Vec<RunId>, owner: &'static str) -> Result<Vec<Lock>, Failure> {
+        let locks = self.locks.clone();
+        let taking = tokio::task::spawn_blocking(move || runs.iter().map(|run| locks.take(run, owner)).collect());
+        taking.await.map_err(|e| Failure::new(Kind::HostStorage, "take the runs").detail(e))?
+    }
+
+    /// Removes runs that ended together, unless somebody has taken one of them.
+    async fn remove(&self, family: Vec<RunId>, before: Timestamp) -> Result<Pruned, Failure> {
+        let removed = match self.lock_all(family.clone(), "prune").await {
+            Ok(_locks) => self.writer.call(0, move |db| prune::begin(db, &family, before)).await,
+            Err(failure) => Err(failure),
+        };
+        match removed {
+            Err(failure) if failure.kind == Kind::HostOwned => Ok(Pruned::default()),
+            removed => removed,
+        }
+    }
+
+    /// Does the next part of something long, until it says that nothing is left; returns the bytes.
+    async fn go_on(
+        &self,
+        part: impl Fn(&Connection) -> Result<Option<u64>, Failure> + Clone + Send + 'static,
+    ) -> Result<u64, Failure> {
+        let mut bytes = 0;
+        while let Some(more) = self.writer.call(0, part.clone()).await? {
+            bytes += more;
+        }
+        Ok(bytes)
     }
 
     /// Takes the lock of `run`, then begins the epoch that `begin` returns.
@@ -145,14 +220,8 @@ impl Entry {
     }
 
     fn write(&self, db: &Connection, master: &Master) -> Result<(), Failure> {
-        self.lease.check()?;
         events::append(db, self.lease.run(), self.lease.epoch(), self.after, &self.records)?;
         payloads::keep(db, master, self.lease.run(), &self.payloads)
-    }
-
-    /// Like `write`, where nobody waits for the failure: the next append of this owner tells it.
-    fn write_unseen(&self, db: &Connection, master: &Master) -> Result<(), Failure> {
-        self.write(db, master).inspect_err(|failure| self.lease.break_by(failure))
     }
 }
 
@@ -165,8 +234,12 @@ impl EventLog for SqliteLog {
         owner: &str,
         at: Timestamp,
     ) -> Result<Box<dyn Ownership>, Failure> {
-        let principal = principal.clone();
-        let taken = self.take(run, owner, move |db, run| runs::create(db, run, &principal, at)).await;
+        let (principal, dir, bounds) = (principal.clone(), self.dir.clone(), self.bounds);
+        let begin = move |db: &Connection, run: &RunId| {
+            stored::check_room(db, &dir, &bounds)?;
+            runs::create(db, run, &principal, at)
+        };
+        let taken = self.take(run, owner, begin).await;
         // Whoever holds the lock of a run that shall be new has made it.
         taken.map_err(|failure| if failure.kind == Kind::HostOwned { refusal::run_exists(run) } else { failure })
     }
@@ -179,24 +252,13 @@ impl EventLog for SqliteLog {
     }
 
     async fn append(&self, owner: &dyn Ownership, batch: Batch, durability: Durability) -> Result<Vec<Event>, Failure> {
+        batch.payloads.iter().try_for_each(|payload| refusal::check_payload(payload, &self.bounds))?;
         let lease = self.leases.of(owner)?;
         lease.check()?;
         let (events, records) = chain::extend(lease.run(), lease.epoch(), batch.after, batch.facts)?;
         let entry = Entry { lease: Arc::clone(&lease), after: batch.after, records, payloads: batch.payloads };
         let (bytes, master) = (entry.bytes(), Arc::clone(&self.master));
-        match durability {
-            Durability::Synced => self.writer.call(bytes, move |db| entry.write(db, &master)).await?,
-            Durability::Queued => {
-                let lost = Arc::clone(&self.lost);
-                let answer = move |result: Result<(), Failure>| {
-                    if let Err(failure) = result {
-                        lease.break_by(&failure);
-                        lost.get_or_init(|| failure);
-                    }
-                };
-                self.writer.queue(bytes, move |db| entry.write_unseen(db, &master), answer).await?;
-            }
-        }
+        self.write(lease, bytes, durability, move |db| entry.write(db, &master)).await?;
         Ok(events)
     }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::domain::{Failure, RunId};
+use crate::domain::{Failure, Principal, RunId};
 use crate::store::{
     refusal,
     sqlite::{
@@ -24,9 +24,10 @@ pub(super) struct SealedRow {
 }
 
 /// The user to whom a key belongs.
-struct Owner {
-    tenant: String,
-    user: String,
+#[derive(Clone)]
+pub(super) struct Owner {
+    pub tenant: String,
+    pub user: String,
 }
 
 impl SealedRow {
@@ -49,6 +50,18 @@ impl SealedRow {
 }
 
 impl Owner {
+    /// Returns the owner of what is kept for `principal`.
+    pub(super) fn of(principal: &Principal) -> Self {
+        Self { tenant: principal.tenant.clone(), user: principal.user.clone() }
+    }
+
+    /// Returns the owner of a run.
+    pub(super) fn of_run(db: &Connection, run: &RunId) -> Result<Self, Failure> {
+        let sql = "SELECT tenant, user FROM runs WHERE run = ?1";
+        let owner = db.query_row(sql, [run.as_str()], |row| Ok(Self { tenant: row.get(0)?, user: row.get(1)? }));
+        owner.optional().map_err(failed("find a run"))?.ok_or_else(|| refusal::no_run(run))
+    }
+
     fn label(&self) -> Label {
         Label::new(&["key", &self.tenant, &self.user])
     }
@@ -56,13 +69,23 @@ impl Owner {
 
 /// Returns the key of the run's owner, and makes one where there is none.
 pub(super) fn of_owner(db: &Connection, master: &Master, run: &RunId) -> Result<OwnerKey, Failure> {
-    let owner = owner(db, run)?;
+    of(db, master, &Owner::of_run(db, run)?)
+}
+
+/// Returns the key of a user, and makes one where there is none.
+pub(super) fn of(db: &Connection, master: &Master, owner: &Owner) -> Result<OwnerKey, Failure> {
     let sql = "SELECT nonce, sealed, id FROM keys WHERE tenant = ?1 AND user = ?2";
     let found = db.query_row(sql, [&owner.tenant, &owner.user], |row| Ok((sealed(row, 0)?, row.get(2)?)));
     match found.optional().map_err(failed("find the key of a user"))? {
         Some((sealed, id)) => Ok(OwnerKey { id, key: master.open_key(&owner.label(), &sealed)? }),
-        None => make(db, master, &owner),
+        None => make(db, master, owner),
     }
+}
+
+/// Forgets the key of a user: nothing that it sealed can be read any more.
+pub(super) fn forget(db: &Connection, owner: &Owner) -> Result<(), Failure> {
+    let sql = "DELETE FROM keys WHERE tenant = ?1 AND user = ?2";
+    db.execute(sql, [&owner.tenant, &owner.user]).map(drop).map_err(failed("erase the key of a user"))
 }
 
 /// Returns whether there is any key: then the master key that opens it must be there too.
@@ -75,12 +98,6 @@ fn make(db: &Connection, master: &Master, owner: &Owner) -> Result<OwnerKey, Fai
     let sql = "INSERT INTO keys (tenant, user, nonce, sealed) VALUES (?1, ?2, ?3, ?4) RETURNING id";
     let id = db.query_row(sql, params![owner.tenant, owner.user, nonce, bytes], |row| row.get(0));
     Ok(OwnerKey { id: id.map_err(failed("keep the key of a user"))?, key })
-}
-
-fn owner(db: &Connection, run: &RunId) -> Result<Owner, Failure> {
-    let sql = "SELECT tenant, user FROM runs WHERE run = ?1";
-    let owner = db.query_row(sql, [run.as_str()], |row| Ok(Owner { tenant: row.get(0)?, user: row.get(1)? }));
-    owner.optional().map_err(failed("find a run"))?.ok_or_else(|| refusal::no_run(run))
 }
 
 fn sealed(row: &Row<'_>, first: usize) -> rusqlite::Result<Sealed> {

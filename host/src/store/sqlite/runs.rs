@@ -3,7 +3,15 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::domain::{Digest, Epoch, Failure, GENESIS, Principal, RunId, Seq, Timestamp};
-use crate::store::{RunEntry, refusal, sqlite::schema::failed};
+use crate::store::{
+    RunEntry,
+    prune::Fate,
+    refusal,
+    sqlite::{
+        keys::Owner,
+        schema::{column, failed},
+    },
+};
 
 /// Adds an empty run, and returns the first epoch.
 pub(super) fn create(db: &Connection, run: &RunId, principal: &Principal, at: Timestamp) -> Result<Epoch, Failure> {
@@ -50,6 +58,39 @@ pub(super) fn list(db: &Connection, runs_max: usize) -> Result<Vec<RunEntry>, Fa
     rows.collect::<Result<_, _>>().map_err(&failed)
 }
 
+const FATES: &str = "SELECT runs.run, runs.last, first.kind, first.body, final.kind FROM runs
+    LEFT JOIN events AS first ON first.run = runs.run AND first.seq = 1
+    LEFT JOIN events AS final ON final.run = runs.run AND final.seq = runs.events";
+
+/// Returns what is known of all runs, to judge which may be removed.
+pub(super) fn fates(db: &Connection) -> Result<Vec<Fate>, Failure> {
+    let failed = failed("list the runs");
+    let mut statement = db.prepare(FATES).map_err(&failed)?;
+    let rows = statement.query_map([], read_fate).map_err(&failed)?;
+    rows.collect::<Result<_, _>>().map_err(&failed)
+}
+
+/// Returns what is known of a run, to judge whether it may be removed.
+pub(super) fn fate(db: &Connection, run: &RunId) -> Result<Option<Fate>, Failure> {
+    let mut statement = db.prepare_cached(&format!("{FATES} WHERE runs.run = ?1")).map_err(failed("find a run"))?;
+    statement.query_row([run.as_str()], read_fate).optional().map_err(failed("find a run"))
+}
+
+/// Returns the runs of a user.
+pub(super) fn of_owner(db: &Connection, owner: &Owner) -> Result<Vec<RunId>, Failure> {
+    let failed = failed("list the runs of a user");
+    let mut statement = db.prepare("SELECT run FROM runs WHERE tenant = ?1 AND user = ?2").map_err(&failed)?;
+    let rows = statement.query_map([&owner.tenant, &owner.user], |row| column(row, 0)).map_err(&failed)?;
+    rows.collect::<Result<_, _>>().map_err(&failed)
+}
+
+fn read_fate(row: &Row<'_>) -> rusqlite::Result<Fate> {
+    let (kind, body, last_kind): (Option<String>, Option<String>, Option<String>) =
+        (row.get(2)?, row.get(3)?, row.get(4)?);
+    let last = Timestamp(row.get::<_, i64>(1)?.cast_unsigned());
+    Ok(Fate::new(column(row, 0)?, last, kind.as_deref().zip(body.as_deref()), last_kind.as_deref()))
+}
+
 fn state(db: &Connection, run: &RunId) -> Result<(Epoch, (Seq, Digest)), Failure> {
     let sql = "SELECT epoch, events, head FROM runs WHERE run = ?1";
     let state = db.query_row(sql, [run.as_str()], |row| {
@@ -61,11 +102,8 @@ fn state(db: &Connection, run: &RunId) -> Result<(Epoch, (Seq, Digest)), Failure
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<RunEntry> {
     let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-    let run: String = row.get(0)?;
     Ok(RunEntry {
-        run: run
-            .parse()
-            .map_err(|e: String| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, e.into()))?,
+        run: column(row, 0)?,
         principal: Principal { tenant: row.get(1)?, user: row.get(2)?, session: row.get(3)? },
         created: Timestamp(number(4)?),
         last: Timestamp(number(5)?),

@@ -8,7 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::types::Type;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row};
 
 use crate::domain::{Failure, Kind};
 
@@ -18,7 +19,8 @@ const FORMAT: &str = "v0";
 /// KiB that the write-ahead log keeps on the disk after a checkpoint: enough to be reused, small beside the log.
 const WAL_KIB_MAX: u32 = 16 * 1_024;
 
-// `payloads.key` and `inbox.key` may name a key that is gone: that is what erasing a user means.
+// A column `key` may name a key that is gone: that is what erasing a user means. Rows of a run that was removed are taken
+// away after it, so none of them refers to the table of runs.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS meta (
     name TEXT PRIMARY KEY, value TEXT NOT NULL
@@ -30,7 +32,7 @@ CREATE TABLE IF NOT EXISTS runs (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS runs_by_creation ON runs (created, run);
 CREATE TABLE IF NOT EXISTS events (
-    run TEXT NOT NULL REFERENCES runs, seq INTEGER NOT NULL, v INTEGER NOT NULL, at INTEGER NOT NULL,
+    run TEXT NOT NULL, seq INTEGER NOT NULL, v INTEGER NOT NULL, at INTEGER NOT NULL,
     epoch INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, hash BLOB NOT NULL,
     PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID;
@@ -39,14 +41,58 @@ CREATE TABLE IF NOT EXISTS keys (
     nonce BLOB NOT NULL, sealed BLOB NOT NULL, UNIQUE (tenant, user)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS payloads (
-    run TEXT NOT NULL REFERENCES runs, digest BLOB NOT NULL, key INTEGER NOT NULL,
+    run TEXT NOT NULL, digest BLOB NOT NULL, key INTEGER NOT NULL,
     nonce BLOB NOT NULL, sealed BLOB NOT NULL, UNIQUE (run, digest)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS inbox (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL REFERENCES runs, key INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, key INTEGER NOT NULL,
     nonce BLOB NOT NULL, sealed BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS inbox_by_run ON inbox (run, id);
+CREATE TABLE IF NOT EXISTS journals (
+    run TEXT NOT NULL, step TEXT NOT NULL, attempt INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (run, step, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS host_calls (
+    run TEXT NOT NULL, step TEXT NOT NULL, attempt INTEGER NOT NULL, n INTEGER NOT NULL, is_done INTEGER NOT NULL,
+    key INTEGER NOT NULL, nonce BLOB NOT NULL, sealed BLOB NOT NULL, UNIQUE (run, step, attempt, n, is_done)
+) STRICT;
+CREATE TABLE IF NOT EXISTS progress (
+    run TEXT NOT NULL, step TEXT NOT NULL, at INTEGER NOT NULL,
+    key INTEGER NOT NULL, nonce BLOB NOT NULL, sealed BLOB NOT NULL, UNIQUE (run, step)
+) STRICT;
+CREATE TABLE IF NOT EXISTS outcomes (
+    tenant TEXT NOT NULL, user TEXT NOT NULL, name BLOB NOT NULL, request BLOB NOT NULL, run TEXT NOT NULL,
+    at INTEGER NOT NULL, is_settled INTEGER NOT NULL,
+    key INTEGER NOT NULL, nonce BLOB NOT NULL, sealed BLOB NOT NULL, UNIQUE (tenant, user, name)
+) STRICT;
+CREATE TABLE IF NOT EXISTS cached (
+    tenant TEXT NOT NULL, user TEXT NOT NULL, name BLOB NOT NULL, run TEXT NOT NULL, at INTEGER NOT NULL,
+    used INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    key INTEGER NOT NULL, nonce BLOB NOT NULL, sealed BLOB NOT NULL, UNIQUE (tenant, user, name)
+) STRICT;
+CREATE INDEX IF NOT EXISTS cached_by_use ON cached (used);
+CREATE TABLE IF NOT EXISTS spaces (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL, user TEXT NOT NULL, scope TEXT NOT NULL,
+    session TEXT NOT NULL, run TEXT NOT NULL, component TEXT NOT NULL,
+    keys INTEGER NOT NULL, bytes INTEGER NOT NULL, UNIQUE (tenant, user, scope, session, run, component)
+) STRICT;
+CREATE TABLE IF NOT EXISTS state (
+    space INTEGER NOT NULL, name BLOB NOT NULL, bytes INTEGER NOT NULL, key INTEGER NOT NULL,
+    nonce BLOB NOT NULL, sealed BLOB NOT NULL, name_nonce BLOB NOT NULL, name_sealed BLOB NOT NULL,
+    UNIQUE (space, name)
+) STRICT;
+CREATE TABLE IF NOT EXISTS totals (
+    name TEXT PRIMARY KEY, bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS cached_grows AFTER INSERT ON cached
+    BEGIN UPDATE totals SET bytes = bytes + NEW.bytes WHERE name = 'cached'; END;
+CREATE TRIGGER IF NOT EXISTS cached_shrinks AFTER DELETE ON cached
+    BEGIN UPDATE totals SET bytes = bytes - OLD.bytes WHERE name = 'cached'; END;
+INSERT OR IGNORE INTO totals VALUES ('cached', 0);
+CREATE TABLE IF NOT EXISTS removed (
+    run TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Refuses a file of another format. Writes nothing.
@@ -95,9 +141,10 @@ fn open(path: &Path, flags: OpenFlags, busy: Duration) -> Result<Connection, Fai
 }
 
 fn prepare(db: &Connection) -> rusqlite::Result<()> {
+    // Only a file without tables takes this: pages that become free are given back later, some at a time.
+    db.pragma_update(None, "auto_vacuum", "incremental")?;
     db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     db.pragma_update(None, "synchronous", "full")?;
-    db.pragma_update(None, "foreign_keys", true)?;
     // What is deleted (keys of erased users, messages) shall not stay in free pages.
     db.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     db.pragma_update_and_check(None, "journal_size_limit", WAL_KIB_MAX * 1_024, |_| Ok(()))?;
@@ -122,6 +169,12 @@ fn unknown_format(path: &Path, format: &str) -> Failure {
 fn no_log(path: &Path) -> Failure {
     Failure::new(Kind::HostStorage, format!("open {}: it is not a log of cofferdam", path.display()))
         .hint("choose another directory")
+}
+
+/// Reads a column whose text is the name of something.
+pub(super) fn column<T: std::str::FromStr<Err = String>>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(index)?;
+    text.parse().map_err(|e: String| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, e.into()))
 }
 
 /// Returns how an error of SQLite becomes a failure; `what` fits after "failed to".

@@ -34,9 +34,10 @@ async fn written(dir: &Path, count: u64) -> Vec<Event> {
 async fn it_keeps_the_promises_of_every_log() {
     let dir = tempfile::tempdir().unwrap();
     let made = std::sync::atomic::AtomicU32::new(0);
-    contract::check_all(async || {
+    contract::check_all(async |bounds| {
         let n = made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        open(&dir.path().join(n.to_string()))
+        let options = SqliteOptions { bounds, ..SqliteOptions::default() };
+        SqliteLog::open(&dir.path().join(n.to_string()), options, Arc::new(SimClock::default())).unwrap()
     })
     .await;
 }

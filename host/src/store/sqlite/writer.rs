@@ -147,6 +147,17 @@ impl Writer {
         Ok(())
     }
 
+    /// Queues `work` if there is room at once, and returns whether there was.
+    pub(super) fn try_queue<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> bool {
+        let Some(Ok(slot)) = self.queue.as_ref().map(mpsc::Sender::try_reserve) else { return false };
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return false };
+        Place { slot, room }.put(Box::new(Call { work: Some(work), result: Err(stopped()), answer: Some(drop) }));
+        true
+    }
+
     /// Waits until all that was queued before is on the disk, or was refused.
     pub(super) async fn flush(&self) -> Result<(), Failure> {
         let (tell, told) = oneshot::channel();

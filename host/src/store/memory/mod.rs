@@ -7,16 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::domain::{Digest, Epoch, Event, Failure, GENESIS, Principal, RunId, Seq, Timestamp};
+use crate::domain::{Digest, Epoch, Event, Failure, GENESIS, Principal, RunId, Seq, StepId, Timestamp};
 use crate::store::{
-    Batch, Durability, EventLog, INBOX_MESSAGES_MAX, Message, Ownership, Received, RunEntry, Verified,
+    Batch, Bounds, Durability, EventLog, INBOX_MESSAGES_MAX, Message, Ownership, Received, RunEntry, StepProgress,
+    Verified,
     chain::{self, Record},
     refusal,
 };
 
+mod journal;
+mod outcomes;
+mod upkeep;
+mod workspaces;
+
 /// A log that lives and dies with the process.
 #[derive(Clone, Default)]
 pub struct MemoryLog {
+    bounds: Bounds,
     state: Arc<Mutex<State>>,
 }
 
@@ -24,7 +31,13 @@ pub struct MemoryLog {
 struct State {
     runs: BTreeMap<RunId, Run>,
     messages: u64,
+    keyed: outcomes::Keyed,
+    cache: outcomes::Cache,
+    spaces: workspaces::Spaces,
 }
+
+/// The tenant and the user to whom something belongs.
+type User = (String, String);
 
 struct Run {
     principal: Principal,
@@ -32,8 +45,11 @@ struct Run {
     epoch: Epoch,
     owner: Option<String>,
     records: Vec<Record>,
-    payloads: HashMap<Digest, Vec<u8>>,
+    /// `None` where the owner was erased.
+    payloads: HashMap<Digest, Option<Vec<u8>>>,
     inbox: Vec<Received>,
+    journals: journal::Journals,
+    progress: BTreeMap<StepId, StepProgress>,
 }
 
 struct MemoryOwnership {
@@ -42,7 +58,17 @@ struct MemoryOwnership {
     state: Arc<Mutex<State>>,
 }
 
+/// Returns to whom what is kept for `principal` belongs.
+fn user(principal: &Principal) -> User {
+    (principal.tenant.clone(), principal.user.clone())
+}
+
 impl MemoryLog {
+    /// Makes an empty log that keeps so much. Where a bound is about a disk, there is none.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, state: Arc::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         locked(&self.state)
     }
@@ -74,8 +100,17 @@ impl State {
 
 impl Run {
     fn new(principal: Principal, owner: &str, created: Timestamp) -> Self {
-        let (records, payloads, inbox) = (Vec::new(), HashMap::new(), Vec::new());
-        Self { principal, created, epoch: 1, owner: Some(owner.to_owned()), records, payloads, inbox }
+        Self {
+            principal,
+            created,
+            epoch: 1,
+            owner: Some(owner.to_owned()),
+            records: Vec::new(),
+            payloads: HashMap::new(),
+            inbox: Vec::new(),
+            journals: journal::Journals::default(),
+            progress: BTreeMap::new(),
+        }
     }
 
     fn end(&self) -> (Seq, Digest) {
@@ -134,6 +169,7 @@ impl EventLog for MemoryLog {
     }
 
     async fn append(&self, owner: &dyn Ownership, batch: Batch, _: Durability) -> Result<Vec<Event>, Failure> {
+        batch.payloads.iter().try_for_each(|payload| refusal::check_payload(payload, &self.bounds))?;
         let mut state = self.state();
         let run = state.owned(owner)?;
         if run.end() != batch.after {
@@ -141,7 +177,7 @@ impl EventLog for MemoryLog {
         }
         let (events, records) = chain::extend(owner.run(), owner.epoch(), batch.after, batch.facts)?;
         run.records.extend(records);
-        run.payloads.extend(batch.payloads.into_iter().map(|payload| (payload.digest, payload.bytes)));
+        run.payloads.extend(batch.payloads.into_iter().map(|payload| (payload.digest, Some(payload.bytes))));
         Ok(events)
     }
 
@@ -154,7 +190,7 @@ impl EventLog for MemoryLog {
     async fn payload(&self, run: &RunId, digest: &Digest) -> Result<Option<Vec<u8>>, Failure> {
         let state = self.state();
         let bytes = state.run(run)?.payloads.get(digest).ok_or_else(|| refusal::no_payload(run, digest))?;
-        Ok(Some(bytes.clone()))
+        Ok(bytes.clone())
     }
 
     async fn runs(&self, runs_max: usize) -> Result<Vec<RunEntry>, Failure> {
@@ -225,6 +261,6 @@ mod tests {
 
     #[tokio::test]
     async fn it_keeps_the_promises_of_every_log() {
-        contract::check_all(async || MemoryLog::default()).await;
+        contract::check_all(async |bounds| MemoryLog::new(bounds)).await;
     }
 }

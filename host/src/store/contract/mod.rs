@@ -6,11 +6,23 @@ use tokio::task::JoinSet;
 
 use crate::domain::{Digest, Epoch, Event, Fact, Failure, GENESIS, Kind, Principal, RunId, Seq, Timestamp};
 use crate::store::{
-    Batch, Choice, Durability, EventLog, INBOX_MESSAGES_MAX, Message, Ownership, Payload, Received, Settle, Verified,
+    Batch, Bounds, Choice, Durability, EventLog, INBOX_MESSAGES_MAX, Message, Ownership, Payload, Received, Settle,
+    Verified,
 };
 
-/// Checks every promise; `make` makes a fresh log.
-pub(super) async fn check_all<L: EventLog + 'static>(make: impl AsyncFn() -> L) {
+mod journals;
+mod outcomes;
+mod upkeep;
+mod workspaces;
+
+/// Checks every promise; `make` makes a fresh log that keeps so much.
+pub(super) async fn check_all<L: EventLog + 'static>(make: impl AsyncFn(Bounds) -> L) {
+    let few = async || make(SMALL).await;
+    let make = async || make(Bounds::default()).await;
+    journals::check(&make, &few).await;
+    outcomes::check(&make, &few).await;
+    workspaces::check(&make).await;
+    upkeep::check(&make, &few).await;
     events_are_in_order_and_chained(&make().await).await;
     a_wrong_end_is_a_conflict(&make().await).await;
     queued_appends_come_before_later_synced_ones(&make().await).await;
@@ -181,6 +193,16 @@ async fn what_is_not_there_is_not_found(log: &dyn EventLog) {
     assert_eq!(kind_of(log.send(&run(1), &Message::Cancel { by: "me".into(), undo: false }).await), Kind::DataNotFound);
     assert_eq!(log.runs(9).await, Ok(vec![]));
 }
+
+/// Bounds that a test can meet.
+const SMALL: Bounds = Bounds {
+    payload_bytes_max: 1_000,
+    journal_bytes_max: 1_000,
+    cache_bytes_max: 1_000,
+    cached_bytes_max: 400,
+    log_bytes_max: 64 << 30,
+    disk_free_bytes_min: 0,
+};
 
 /// The end of an empty run.
 pub(super) const START: (Seq, Digest) = (0, GENESIS);
