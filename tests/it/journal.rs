@@ -150,7 +150,7 @@ async fn a_request_is_one_host_call_and_is_answered_without_its_server() {
     let live = run(site.get("/page"), &tape).await;
     assert_eq!(good(&live)["text"], json!("the tide comes"));
     let lines = tape.lines();
-    assert_eq!(lines.first().map(String::as_str), Some("http.get"), "{lines:?}");
+    assert_eq!(lines[..2], ["call.grant", "http.get"], "{lines:?}");
     assert_eq!(lines.iter().filter(|line| line.starts_with("http.get")).count(), 1);
     assert!(!lines.iter().any(|line| line.ends_with("begun")), "{lines:?}");
 
@@ -205,7 +205,7 @@ async fn a_call_that_does_something_else_than_before_is_stopped() {
     let diverged = run(site.send("/2"), &Arc::new(Tape::after(tape.records()))).await;
     let failure = diverged.result.expect_err("it is another request");
     assert_eq!(failure.kind, Kind::HostDiverged);
-    assert!(failure.message.contains("host call 1 (`http.send`) has other arguments"), "{failure}");
+    assert!(failure.message.contains("host call 2 (`http.send`) has other arguments"), "{failure}");
     assert_eq!(site.web.seen().len(), 1);
 }
 
@@ -310,7 +310,7 @@ async fn a_sleep_moves_the_clock_and_is_not_slept_again() {
     let live = run(slept(), &tape).await;
     let ms = good(&live).as_u64().expect("it is a number");
     assert!((300..3_000).contains(&ms), "{ms}");
-    assert_eq!(tape.lines(), ["clock.start", "poll"]);
+    assert_eq!(tape.lines(), ["call.grant", "clock.start", "poll"]);
     let replayed = run(slept(), &Arc::new(Tape::closed(tape.records()))).await;
     assert_eq!(good(&replayed), good(&live));
     assert!(replayed.usage.wall_ms < live.usage.wall_ms, "nothing was waited for: {:?}", replayed.usage);

@@ -44,6 +44,9 @@ pub use version::{Runtime, runtime};
 /// that a rule reveals to it. A program that logs should not keep them.
 pub const GUEST_TRACE_TARGET: &str = "wasmtime_wasi";
 
+/// The host call under which a call's journal keeps what the call was given, as JSON of a [`Grant`](crate::domain::Grant).
+pub const CALL_GRANT: &str = "call.grant";
+
 /// Runs calls. Two things stand behind it: [`WasmRunner`], and the scripted one of the tests.
 #[async_trait]
 pub trait Runner: Send + Sync {
@@ -104,6 +107,12 @@ pub trait CallLink: Send + Sync {
     /// Returns whether host calls are recorded, or answered from records. Where they are not, only writes are announced, and
     /// a call pays nothing for the rest.
     fn records(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the call is only played back: what is not answered ends it. It then gets stand-ins for secrets, as no
+    /// request leaves that would carry them.
+    fn is_replay(&self) -> bool {
         false
     }
 

@@ -21,6 +21,7 @@ use crate::domain::{
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
 use crate::sandbox::capabilities::clock::{self, Seed};
+use crate::sandbox::capabilities::context;
 use crate::sandbox::capabilities::files::{denial, lock};
 use crate::sandbox::capabilities::http::{Clients, Http};
 use crate::sandbox::capabilities::print::Print;
@@ -179,7 +180,7 @@ impl Shared {
         }
         let wall = Duration::from_millis(limits.wall_ms_max);
         let ready = async {
-            let Ready { places, pre, secrets } = self.ready(&call).await?;
+            let Ready { places, pre, secrets } = self.ready(&call, link.is_replay()).await?;
             let store = self.stored(&call, link, secrets, start_ms).await?;
             Ok((places, pre, store))
         };
@@ -196,12 +197,16 @@ impl Shared {
 
     /// Waits for the compiled and linked component and for a place, first among the calls of its component: whoever
     /// waits there holds up no other.
-    async fn ready(self: &Arc<Self>, call: &Call) -> Result<Ready<'_>, Failure> {
+    async fn ready(self: &Arc<Self>, call: &Call, is_replay: bool) -> Result<Ready<'_>, Failure> {
         let bug = |e| Failure::new(Kind::HostBug, "wait for a place").detail(e);
         let compiled = self.compiled(call.tool()).await?;
         let pre = compiled.linked(&self.engine, call)?;
         // Before there is a place: a person may have to unlock where they are kept.
-        let secrets = self.secrets.granted(&call.grant().secrets).await?;
+        let secrets = if is_replay {
+            Granted::stand_ins(&call.grant().secrets)
+        } else {
+            self.secrets.granted(&call.grant().secrets).await?
+        };
         let of_component = compiled.in_flight.clone().acquire_owned().await.map_err(bug)?;
         let of_all = self.in_flight.acquire().await.map_err(bug)?;
         Ok(Ready { places: (of_component, of_all), pre, secrets })
@@ -231,6 +236,7 @@ impl Shared {
         start_ms: u64,
     ) -> Result<Store<GuestState>, Failure> {
         let journal = Arc::new(Journal::new(link, self.clock.clone(), &call.grant().limits));
+        context::grant(call, &journal).await?;
         let seed = clock::begin(call, &journal, &*self.clock).await?;
         let own = Own { journal, secrets, seed, start_ms };
         if call.grant().mounts.is_empty() {

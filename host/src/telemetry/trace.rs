@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Caveat, Digest, Effect, Event, Fact, Kind, RunEnd, StepEnd, StepId, Suspension, Timestamp, ToolName, Usage,
+    Caveat, Digest, Effect, Event, Fact, RunEnd, StepEnd, StepId, Suspension, Timestamp, ToolName, Usage,
 };
 
 /// The story of a run, by digests; payloads are looked up by whoever tells it.

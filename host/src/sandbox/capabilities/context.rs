@@ -3,11 +3,12 @@
 //! A call to which nothing live is granted depends on its arguments alone. So that this stays true, it learns neither
 //! whose call it is nor how time passes: its ids are empty, and all of its time is always left.
 
-use crate::domain::{Digest, Effect, Json, Recorded, RecordedValue};
+use crate::domain::{Digest, Effect, Failure, Json, Recorded, RecordedValue};
 use crate::policy::Call;
 use crate::sandbox::Begin;
+use crate::sandbox::CALL_GRANT;
 use crate::sandbox::capabilities::bindings::cofferdam::tool::context::{CallContext, Host};
-use crate::sandbox::journal::{Form, Look};
+use crate::sandbox::journal::{Form, Journal, Look};
 use crate::sandbox::state::GuestState;
 use crate::sandbox::trap::Ended;
 
@@ -41,6 +42,21 @@ impl Host for GuestState {
         self.done(&host_call, Json::from(remaining)).await.map_err(Ended)?;
         Ok(remaining)
     }
+}
+
+/// Records what the call was given, so that it can be played back when the rules have changed. Run again, it has what it is
+/// given now. A pure call depends on its arguments alone.
+///
+/// # Errors
+/// What the announcement brings.
+pub(in crate::sandbox) async fn grant(call: &Call, journal: &Journal) -> Result<(), Failure> {
+    if call.grant().effect() == Effect::Pure {
+        return Ok(());
+    }
+    let grant = serde_json::to_value(call.grant()).unwrap_or(Json::Null);
+    let form = Form { write: Json::clone, read: |value| Some(value.clone()) };
+    let look = Look { what: CALL_GRANT, args: Digest::of(b"") };
+    journal.look(look, async { grant }, &form).await.map(drop)
 }
 
 fn context(call: &Call) -> CallContext {
