@@ -246,6 +246,12 @@ fn encoded(octet: u8) -> String {
 }
 
 impl WebPattern {
+    /// Returns scheme, host and port, all written out: `https://*.example.com:443`.
+    pub fn server(&self) -> String {
+        let label = if self.any_label { "*." } else { "" };
+        format!("{}://{label}{}:{}", self.scheme.name(), self.host, self.port)
+    }
+
     /// Returns whether requests to `url` are meant.
     pub fn matches(&self, url: &WebUrl) -> bool {
         let is_place = self.scheme == url.scheme && self.port == url.port && self.is_host(&url.host);

@@ -1,23 +1,57 @@
 //! Is this proposal a plan that can run? Asked of the whole plan, before its first step, purely.
+//!
+//! Promises: a plan that passes has tools that are there and allowed, references that lead to something of the right type,
+//! conditions whose names are steps, no step that waits for itself, and a cost within the budget as long as nothing has to
+//! be tried again. Every flaw is told, with its place in the plan. Leaves to others: the values themselves, which the
+//! tools' own schemas check once they are there.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Effect, Failure, Json, Kind, Plan, PlanLimits, PlanStep, PlannedStep, Reference, Returns, StepId, ToolName,
-    canonical, references,
+    Budget, BudgetPatch, CallTemplate, Failure, ForEach, Json, Kind, Plan, PlanLimits, PlanStep, PlannedStep, StepId,
+    ToolName, canonical,
 };
-use crate::orchestrator::types::{at_path, fit_fields};
+use crate::orchestrator::types::Brought;
+use crate::policy::About;
 use crate::registry::{Catalog, VerifiedTool};
+
+mod calls;
+mod cost;
+mod edges;
+mod runs;
+mod scope;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use runs::budget_within;
+use scope::Local;
+
+/// Items of one `for_each`: more are data, and data is for a tool that reads files.
+pub const ITEMS_MAX: u32 = 1_000;
+
+/// Steps that stand in for each other in turn: a third choice is rare, a ninth is a mistake.
+const FALLBACKS_MAX: usize = 8;
+
+/// Conditions at the end of one plan: more cannot be read by a person.
+const ASSERTIONS_MAX: usize = 50;
+
+/// The component under whose name runs within runs are kept: no tool may bear it.
+pub const RUN_TOOL: (&str, &str) = ("cofferdam", "run");
 
 /// A plan that can run: every tool is there and allowed, every reference leads to something of the right type, and no
 /// step waits for itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckedPlan {
+    /// Each stands behind those that it waits for.
     pub steps: Vec<CheckedStep>,
     /// References name steps by their full ids.
     pub answer: Option<Json>,
+    /// Conditions that must hold in the end; they name steps by their full ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assert: Vec<String>,
 }
 
 /// A step of a checked plan.
@@ -26,18 +60,62 @@ pub struct CheckedStep {
     pub planned: PlannedStep,
     /// References name steps by their full ids.
     pub args: Json,
+    /// A condition that names steps by their full ids. Where it looks at the item it is asked of each item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// References in its list name steps by their full ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_each: Option<ForEach>,
+    /// The plan's, else the tool's own; the tool is named in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<CallTemplate>,
+    /// The tool's own; the tool is named in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile: Option<CallTemplate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<CheckedRun>,
     pub timeout_ms: Option<u64>,
     pub approval: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_ttl_ms: Option<u64>,
 }
 
-/// What a plan may refer to beyond itself, and what may be called.
+/// A run within the run: exactly one of `workflow` and `goal` is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckedRun {
+    /// The content of a workflow file, whose inputs are the step's arguments.
+    pub workflow: Option<Json>,
+    /// What a model is to plan for.
+    pub goal: Option<String>,
+    pub budget: BudgetPatch,
+}
+
+/// What a plan may refer to beyond itself, what may be called, and what may be spent.
 pub struct Known<'a> {
     pub catalog: &'a Catalog,
-    /// Tools of steps of earlier turns that succeeded.
-    pub earlier: &'a BTreeMap<StepId, ToolName>,
-    /// The worst that a tool could do, or why it may not be called.
-    pub effect: &'a dyn Fn(&VerifiedTool) -> Result<Effect, Failure>,
+    /// Steps of earlier turns that succeeded.
+    pub earlier: &'a BTreeMap<StepId, Earlier>,
+    /// What policy makes of a tool, or why it may not be called.
+    pub about: &'a dyn Fn(&VerifiedTool) -> Result<About, Failure>,
     pub limits: &'a PlanLimits,
+    /// What is left of it.
+    pub budget: &'a Budget,
+}
+
+/// A step of an earlier turn that succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    pub tool: ToolName,
+    /// Whether it was done once for each item of a list.
+    pub is_list: bool,
+}
+
+/// What is wrong with a plan, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flaw {
+    /// JSON pointer into the plan.
+    pub at: String,
+    pub failure: Failure,
 }
 
 /// Checks the plan that was proposed in `turn`.
@@ -45,13 +123,18 @@ pub struct Known<'a> {
 /// # Errors
 /// Every flaw, each naming its place in the plan by JSON pointer.
 pub fn check(plan: &Plan, turn: u32, known: &Known<'_>) -> Result<CheckedPlan, Vec<Failure>> {
-    let mut check = Check { known, turn, tools: HashMap::new(), flaws: Vec::new() };
-    check.size(plan);
-    check.names(plan);
-    let steps: Vec<_> = plan.steps.iter().enumerate().filter_map(|(n, step)| check.step(n, step)).collect();
-    let steps = check.ordered(steps);
-    let answer = plan.answer.as_ref().and_then(|answer| check.answer(answer));
-    if check.flaws.is_empty() { Ok(CheckedPlan { steps, answer }) } else { Err(check.flaws) }
+    flaws_of(plan, turn, known).map_err(|flaws| flaws.into_iter().map(|flaw| flaw.failure).collect())
+}
+
+/// Checks the plan, and tells each flaw with its place: for those who know where in a file that is.
+///
+/// # Errors
+/// Every flaw.
+pub fn flaws_of(plan: &Plan, turn: u32, known: &Known<'_>) -> Result<CheckedPlan, Vec<Flaw>> {
+    let mut check = Check::new(turn, known);
+    let checked = check.plan(plan);
+    check.flaws.sort_by_key(|flaw| place_of(&flaw.at));
+    if check.flaws.is_empty() { Ok(checked) } else { Err(check.flaws) }
 }
 
 /// Checks an answer that a planner gives, which may refer to steps of earlier turns.
@@ -59,24 +142,66 @@ pub fn check(plan: &Plan, turn: u32, known: &Known<'_>) -> Result<CheckedPlan, V
 /// # Errors
 /// Each reference that leads nowhere.
 pub fn check_answer(answer: &Json, turn: u32, known: &Known<'_>) -> Result<Json, Vec<Failure>> {
-    let mut check = Check { known, turn, tools: HashMap::new(), flaws: Vec::new() };
-    match check.answer(answer) {
-        Some(answer) if check.flaws.is_empty() => Ok(answer),
-        _ => Err(check.flaws),
-    }
+    let mut check = Check::new(turn, known);
+    let answer = check.answer(answer);
+    if check.flaws.is_empty() { Ok(answer) } else { Err(check.flaws.into_iter().map(|flaw| flaw.failure).collect()) }
 }
 
+/// Sorts flaws as they stand in the plan: `/steps/10` behind `/steps/9`.
+fn place_of(at: &str) -> Vec<(usize, String)> {
+    at.split('/').map(|part| (part.parse().unwrap_or(0), part.to_owned())).collect()
+}
+
+/// One check of one plan.
 struct Check<'a> {
     known: &'a Known<'a>,
     turn: u32,
-    /// Tools of this plan's steps, by the plan's own names.
-    tools: HashMap<String, (StepId, Option<VerifiedTool>)>,
-    flaws: Vec<Failure>,
+    /// Pointer to the plan: that of a workflow within a plan is not empty.
+    root: String,
+    /// What stands for `{"$input": name}`, within a run within a run.
+    inputs: Option<BTreeMap<String, Vec<Brought>>>,
+    /// This plan's steps, by the plan's own names.
+    named: HashMap<String, Named>,
+    flaws: Vec<Flaw>,
 }
 
-impl Check<'_> {
+/// A step of the plan, as others see it.
+#[derive(Clone)]
+struct Named {
+    id: StepId,
+    /// `None` for a run within the run, and where there is no such tool.
+    tool: Option<VerifiedTool>,
+    is_list: bool,
+    is_run: bool,
+    /// The step that stands in for it.
+    fallback: Option<String>,
+}
+
+impl<'a> Check<'a> {
+    fn new(turn: u32, known: &'a Known<'a>) -> Self {
+        Self { known, turn, root: String::new(), inputs: None, named: HashMap::new(), flaws: Vec::new() }
+    }
+
     fn flaw(&mut self, kind: Kind, at: &str, what: impl std::fmt::Display) {
-        self.flaws.push(Failure::new(kind, format!("check the plan at {at}: {what}")));
+        let at = format!("{}{at}", self.root);
+        let failure = Failure::new(kind, format!("check the plan at {at}: {what}"));
+        self.flaws.push(Flaw { at, failure });
+    }
+
+    /// Tells what somebody else found, at its place.
+    fn failed(&mut self, at: &str, failure: Failure) {
+        self.flaws.push(Flaw { at: format!("{}{at}", self.root), failure });
+    }
+
+    fn plan(&mut self, plan: &Plan) -> CheckedPlan {
+        self.size(plan);
+        self.names(plan);
+        let steps: Vec<_> = plan.steps.iter().enumerate().filter_map(|(n, step)| self.step(n, step)).collect();
+        self.fallbacks(plan);
+        let steps = self.ordered(steps);
+        self.cost(&steps);
+        let answer = plan.answer.as_ref().map(|answer| self.answer(answer));
+        CheckedPlan { steps, answer, assert: self.assertions(&plan.assert) }
     }
 
     fn size(&mut self, plan: &Plan) {
@@ -88,183 +213,92 @@ impl Check<'_> {
             self.flaw(Kind::DataPlan, "/steps", format!("{} steps: at most {}", plan.steps.len(), limits.steps_max));
         }
         for (n, step) in plan.steps.iter().enumerate() {
-            if canonical(&step.args).len() > limits.args_bytes_max {
-                self.flaw(
-                    Kind::DataInputSize,
-                    &format!("/steps/{n}/args"),
-                    format!("more than {} bytes", limits.args_bytes_max),
-                );
+            let list = step.for_each.as_ref().map(|for_each| ("for_each/in", &for_each.list));
+            let undo = step.undo.as_ref().map(|undo| ("undo/args", &undo.args));
+            for (part, value) in [Some(("args", &step.args)), list, undo].into_iter().flatten() {
+                self.size_of(&format!("/steps/{n}/{part}"), value);
             }
-            if depth(&step.args) > limits.depth_max {
-                self.flaw(
-                    Kind::DataPlan,
-                    &format!("/steps/{n}/args"),
-                    format!("nested deeper than {} levels", limits.depth_max),
-                );
-            }
+        }
+        if let Some(answer) = &plan.answer {
+            self.size_of("/answer", answer);
+        }
+    }
+
+    fn size_of(&mut self, at: &str, value: &Json) {
+        let limits = self.known.limits;
+        if canonical(value).len() > limits.args_bytes_max {
+            self.flaw(Kind::DataInputSize, at, format!("more than {} bytes", limits.args_bytes_max));
+        }
+        if depth(value) > limits.depth_max {
+            self.flaw(Kind::DataPlan, at, format!("nested deeper than {} levels", limits.depth_max));
         }
     }
 
     /// Gives each step its id, and finds its tool.
     fn names(&mut self, plan: &Plan) {
         for (n, step) in plan.steps.iter().enumerate() {
-            let id = match StepId::new(self.turn, &step.id) {
-                Ok(id) => id,
-                Err(flaw) => {
-                    self.flaw(Kind::DataPlan, &format!("/steps/{n}/id"), flaw);
-                    continue;
+            let at = format!("/steps/{n}/id");
+            // `[3]` is the host's way to name an item.
+            if step.id.contains(['[', ']']) {
+                self.flaw(Kind::DataPlan, &at, "letters, digits, `_` and `-` make the name of a step");
+            }
+            match StepId::new(self.turn, &step.id) {
+                Err(flaw) => self.flaw(Kind::DataPlan, &at, flaw),
+                Ok(id) => {
+                    let named = self.named_step(n, step, id);
+                    if self.named.insert(step.id.clone(), named).is_some() {
+                        self.flaw(Kind::DataPlan, &at, format!("`{}` is the name of an earlier step too", step.id));
+                    }
                 }
-            };
-            let tool = self.tool(n, &step.tool);
-            if self.tools.insert(step.id.clone(), (id, tool)).is_some() {
-                self.flaw(
-                    Kind::DataPlan,
-                    &format!("/steps/{n}/id"),
-                    format!("`{}` is the name of an earlier step too", step.id),
-                );
             }
         }
     }
 
-    fn tool(&mut self, n: usize, name: &str) -> Option<VerifiedTool> {
+    fn named_step(&mut self, n: usize, step: &PlanStep, id: StepId) -> Named {
+        let tool = match (&step.run, step.tool.is_empty()) {
+            (None, _) => self.tool(&format!("/steps/{n}/tool"), &step.tool),
+            (Some(_), true) => None,
+            (Some(_), false) => {
+                self.flaw(Kind::DataPlan, &format!("/steps/{n}/run"), "a step has a `tool` or a `run`, and not both");
+                None
+            }
+        };
+        let fallback = match &step.on_failure {
+            crate::domain::OnFailure::Fallback(name) => Some(name.clone()),
+            _ => None,
+        };
+        Named { id, tool, is_list: step.for_each.is_some(), is_run: step.run.is_some(), fallback }
+    }
+
+    /// Finds a tool that may be called.
+    fn tool(&mut self, at: &str, name: &str) -> Option<VerifiedTool> {
         let parsed = name.parse::<ToolName>().ok();
         let found = parsed.as_ref().and_then(|name| self.known.catalog.tool(name));
         if let Some(why) = parsed.and_then(|name| self.known.catalog.why_withheld(&name)) {
-            self.flaws.push(why.clone());
+            self.failed(at, why.clone());
         } else if found.is_none() {
-            let hint = self
-                .known
-                .catalog
-                .similar(name)
-                .map_or_else(String::new, |similar| format!("; did you mean `{similar}`?"));
+            let similar = self.known.catalog.similar(name);
+            let hint = similar.map_or_else(String::new, |similar| format!("; did you mean `{similar}`?"));
             let shown: String = name.chars().take(80).collect();
-            self.flaw(Kind::DataPlan, &format!("/steps/{n}/tool"), format!("there is no tool `{shown}`{hint}"));
+            self.flaw(Kind::DataPlan, at, format!("there is no tool `{shown}`{hint}"));
         }
         found.cloned()
     }
 
-    fn step(&mut self, n: usize, step: &PlanStep) -> Option<CheckedStep> {
-        let (id, tool) = self.tools.get(&step.id).cloned()?;
-        let tool = tool?;
-        let effect = (self.known.effect)(&tool).map_err(|failure| self.flaws.push(failure)).ok();
-        let needs = self.needs(n, step);
-        self.arguments(n, step, &tool);
-        let args = self.renamed(&step.args);
-        let planned = PlannedStep {
-            on_failure: step.on_failure.clone(),
-            ..PlannedStep::call(id, tool.name().clone(), needs?, effect?)
-        };
-        Some(CheckedStep { planned, args, timeout_ms: step.timeout_ms, approval: step.approval })
+    fn answer(&mut self, answer: &Json) -> Json {
+        self.untyped("/answer", answer, &Local::steps());
+        self.renamed(answer)
     }
 
-    /// The steps of this plan that must succeed first: those named, and those whose output is used.
-    fn needs(&mut self, n: usize, step: &PlanStep) -> Option<Vec<StepId>> {
-        let referred = match references(&step.args) {
-            Ok(referred) => referred,
-            Err(flaw) => {
-                self.flaw(Kind::DataReference, &format!("/steps/{n}/args"), flaw);
-                return None;
-            }
-        };
-        let mut needs = Vec::new();
-        for name in step.needs.iter().map(String::as_str).chain(referred.iter().map(|r| r.step)) {
-            match self.tools.get(name) {
-                Some((id, _)) => needs.push(id.clone()),
-                None if self.earlier(name).is_some() => {}
-                None => self.flaw(Kind::DataReference, &format!("/steps/{n}"), format!("there is no step `{name}`")),
-            }
+    fn assertions(&mut self, assertions: &[String]) -> Vec<String> {
+        if assertions.len() > ASSERTIONS_MAX {
+            self.flaw(Kind::DataPlan, "/assert", format!("{} conditions: at most {ASSERTIONS_MAX}", assertions.len()));
         }
-        needs.sort();
-        needs.dedup();
-        Some(needs)
-    }
-
-    fn earlier(&self, name: &str) -> Option<&ToolName> {
-        name.parse::<StepId>().ok().and_then(|id| self.known.earlier.get(&id))
-    }
-
-    fn arguments(&mut self, n: usize, step: &PlanStep, tool: &VerifiedTool) {
-        let contract = tool.tool();
-        let fields: Vec<_> = contract.params.iter().map(|param| (param.name.as_str(), &param.ty)).collect();
-        let mut flaws = Vec::new();
-        fit_fields(
-            &fields,
-            &step.args,
-            &format!("/steps/{n}/args"),
-            Some(&|reference| self.type_of(reference)),
-            &mut flaws,
-        );
-        for flaw in flaws {
-            self.flaws.push(Failure::new(Kind::DataInput, format!("check the plan: `{}` at {flaw}", contract.name)));
-        }
-    }
-
-    fn type_of(&self, reference: &Reference<'_>) -> Result<crate::domain::WitType, String> {
-        let returns = self.returns(reference.step)?;
-        at_path(returns, reference.path)
-            .map_err(|flaw| format!("reference to `{}{}`: {flaw}", reference.step, reference.path))
-    }
-
-    fn returns(&self, step: &str) -> Result<&Returns, String> {
-        let missing = || format!("there is no step `{step}`");
-        if let Some((_, tool)) = self.tools.get(step) {
-            return tool.as_ref().map(|tool| &tool.tool().returns).ok_or_else(missing);
-        }
-        let tool = self.earlier(step).and_then(|name| self.known.catalog.tool(name)).ok_or_else(missing)?;
-        Ok(&tool.tool().returns)
-    }
-
-    /// The same value, its references naming steps by their full ids.
-    fn renamed(&self, value: &Json) -> Json {
-        if crate::domain::literal(value).is_some() {
-            return value.clone();
-        }
-        if let Ok(Some(reference)) = crate::domain::reference(value) {
-            let id = self.tools.get(reference.step).map_or(reference.step, |(id, _)| id.as_str());
-            return serde_json::json!({"$from": id, "path": reference.path});
-        }
-        match value {
-            Json::Array(items) => items.iter().map(|item| self.renamed(item)).collect(),
-            Json::Object(fields) => {
-                Json::Object(fields.iter().map(|(key, value)| (key.clone(), self.renamed(value))).collect())
-            }
-            scalar => scalar.clone(),
-        }
-    }
-
-    fn answer(&mut self, answer: &Json) -> Option<Json> {
-        let referred = match references(answer) {
-            Ok(referred) => referred,
-            Err(flaw) => {
-                self.flaw(Kind::DataReference, "/answer", flaw);
-                return None;
-            }
-        };
-        for reference in &referred {
-            if let Err(flaw) = self.type_of(reference) {
-                self.flaw(Kind::DataReference, "/answer", flaw);
-            }
-        }
-        Some(self.renamed(answer))
-    }
-
-    /// Puts each step behind those that it needs, and refuses a circle. Steps that change something run in this order, so
-    /// none may stand before one that it needs.
-    fn ordered(&mut self, mut waiting: Vec<CheckedStep>) -> Vec<CheckedStep> {
-        let mut ordered: Vec<CheckedStep> = Vec::new();
-        let ids: Vec<StepId> = waiting.iter().map(|step| step.planned.id.clone()).collect();
-        loop {
-            // A step that was left out for another flaw holds up nobody: that flaw is told.
-            let is_placed =
-                |need: &StepId| !ids.contains(need) || ordered.iter().any(|placed| placed.planned.id == *need);
-            let Some(next) = waiting.iter().position(|step| step.planned.needs.iter().all(is_placed)) else { break };
-            ordered.push(waiting.remove(next));
-        }
-        if !waiting.is_empty() {
-            let circle: Vec<_> = waiting.iter().map(|step| step.planned.id.local()).collect();
-            self.flaw(Kind::DataPlan, "/steps", format!("these steps wait for each other: {}", circle.join(", ")));
-        }
-        ordered
+        let checked = assertions.iter().enumerate().filter_map(|(n, text)| {
+            let condition = self.condition(&format!("/assert/{n}"), text, None)?;
+            Some(self.renamed_condition(&condition))
+        });
+        checked.collect()
     }
 }
 

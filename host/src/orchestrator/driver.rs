@@ -20,7 +20,7 @@ use crate::domain::{
     Principal, ReadyStep, RunEnd, RunId, Settlement, SkipReason, StepEnd, StepId, Suspension, ToolName,
     idempotency_key, references, resolved,
 };
-use crate::orchestrator::check::{CheckedPlan, CheckedStep, Known, check, check_answer};
+use crate::orchestrator::check::{CheckedPlan, CheckedStep, Earlier, Known, check, check_answer};
 use crate::orchestrator::link::{LiveLink, WriteRequest};
 use crate::orchestrator::machine::{Command, Ending, Run, RunStatus, StepStatus};
 use crate::orchestrator::recover::recover;
@@ -517,9 +517,23 @@ impl Drive {
 
     fn known<T>(&self, use_it: impl FnOnce(&Known<'_>) -> T) -> T {
         let parts = &self.driver.parts;
-        let effect = |tool: &VerifiedTool| policy::effect(&parts.policy, tool);
-        let earlier: BTreeMap<StepId, ToolName> = self.run.succeeded();
-        use_it(&Known { catalog: &parts.catalog, earlier: &earlier, effect: &effect, limits: &parts.plan_limits })
+        let budget = &self.run.budget;
+        let left = Budget { calls_max: budget.calls_max.saturating_sub(self.run.calls), ..budget.clone() };
+        let about = |tool: &VerifiedTool| policy::about(&parts.policy, tool);
+        let is_list = |id: &StepId| self.run.step(id).is_some_and(|step| step.planned.items.is_some());
+        let earlier: BTreeMap<StepId, Earlier> = self
+            .run
+            .succeeded()
+            .into_iter()
+            .map(|(id, tool)| (id.clone(), Earlier { tool, is_list: is_list(&id) }))
+            .collect();
+        use_it(&Known {
+            catalog: &parts.catalog,
+            earlier: &earlier,
+            about: &about,
+            limits: &parts.plan_limits,
+            budget: &left,
+        })
     }
 
     async fn accept(&mut self, turn: u32, reply: Payload, plan: CheckedPlan) -> Result<(), Failure> {

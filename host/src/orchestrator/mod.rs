@@ -5,6 +5,7 @@
 //! order of effects are decided here and nowhere else.
 
 mod check;
+mod condition;
 mod context;
 mod driver;
 mod journal;
@@ -13,11 +14,16 @@ mod machine;
 mod notify;
 mod recover;
 mod schedule;
+mod template;
 mod types;
 
-pub use check::{CheckedPlan, CheckedStep, check};
+pub use check::{
+    CheckedPlan, CheckedRun, CheckedStep, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, flaws_of,
+};
+pub use condition::Condition;
 pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, SIGNALS_MAX, Signal, Wait};
 pub use journal::{Answers, digest as journal_digest};
 pub use machine::{Command, Ending, IllegalTransition, Run, RunStatus, Step, StepStatus};
 pub use notify::{Notice, Notifier};
 pub use recover::recover;
+pub use template::{Parts as TemplateParts, filled};

@@ -3,22 +3,61 @@
 //! A reference stands for a value of the type that its step returns at that path. Constraints (ranges, patterns) are
 //! checked later, on the resolved value, by the tool's own schema.
 
-use crate::domain::{Case, Json, Returns, WitType, json_name, literal, reference};
+use crate::domain::{Case, Json, Returns, WitType, json_name, literal};
 
-/// Returns the type that a reference's path leads to, within what a tool returns.
-///
-/// # Errors
-/// Names the part of the path that is not there.
-pub(super) fn at_path(returns: &Returns, path: &str) -> Result<WitType, String> {
-    let mut ty = match returns {
-        Returns::Value(ty) | Returns::Fallible { ok: Some(ty), .. } => ty.clone(),
-        Returns::Nothing | Returns::Fallible { ok: None, .. } => return Err("that step returns nothing".into()),
-    };
-    for part in path.split('/').skip(1) {
-        let part = part.replace("~1", "/").replace("~0", "~");
-        ty = into(ty, &part)?;
+/// What an open part of a plan will stand for, as far as that is known before anything runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Brought {
+    Type(WitType),
+    /// The value itself.
+    Value(Json),
+    /// Known only when it is there.
+    Any,
+}
+
+impl Brought {
+    /// Returns what a tool's call brings.
+    ///
+    /// # Errors
+    /// Where it returns nothing.
+    pub(super) fn by(returns: &Returns) -> Result<Self, String> {
+        match returns {
+            Returns::Value(ty) | Returns::Fallible { ok: Some(ty), .. } => Ok(Self::Type(ty.clone())),
+            Returns::Nothing | Returns::Fallible { ok: None, .. } => Err("that step returns nothing".into()),
+        }
     }
-    Ok(ty)
+
+    /// Returns the part that a JSON pointer leads to.
+    ///
+    /// # Errors
+    /// Names the part of the path that is not there.
+    pub(super) fn at(self, path: &str) -> Result<Self, String> {
+        match self {
+            Self::Any => Ok(Self::Any),
+            Self::Value(value) => {
+                let part = value.pointer(path).cloned();
+                part.map(Self::Value).ok_or_else(|| format!("there is nothing at `{path}`"))
+            }
+            Self::Type(mut ty) => {
+                for part in path.split('/').skip(1) {
+                    ty = into(ty, &part.replace("~1", "/").replace("~0", "~"))?;
+                }
+                Ok(Self::Type(ty))
+            }
+        }
+    }
+
+    /// Adds to `flaws` where it does not fit `ty`.
+    fn fit(&self, ty: &WitType, at: &str, flaws: &mut Vec<Misfit>) {
+        match self {
+            Self::Any => {}
+            Self::Value(value) => fit_value(ty, value, at, None, flaws),
+            Self::Type(found) if is_assignable(ty, found) => {}
+            Self::Type(found) => {
+                flaws.push(Misfit::new(at, format!("expects {}, and the reference brings {}", name(ty), name(found))));
+            }
+        }
+    }
 }
 
 fn into(ty: WitType, part: &str) -> Result<WitType, String> {
@@ -57,51 +96,73 @@ fn into(ty: WitType, part: &str) -> Result<WitType, String> {
     }
 }
 
-/// Looks up the type that a reference stands for; `None` where values are plain data, and nothing is a reference.
-pub(super) type TypeOf<'a> = Option<&'a dyn Fn(&crate::domain::Reference<'_>) -> Result<WitType, String>>;
+/// A place in a value (JSON pointer), and what is wrong there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Misfit {
+    pub at: String,
+    pub what: String,
+}
 
-/// Adds to `flaws` each place (JSON pointer) where `value` cannot be of type `ty`.
-pub(super) fn fit(ty: &WitType, value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
-    let Some(look_up) = type_of else { return fit_value(ty, value, at, None, flaws) };
-    if let Some(data) = literal(value) {
-        return fit_value(ty, data, at, None, flaws);
-    }
-    match reference(value).map(|found| found.map(|reference| look_up(&reference))) {
-        Err(flaw) | Ok(Some(Err(flaw))) => flaws.push(format!("{at}: {flaw}")),
-        Ok(Some(Ok(found))) if is_assignable(ty, &found) => {}
-        Ok(Some(Ok(found))) => {
-            flaws.push(format!("{at}: expects {}, and the reference brings {}", name(ty), name(&found)));
-        }
-        Ok(None) => fit_value(ty, value, at, type_of, flaws),
+impl Misfit {
+    fn new(at: &str, what: impl Into<String>) -> Self {
+        Self { at: at.to_owned(), what: what.into() }
     }
 }
 
-fn fit_value(ty: &WitType, value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
+/// Returns the pointer to a field of what `at` points to.
+pub(super) fn below(at: &str, key: &str) -> String {
+    format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+/// Looks up what an open part may stand for, each of which must fit; nothing for a value that is no open part. `None` where
+/// values are plain data, and nothing is open.
+pub(super) type Open<'a> = Option<&'a dyn Fn(&Json) -> Result<Option<Vec<Brought>>, String>>;
+
+/// Adds to `flaws` each place (JSON pointer) where `value` cannot be of type `ty`.
+pub(super) fn fit(ty: &WitType, value: &Json, at: &str, open: Open<'_>, flaws: &mut Vec<Misfit>) {
+    let Some(look_up) = open else { return fit_value(ty, value, at, None, flaws) };
+    if let Some(data) = literal(value) {
+        return fit_value(ty, data, at, None, flaws);
+    }
+    match look_up(value) {
+        Err(flaw) => flaws.push(Misfit::new(at, flaw)),
+        Ok(None) => fit_value(ty, value, at, open, flaws),
+        Ok(Some(brought)) => {
+            brought.iter().for_each(|brought| brought.fit(ty, at, flaws));
+            // What is taken where the step brings nothing.
+            if let Some(default) = value.get("default") {
+                fit_value(ty, default, &format!("{at}/default"), None, flaws);
+            }
+        }
+    }
+}
+
+fn fit_value(ty: &WitType, value: &Json, at: &str, open: Open<'_>, flaws: &mut Vec<Misfit>) {
     let is_fit = match (ty, value) {
         (WitType::Option(_), Json::Null) => true,
-        (WitType::Option(inner), _) if inner.is_option() => return field_of(value, "some", inner, at, type_of, flaws),
-        (WitType::Option(inner), _) => return fit(inner, value, at, type_of, flaws),
+        (WitType::Option(inner), _) if inner.is_option() => return field_of(value, "some", inner, at, open, flaws),
+        (WitType::Option(inner), _) => return fit(inner, value, at, open, flaws),
         (WitType::List(item), Json::String(_)) => **item == WitType::U8,
         (WitType::List(item), Json::Array(items)) if **item != WitType::U8 => {
             for (n, value) in items.iter().enumerate() {
-                fit(item, value, &format!("{at}/{n}"), type_of, flaws);
+                fit(item, value, &format!("{at}/{n}"), open, flaws);
             }
             return;
         }
         (WitType::Tuple(types), Json::Array(items)) if types.len() == items.len() => {
             for (n, (ty, value)) in types.iter().zip(items).enumerate() {
-                fit(ty, value, &format!("{at}/{n}"), type_of, flaws);
+                fit(ty, value, &format!("{at}/{n}"), open, flaws);
             }
             return;
         }
         (WitType::Record { fields, .. }, Json::Object(_)) => {
             let fields: Vec<_> = fields.iter().map(|field| (field.name.as_str(), &field.ty)).collect();
-            return fit_fields(&fields, value, at, type_of, flaws);
+            return fit_fields(&fields, value, at, open, flaws);
         }
-        (WitType::Variant { cases, .. }, _) => return fit_variant(cases, value, at, type_of, flaws),
+        (WitType::Variant { cases, .. }, _) => return fit_variant(cases, value, at, open, flaws),
         (WitType::Result { ok, err }, Json::Object(_)) => {
             let case = |name: &str, ty: &Option<Box<WitType>>| Case { name: name.into(), ty: ty.as_deref().cloned() };
-            return fit_variant(&[case("ok", ok), case("err", err)], value, at, type_of, flaws);
+            return fit_variant(&[case("ok", ok), case("err", err)], value, at, open, flaws);
         }
         (WitType::Enum { cases, .. }, Json::String(text)) => cases.iter().any(|case| json_name(case) == *text),
         (WitType::Flags { flags, .. }, Json::Array(items)) => {
@@ -110,7 +171,7 @@ fn fit_value(ty: &WitType, value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &
         _ => fits_scalar(ty, value),
     };
     if !is_fit {
-        flaws.push(format!("{at}: expects {}", name(ty)));
+        flaws.push(Misfit::new(at, format!("expects {}", name(ty))));
     }
 }
 
@@ -145,54 +206,48 @@ fn range(ty: &WitType) -> Option<(i128, i128)> {
     })
 }
 
-fn fit_variant(cases: &[Case], value: &Json, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
+fn fit_variant(cases: &[Case], value: &Json, at: &str, open: Open<'_>, flaws: &mut Vec<Misfit>) {
     let named = |name: &str| cases.iter().find(|case| json_name(&case.name) == name);
     match value {
         Json::String(text) if named(text).is_some_and(|case| case.ty.is_none()) => {}
         Json::Object(fields) if fields.len() == 1 => {
             for (key, value) in fields {
                 match named(key) {
-                    Some(Case { ty: Some(ty), .. }) => fit(ty, value, &format!("{at}/{key}"), type_of, flaws),
+                    Some(Case { ty: Some(ty), .. }) => fit(ty, value, &below(at, key), open, flaws),
                     Some(_) => {}
-                    None => flaws.push(format!("{at}: `{key}` is not a case")),
+                    None => flaws.push(Misfit::new(at, format!("`{key}` is not a case"))),
                 }
             }
         }
         _ => {
             let names: Vec<_> = cases.iter().map(|case| json_name(&case.name)).collect();
-            flaws.push(format!("{at}: expects one of the cases {}", names.join(", ")));
+            flaws.push(Misfit::new(at, format!("expects one of the cases {}", names.join(", "))));
         }
     }
 }
 
-fn field_of(value: &Json, key: &str, ty: &WitType, at: &str, type_of: TypeOf<'_>, flaws: &mut Vec<String>) {
+fn field_of(value: &Json, key: &str, ty: &WitType, at: &str, open: Open<'_>, flaws: &mut Vec<Misfit>) {
     match value.get(key) {
-        Some(value) => fit(ty, value, &format!("{at}/{key}"), type_of, flaws),
-        None => flaws.push(format!("{at}: expects null or an object with `{key}`")),
+        Some(value) => fit(ty, value, &below(at, key), open, flaws),
+        None => flaws.push(Misfit::new(at, format!("expects null or an object with `{key}`"))),
     }
 }
 
 /// Checks an object against named types: unknown keys, missing ones, and each value.
-pub(super) fn fit_fields(
-    fields: &[(&str, &WitType)],
-    value: &Json,
-    at: &str,
-    type_of: TypeOf<'_>,
-    flaws: &mut Vec<String>,
-) {
+pub(super) fn fit_fields(fields: &[(&str, &WitType)], value: &Json, at: &str, open: Open<'_>, flaws: &mut Vec<Misfit>) {
     let Some(object) = value.as_object() else {
-        flaws.push(format!("{at}: expects an object"));
+        flaws.push(Misfit::new(at, "expects an object"));
         return;
     };
     let known: Vec<String> = fields.iter().map(|(name, _)| json_name(name)).collect();
     for key in object.keys().filter(|key| !known.contains(key)) {
-        flaws.push(format!("{at}/{key}: is not known; there are {}", known.join(", ")));
+        flaws.push(Misfit::new(&below(at, key), format!("is not known; there are {}", known.join(", "))));
     }
     for ((_, ty), key) in fields.iter().zip(&known) {
         match object.get(key) {
-            Some(value) => fit(ty, value, &format!("{at}/{key}"), type_of, flaws),
+            Some(value) => fit(ty, value, &below(at, key), open, flaws),
             None if ty.is_option() => {}
-            None => flaws.push(format!("{at}/{key}: is missing")),
+            None => flaws.push(Misfit::new(at, format!("`{key}` is missing"))),
         }
     }
 }
@@ -268,18 +323,20 @@ mod tests {
 
     fn flaws(ty: &WitType, value: &Json, referred: &WitType) -> Vec<String> {
         let mut flaws = Vec::new();
-        fit(ty, value, "", Some(&|_| Ok(referred.clone())), &mut flaws);
-        flaws
+        let open = |value: &Json| Ok(value.get("$from").map(|_| vec![Brought::Type(referred.clone())]));
+        fit(ty, value, "", Some(&open), &mut flaws);
+        flaws.into_iter().map(|flaw| format!("{}: {}", flaw.at, flaw.what)).collect()
     }
 
     #[test]
     fn a_path_leads_through_records_and_lists() {
         let returns = Returns::Fallible { ok: Some(WitType::List(Box::new(row()))), err: None };
-        assert_eq!(at_path(&returns, "/0/total_sum"), Ok(WitType::String));
-        assert_eq!(at_path(&returns, ""), Ok(WitType::List(Box::new(row()))));
-        assert!(at_path(&returns, "/0/totl").unwrap_err().contains("total_sum, count"));
-        assert!(at_path(&returns, "/first").is_err());
-        assert!(at_path(&Returns::Nothing, "").is_err());
+        let at_path = |path: &str| Brought::by(&returns)?.at(path);
+        assert_eq!(at_path("/0/total_sum"), Ok(Brought::Type(WitType::String)));
+        assert_eq!(at_path(""), Ok(Brought::Type(WitType::List(Box::new(row())))));
+        assert!(at_path("/0/totl").unwrap_err().contains("total_sum, count"));
+        assert!(at_path("/first").is_err());
+        assert!(Brought::by(&Returns::Nothing).is_err());
     }
 
     #[test]

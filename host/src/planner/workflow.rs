@@ -47,6 +47,8 @@ struct File {
     steps: Vec<PlanStep>,
     #[serde(default)]
     answer: Option<Json>,
+    #[serde(default)]
+    assert: Vec<String>,
 }
 
 /// What is wrong in a text, and where.
@@ -99,6 +101,29 @@ impl WorkflowPlanner {
         let file = file(text, format).map_err(refuse)?;
         file.check().map_err(|what| refuse(Flaw { at: None, what }))?;
         Ok(Self { file, source: text.as_bytes().to_vec() })
+    }
+
+    /// Reads a workflow that stands within a plan, as its file says it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of_json(content: &Json) -> Result<Self, String> {
+        if !content.is_object() {
+            return Err(format!("a workflow is an object, and not {}", type_of(content)));
+        }
+        let file = File::deserialize(content).map_err(|error| printable(&error.to_string()))?;
+        file.check()?;
+        Ok(Self { source: content.to_string().into_bytes(), file })
+    }
+
+    /// Returns the default of each input.
+    pub fn inputs(&self) -> &BTreeMap<String, Json> {
+        &self.file.inputs
+    }
+
+    /// Returns the plan as the file has it, with `{"$input": name}` in its places.
+    pub fn open_plan(&self) -> Plan {
+        Plan { steps: self.file.steps.clone(), answer: self.file.answer.clone(), assert: self.file.assert.clone() }
     }
 
     /// Returns the workflow with some inputs set in place of their defaults.
@@ -187,9 +212,15 @@ impl File {
         let mut steps = self.steps.clone();
         for (n, step) in steps.iter_mut().enumerate() {
             step.args = self.filled(&step.args, &format!("/steps/{n}/args"))?;
+            if let Some(for_each) = &mut step.for_each {
+                for_each.list = self.filled(&for_each.list, &format!("/steps/{n}/for_each/in"))?;
+            }
+            if let Some(undo) = &mut step.undo {
+                undo.args = self.filled(&undo.args, &format!("/steps/{n}/undo/args"))?;
+            }
         }
         let answer = self.answer.as_ref().map(|answer| self.filled(answer, "/answer")).transpose()?;
-        Ok(Plan { steps, answer, assert: Vec::new() })
+        Ok(Plan { steps, answer, assert: self.assert.clone() })
     }
 
     /// Returns `value`, which stands at `pointer`, with its inputs replaced. `$literal` hides what is below it.
@@ -218,7 +249,8 @@ impl File {
     }
 }
 
-fn type_of(value: &Json) -> &'static str {
+/// Returns what a value is, in words.
+pub fn type_of(value: &Json) -> &'static str {
     match value {
         Json::Null => "null",
         Json::Bool(_) => "a boolean",

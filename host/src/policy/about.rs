@@ -1,0 +1,107 @@
+//! What policy makes of a tool before it is called: how bad it can be, what it may cost and touch, and how it is taken back.
+
+use crate::domain::{Access, CallTemplate, Cost, Effect, Failure, Grant};
+use crate::policy::authorize::{granted, raised};
+use crate::policy::{Policy, RunGrant};
+use crate::registry::VerifiedTool;
+
+/// What the check of a plan needs to know of a tool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct About {
+    /// The worst that it can do.
+    pub effect: Effect,
+    /// The most that one call may cost.
+    pub cost: Cost,
+    /// What it may change: `files:<directory>`, `<scheme>://<host>:<port>`, `state:<scope>`. Empty for one that changes
+    /// nothing, and for one of which that is all that is known.
+    pub touches: Vec<String>,
+    /// The call that takes a call of it back. Its tool may be a function of the same component.
+    pub undo: Option<CallTemplate>,
+    /// The call that tells what became of a call of it.
+    pub reconcile: Option<CallTemplate>,
+}
+
+/// Returns what policy makes of `tool`.
+///
+/// # Errors
+/// `policy.denied`, naming the rule.
+pub fn about(policy: &Policy, tool: &VerifiedTool) -> Result<About, Failure> {
+    let (grant, _) = granted(policy, &RunGrant::default(), tool, None)?;
+    let effect = raised(&grant, tool);
+    let contract = tool.tool();
+    Ok(About {
+        effect,
+        cost: cost(&grant),
+        touches: if effect.is_write() { touches(&grant) } else { Vec::new() },
+        undo: contract.undo.clone(),
+        reconcile: contract.reconcile.clone(),
+    })
+}
+
+/// The limits of the grant are the most that a call can use.
+fn cost(grant: &Grant) -> Cost {
+    let limits = &grant.limits;
+    let bytes = limits.output_bytes_max.saturating_add(limits.egress_bytes_max);
+    Cost { calls: 1, fuel: limits.fuel, bytes, usd_micros: 0 }
+}
+
+fn touches(grant: &Grant) -> Vec<String> {
+    let is_writing = |mount: &&crate::domain::Mount| mount.access == Access::ReadWrite;
+    let files = grant.mounts.iter().filter(is_writing).map(|mount| format!("files:{}", mount.host.display()));
+    let writes = grant.http.iter().filter(|http| http.methods.iter().any(|method| !method.is_read()));
+    let servers = writes.map(|http| http.to.server());
+    let state = grant.state.keys().filter_map(|scope| {
+        let name = serde_json::to_value(scope).ok()?;
+        Some(format!("state:{}", name.as_str()?))
+    });
+    let mut touches: Vec<_> = files.chain(servers).chain(state).collect();
+    touches.sort();
+    touches.dedup();
+    touches
+}
+
+/// Answers whether two calls that change something may change the same: an empty list is anything, a directory holds those
+/// below it, and `*.` before a host's name stands for one label.
+pub fn may_touch_same(one: &[String], other: &[String]) -> bool {
+    one.is_empty() || other.is_empty() || one.iter().any(|a| other.iter().any(|b| overlap(a, b)))
+}
+
+fn overlap(a: &str, b: &str) -> bool {
+    match (a.strip_prefix("files:"), b.strip_prefix("files:")) {
+        (Some(a), Some(b)) => {
+            let (a, b) = (std::path::Path::new(a), std::path::Path::new(b));
+            a.starts_with(b) || b.starts_with(a)
+        }
+        _ => a == b || is_below(a, b) || is_below(b, a),
+    }
+}
+
+/// Whether `https://*.example.com:443` stands for `server`.
+fn is_below(pattern: &str, server: &str) -> bool {
+    let (Some((scheme, pattern)), Some((other, host))) = (pattern.split_once("://"), server.split_once("://")) else {
+        return false;
+    };
+    let parent = pattern.strip_prefix("*.");
+    scheme == other && parent.is_some() && host.split_once('.').map(|(_, rest)| rest) == parent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_may_change_the_same_are_told_apart_from_others() {
+        let touches = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let same = |a: &[&str], b: &[&str]| {
+            let (a, b) = (touches(a), touches(b));
+            assert_eq!(may_touch_same(&a, &b), may_touch_same(&b, &a));
+            may_touch_same(&a, &b)
+        };
+        assert!(same(&["files:/srv/a"], &["files:/srv/a/b", "state:user"]));
+        assert!(!same(&["files:/srv/a"], &["files:/srv/ab"]));
+        assert!(same(&["https://*.example.com:443"], &["https://api.example.com:443"]));
+        assert!(!same(&["https://*.example.com:443"], &["https://a.b.example.com:443", "http://api.example.com:443"]));
+        assert!(!same(&["https://api.example.com:443"], &["state:user"]));
+        assert!(same(&[], &["state:user"]) && same(&["state:user"], &["state:user"]));
+    }
+}
