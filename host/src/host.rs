@@ -34,6 +34,7 @@ mod contracts;
 mod end;
 mod goal;
 mod handle;
+mod replay;
 mod report;
 mod session;
 
@@ -41,6 +42,7 @@ pub use builder::{HostBuilder, read_policy};
 pub use contracts::{Found, components, read_lock};
 pub use goal::Goal;
 pub use handle::RunHandle;
+pub use replay::{ReplayReport, Replayed, Verdict as ReplayVerdict};
 pub use report::{RunReport, StepReport, ToolView};
 
 pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};

@@ -92,6 +92,8 @@ pub(super) enum Command {
     Cancel(CancelArgs),
     /// Check every event of a run's log.
     Verify(VerifyArgs),
+    /// Play a run back from its records, and tell what is not as it was.
+    Replay(ReplayArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -282,6 +284,23 @@ pub(super) struct CancelArgs {
 pub(super) struct VerifyArgs {
     /// A run's id, the beginning of one, or `last`.
     pub run: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReplayArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+    /// Call this component in place of the one that is there. May be repeated.
+    #[arg(long, value_name = "COMPONENT=FILE", value_parser = with)]
+    pub with: Vec<(String, PathBuf)>,
+}
+
+/// Reads `component=file`.
+fn with(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((component, file)) if !component.is_empty() && !file.is_empty() => Ok((component.to_owned(), file.into())),
+        _ => Err("write COMPONENT=FILE: the name of a component, and a .wasm file".into()),
+    }
 }
 
 /// Reads the beginning of a binding, with or without `sha256:`, and returns its digits.

@@ -20,6 +20,7 @@ mod lines;
 mod lock;
 mod output;
 mod policy;
+mod replay;
 mod run;
 mod runs;
 mod screen;
@@ -85,6 +86,7 @@ impl Session {
             Command::Runs(args) => runs::list(self, &args).await,
             Command::Show(args) => runs::show(self, &args).await,
             Command::Verify(args) => runs::verify(self, &args).await,
+            Command::Replay(args) => replay::command(self, args).await,
             Command::Approve(args) => decide::approve(self, args).await,
             Command::Reject(args) => decide::reject(self, args).await,
             Command::Cancel(args) => decide::cancel(self, args).await,

@@ -18,7 +18,7 @@ mod template;
 mod types;
 
 pub use check::{
-    CheckedPlan, CheckedRun, CheckedStep, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, flaws_of,
+    CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, flaws_of,
 };
 pub use condition::Condition;
 pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, SIGNALS_MAX, Signal, Wait};
