@@ -40,6 +40,7 @@ mod handle;
 mod keyed;
 mod message;
 mod notify;
+mod replay;
 mod report;
 mod session;
 mod tool_view;
@@ -55,6 +56,7 @@ pub use report::{RunReport, StepReport};
 pub use tool_view::ToolView;
 pub use upkeep::HeadState;
 pub use watch::{Seen, WATCH_POLL_MS, Watch};
+pub use replay::{ReplayReport, Replayed, Verdict as ReplayVerdict};
 
 pub use crate::orchestrator::{ApprovalView, Approve, Notice, Notifier, Signal, Wait};
 pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};

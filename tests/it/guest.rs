@@ -254,7 +254,11 @@ impl CallLink for Recorder {
     }
 
     async fn done(&self, call: &HostCall, end: HostCallEnd) -> Result<(), Failure> {
-        self.note(format!("done {} {}", call.n, end.value));
+        let value = match end.value {
+            RecordedValue::Whole { value } => value.to_string(),
+            RecordedValue::Digest { digest, .. } => digest.to_string(),
+        };
+        self.note(format!("done {} {value}", call.n));
         Ok(())
     }
 

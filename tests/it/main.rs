@@ -14,6 +14,7 @@ mod explain;
 mod files;
 mod guest;
 mod hostile;
+mod journal;
 mod layers;
 mod limits;
 mod load;

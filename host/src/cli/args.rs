@@ -104,6 +104,8 @@ pub(super) enum Command {
     Prune(PruneArgs),
     /// What is kept of a user.
     User(UserArgs),
+    /// Play a run back from its records, and tell what is not as it was.
+    Replay(ReplayArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -385,6 +387,23 @@ pub(super) struct EraseArgs {
     /// Do it: nothing brings it back.
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ReplayArgs {
+    /// A run's id, the beginning of one, or `last`.
+    pub run: String,
+    /// Call this component in place of the one that is there. May be repeated.
+    #[arg(long, value_name = "COMPONENT=FILE", value_parser = with)]
+    pub with: Vec<(String, PathBuf)>,
+}
+
+/// Reads `component=file`.
+fn with(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((component, file)) if !component.is_empty() && !file.is_empty() => Ok((component.to_owned(), file.into())),
+        _ => Err("write COMPONENT=FILE: the name of a component, and a .wasm file".into()),
+    }
 }
 
 /// Reads the beginning of a binding, with or without `sha256:`, and returns its digits.

@@ -24,6 +24,7 @@ mod lines;
 mod lock;
 mod output;
 mod policy;
+mod replay;
 mod run;
 mod runs;
 mod screen;
@@ -99,6 +100,7 @@ impl Session {
             Command::Explain(args) => explain::command(self, &args).await,
             Command::Watch(args) => watch::command(self, &args).await,
             Command::Approvals => approvals::command(self).await,
+            Command::Replay(args) => replay::command(self, args).await,
             Command::Approve(args) => decide::approve(self, args).await,
             Command::Reject(args) => decide::reject(self, args).await,
             Command::Cancel(args) => cancel::command(self, args).await,

@@ -177,6 +177,14 @@ kinds! {
     HostBug "host.bug" "host" 500 Host Never;
 }
 
+impl Kind {
+    /// Returns whether a call that failed so came to its end: the tool itself said that it failed, by its own words or
+    /// because of the network. One that was stopped did not say what it had done.
+    pub fn is_told(self) -> bool {
+        self == Self::ToolDeclared || self.code().starts_with("network.")
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())

@@ -169,6 +169,9 @@ limits! {
     response_bytes_max: u64 = 8 << 20;
     /// Bytes of the head of one request or response: servers commonly take 8 KiB, some 64.
     header_bytes_max: u64 = 64 << 10;
+    /// Bytes that are kept of what reads bring, to answer them when the call is run again, and as many of what writes bring;
+    /// of larger answers to reads a digest is kept. A page or a list of a server is far smaller.
+    record_bytes_max: u64 = 1 << 20;
     /// Bytes of all files that the call makes or changes, together.
     file_bytes_max: u64 = 64 << 20;
     /// Files and directories that the call makes or changes.

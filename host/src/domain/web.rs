@@ -125,6 +125,11 @@ impl WebUrl {
         let port = if self.port == self.scheme.port() { String::new() } else { format!(":{}", self.port) };
         format!("{}://{}{port}", self.scheme.name(), self.host)
     }
+
+    /// Returns the server, by which breakers and retries know it: `scheme://host:port`.
+    pub fn upstream(&self) -> String {
+        format!("{}://{}:{}", self.scheme.name(), self.host, self.port)
+    }
 }
 
 impl fmt::Display for WebUrl {

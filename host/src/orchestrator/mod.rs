@@ -11,7 +11,7 @@ mod compensate;
 mod condition;
 mod context;
 mod driver;
-pub mod journal;
+mod journal;
 mod link;
 mod machine;
 mod notify;
@@ -23,7 +23,7 @@ mod types;
 mod upstreams;
 
 pub use check::{
-    CheckedPlan, CheckedRun, CheckedStep, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, flaws_of,
+    CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, flaws_of,
 };
 pub use condition::Condition;
 pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait};
@@ -31,6 +31,7 @@ pub use machine::{
     Cancel, Command, Ending, IllegalTransition, Run, RunStage, RunStatus, STEPS, STEPS_MAX, Stage, Step, StepRow,
     StepStatus,
 };
+pub use journal::{Answers, digest as journal_digest, record_digest};
 pub use notify::{Notice, Notifier};
 pub use recover::{recover, to_recover};
 pub use template::{Parts as TemplateParts, filled};

@@ -24,6 +24,11 @@ impl Call {
         Self { tool, step, principal, grant, effect }
     }
 
+    /// Makes a call that was made before, to be played back: with the grant that it had then, and a link that makes nothing.
+    pub fn recorded(tool: VerifiedTool, step: ReadyStep, principal: Principal, grant: Grant) -> Self {
+        Self::new(tool, step, principal, grant)
+    }
+
     /// Returns the tool, verified.
     pub fn tool(&self) -> &VerifiedTool {
         &self.tool

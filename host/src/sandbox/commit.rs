@@ -5,9 +5,34 @@
 
 use crate::domain::{Digest, Failure, Json, Kind};
 use crate::sandbox::Begin;
-use crate::sandbox::capabilities::files::lock;
+use crate::sandbox::capabilities::files::{READ_BYTES_MAX, lock};
 use crate::sandbox::overlay::{Applied, Refused, Shared};
 use crate::sandbox::state::GuestState;
+
+/// Digests of what is staged: another content is another commit.
+fn contents(mounts: &[Shared]) -> Vec<u8> {
+    let digest = |mount: &Shared, file| {
+        let (mut digest, mut offset) = (Digest::of(b""), 0);
+        let mut mount = lock(mount);
+        // It may be closed. One that does not read was synced before, which told why.
+        if mount.retain(file).is_ok() {
+            while let Ok(bytes) = mount.read(file, READ_BYTES_MAX, offset) {
+                if bytes.is_empty() {
+                    break;
+                }
+                digest = Digest::of_parts(&[digest.as_bytes(), &bytes]);
+                offset = offset.saturating_add(bytes.len() as u64);
+            }
+            mount.release(file);
+        }
+        *digest.as_bytes()
+    };
+    let digests = mounts.iter().flat_map(|mount| {
+        let files = lock(mount).staged_files();
+        files.into_iter().flat_map(move |file| digest(mount, file))
+    });
+    digests.collect()
+}
 
 impl GuestState {
     /// Whether the call has written anything.
@@ -35,9 +60,16 @@ impl GuestState {
     pub(super) async fn commit(&mut self) -> Result<(), Failure> {
         let mounts = self.files.clone();
         let planned: Vec<String> = mounts.iter().flat_map(|mount| lock(mount).planned()).collect();
-        let (host_call, begin) = self.begin("files.write", Digest::of(planned.join("\n").as_bytes()), true).await?;
-        if let Begin::Answer(_) = begin {
-            return Err(Failure::new(Kind::HostBug, "replay a file write: files are written, not answered"));
+        let mut args = planned.join("\n").into_bytes();
+        if self.journal.records() {
+            args.extend(tokio::task::block_in_place(|| contents(&mounts)));
+        }
+        let (host_call, begin) = self.begin("files.write", Digest::of(&args), true).await?;
+        match begin {
+            Begin::Proceed | Begin::Repeat { .. } => {}
+            // It was done before: what is staged now is what is there.
+            Begin::Answer(_) => return Ok(()),
+            Begin::Refuse(failure) => return Err(failure),
         }
         let done = tokio::task::block_in_place(|| self.apply(&mounts))?;
         self.done(&host_call, Json::from(done)).await?;

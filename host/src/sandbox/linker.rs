@@ -19,6 +19,7 @@ use crate::policy::Call;
 use crate::sandbox::capabilities::bindings::cofferdam::tool;
 use crate::sandbox::capabilities::files::{Files, HasFiles};
 use crate::sandbox::capabilities::http;
+use crate::sandbox::capabilities::poll::{HasPolls, Polls};
 use crate::sandbox::state::GuestState;
 
 /// The parts of a call that decide what is linked.
@@ -80,7 +81,7 @@ pub(super) fn linker(engine: &Engine, linked: Linked) -> wasmtime::Result<Linker
 fn floor(l: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     type State = GuestState;
     io::error::add_to_linker::<State, HasTable>(l, table)?;
-    io::poll::add_to_linker::<State, HasTable>(l, table)?;
+    io::poll::add_to_linker::<State, HasPolls>(l, |s| Polls(entered(s)))?;
     io::streams::add_to_linker::<State, HasTable>(l, table)?;
     wasi::clocks::wall_clock::add_to_linker::<State, WasiClocks>(l, |s| entered(s).clocks())?;
     wasi::clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(l, |s| entered(s).clocks())?;

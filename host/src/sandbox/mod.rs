@@ -21,6 +21,7 @@ mod compile;
 mod denials;
 mod engine;
 mod flags;
+mod journal;
 mod limits;
 mod linker;
 mod open_files;
@@ -42,6 +43,9 @@ pub use version::{Runtime, runtime};
 /// Beginning of the `tracing` targets that write, below `warn`, all that a guest passes to the host: which may be a secret
 /// that a rule reveals to it. A program that logs should not keep them.
 pub const GUEST_TRACE_TARGET: &str = "wasmtime_wasi";
+
+/// The host call under which a call's journal keeps what the call was given, as JSON of a [`Grant`](crate::domain::Grant).
+pub const CALL_GRANT: &str = "call.grant";
 
 /// Runs calls. Two things stand behind it: [`WasmRunner`], and the scripted one of the tests.
 #[async_trait]
@@ -87,9 +91,10 @@ pub enum Begin {
 /// What a host call brought.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostCallEnd {
-    /// What the guest was given, secrets taken out.
+    /// What the guest was given, secrets taken out; or a digest of it, where it is too large to be kept.
     pub value: RecordedValue,
-    /// How long it took, in milliseconds; for a host call that was repeated, how long it took the first time.
+    /// Milliseconds by which the guest's clock moves on, or which a request took; for a host call that was repeated, those of
+    /// the first time.
     pub ms: u64,
     /// What came of the request, where it was one.
     pub upstream: Option<UpstreamEnd>,
@@ -105,7 +110,14 @@ pub trait CallLink: Send + Sync {
         false
     }
 
-    /// Announces a host call. A write is durable in the log before this returns.
+    /// Returns whether the call is only played back: what is not answered ends it. It then gets stand-ins for secrets, as no
+    /// request leaves that would carry them.
+    fn is_replay(&self) -> bool {
+        false
+    }
+
+    /// Announces a host call. A write is durable in the log before this returns. Requests that are under way at one time may
+    /// be announced in another order than that of their numbers, which is always the guest's.
     ///
     /// # Errors
     /// Ends the call with this failure: the log could not be written, or the call does not do what it did before.

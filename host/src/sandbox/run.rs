@@ -15,18 +15,21 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use crate::clock::Clock;
 use crate::domain::{
-    Access, Denial, Digest, Failure, Grant, Json, Kind, Limits, LogLine, Mount, Outcome, Returns, ToolContract, Usage,
-    bytes_within, canonical, head, json_name,
+    Access, Denial, Digest, FailedUpstream, Failure, Grant, Json, Kind, Limits, LogLine, Mount, Outcome, Returns,
+    ToolContract, Usage, bytes_within, canonical, head, json_name,
 };
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
+use crate::sandbox::capabilities::clock::{self, Seed};
+use crate::sandbox::capabilities::context;
 use crate::sandbox::capabilities::files::{denial, lock};
 use crate::sandbox::capabilities::http::{Clients, Http};
-use crate::sandbox::capabilities::{clock, print::Print};
+use crate::sandbox::capabilities::print::Print;
 use crate::sandbox::compile::{Compiler, Loading};
 use crate::sandbox::denials::Denials;
 use crate::sandbox::engine::{Options, engine};
 use crate::sandbox::flags::deceptive;
+use crate::sandbox::journal::Journal;
 use crate::sandbox::limits::{HOST_CALL_FUEL, Meter, Pace};
 use crate::sandbox::linker::{Linked, linker};
 use crate::sandbox::open_files::{OpenFiles, raise_process_limit};
@@ -71,6 +74,14 @@ struct Ready<'a> {
     places: (OwnedSemaphorePermit, SemaphorePermit<'a>),
     pre: InstancePre<GuestState>,
     secrets: Granted,
+}
+
+/// What belongs to one call before it has a store.
+struct Own {
+    journal: Arc<Journal>,
+    secrets: Granted,
+    seed: Seed,
+    start_ms: u64,
 }
 
 impl WasmRunner {
@@ -169,7 +180,7 @@ impl Shared {
         }
         let wall = Duration::from_millis(limits.wall_ms_max);
         let ready = async {
-            let Ready { places, pre, secrets } = self.ready(&call).await?;
+            let Ready { places, pre, secrets } = self.ready(&call, link.is_replay()).await?;
             let store = self.stored(&call, link, secrets, start_ms).await?;
             Ok((places, pre, store))
         };
@@ -186,12 +197,16 @@ impl Shared {
 
     /// Waits for the compiled and linked component and for a place, first among the calls of its component: whoever
     /// waits there holds up no other.
-    async fn ready(self: &Arc<Self>, call: &Call) -> Result<Ready<'_>, Failure> {
+    async fn ready(self: &Arc<Self>, call: &Call, is_replay: bool) -> Result<Ready<'_>, Failure> {
         let bug = |e| Failure::new(Kind::HostBug, "wait for a place").detail(e);
         let compiled = self.compiled(call.tool()).await?;
         let pre = compiled.linked(&self.engine, call)?;
         // Before there is a place: a person may have to unlock where they are kept.
-        let secrets = self.secrets.granted(&call.grant().secrets).await?;
+        let secrets = if is_replay {
+            Granted::stand_ins(&call.grant().secrets)
+        } else {
+            self.secrets.granted(&call.grant().secrets).await?
+        };
         let of_component = compiled.in_flight.clone().acquire_owned().await.map_err(bug)?;
         let of_all = self.in_flight.acquire().await.map_err(bug)?;
         Ok(Ready { places: (of_component, of_all), pre, secrets })
@@ -220,25 +235,24 @@ impl Shared {
         secrets: Granted,
         start_ms: u64,
     ) -> Result<Store<GuestState>, Failure> {
+        let journal = Arc::new(Journal::new(link, self.clock.clone(), &call.grant().limits));
+        context::grant(call, &journal).await?;
+        let seed = clock::begin(call, &journal, &*self.clock).await?;
+        let own = Own { journal, secrets, seed, start_ms };
         if call.grant().mounts.is_empty() {
-            return self.store(call, link, secrets, start_ms);
+            return self.store(call, own);
         }
         let (shared, call) = (self.clone(), call.clone());
-        let opening = tokio::task::spawn_blocking(move || shared.store(&call, link, secrets, start_ms));
+        let opening = tokio::task::spawn_blocking(move || shared.store(&call, own));
         opening.await.map_err(|e| Failure::new(Kind::HostBug, "open the directories of a call").detail(e))?
     }
 
-    fn store(
-        &self,
-        call: &Arc<Call>,
-        link: Arc<dyn CallLink>,
-        secrets: Granted,
-        start_ms: u64,
-    ) -> Result<Store<GuestState>, Failure> {
+    fn store(&self, call: &Arc<Call>, own: Own) -> Result<Store<GuestState>, Failure> {
+        let Own { journal, secrets, seed, start_ms } = own;
         let limits = &call.grant().limits;
         let deadline_ms = start_ms.saturating_add(limits.wall_ms_max);
         let log = LogSink::new(limits, &secrets);
-        let wasi = self.wasi(call, &secrets, &log)?;
+        let wasi = self.wasi(call, (&secrets, &log), (&journal, &seed))?;
         let denials = Denials::new(secrets.clone());
         let mut table = ResourceTable::new();
         table.set_max_capacity(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
@@ -247,28 +261,31 @@ impl Shared {
             table,
             meter: Meter::new(limits),
             call: call.clone(),
-            link,
             log,
             files: self.overlays(call, deadline_ms)?,
             open_files: OpenFiles::new(limits),
-            http: Http::new(call.clone(), self.clients.clone(), denials.clone(), secrets.clone()),
+            http: Http::new(call.clone(), self.clients.clone(), (denials.clone(), secrets.clone()), journal.clone()),
+            journal,
             secrets,
             denials,
             clock: self.clock.clone(),
             deadline_ms,
             progress: Pace::new(limits, start_ms),
-            announced: 0,
-            has_written: false,
             is_host_call: false,
         };
         limited(Store::new(&self.engine, state), limits, lifted_bytes_max(call.tool().tool(), limits))
     }
 
-    fn wasi(&self, call: &Call, secrets: &Granted, log: &LogSink) -> Result<WasiCtx, Failure> {
+    fn wasi(
+        &self,
+        call: &Call,
+        (secrets, log): (&Granted, &LogSink),
+        (journal, seed): (&Arc<Journal>, &Seed),
+    ) -> Result<WasiCtx, Failure> {
         let mut builder = WasiCtxBuilder::new();
         builder.stdout(Print { sink: log.clone(), stream: Printed::Stdout });
         builder.stderr(Print { sink: log.clone(), stream: Printed::Stderr });
-        clock::set(&mut builder, call, &self.clock)?;
+        clock::set(&mut builder, call, journal, seed);
         for (name, value) in &call.grant().env {
             builder.env(name, value);
         }
@@ -408,7 +425,7 @@ impl Instance {
         clock: &Arc<dyn Clock>,
     ) -> Outcome {
         let left = wall.saturating_sub(Duration::from_millis(clock.monotonic_ms().saturating_sub(start_ms)));
-        let link = self.store.data().link.clone();
+        let link = self.store.data().journal.link().clone();
         let result = {
             let call = tokio::time::timeout(left, self.call(pre));
             tokio::select! {
@@ -440,6 +457,7 @@ impl Instance {
         let func = func.ok_or_else(|| Failure::new(Kind::HostBug, format!("find the function of `{}`", tool.name)))?;
         let results = self.invoke(&func, &args).await?;
         let output = self.read(tool, &results)?;
+        self.store.data().journal.check()?;
         if self.store.data().has_staged() {
             self.call.tool().check_output(&output)?;
             self.store.data_mut().ready_commit().await?;
@@ -512,7 +530,10 @@ impl Instance {
         self.note_refusals();
         let denials: Vec<Denial> = self.store.data().denials.take();
         let state = self.store.data();
-        let result = result.map_err(|failure| state.secrets.failure(failure));
+        // What ended the call beside the guest is why, whatever the guest made of it.
+        let result = state.journal.check().and(result).map_err(|failure| state.secrets.failure(failure));
+        let upstream = state.http.failed();
+        let result = result.map_err(|failure| told_truly(failure, upstream.as_ref()));
         let fuel_left = self.store.get_fuel().unwrap_or_default();
         let usage = Usage {
             fuel: self.call.grant().limits.fuel.saturating_sub(fuel_left),
@@ -523,7 +544,16 @@ impl Instance {
             egress_bytes: state.http.egress_bytes(),
             ..self.usage
         };
-        Outcome { result, usage, log, denials, has_written: state.has_written, upstream: None }
+        Outcome { result, usage, log, denials, has_written: state.journal.has_written(), upstream }
+    }
+}
+
+/// The kind of what the network did, where the tool gives up because of it: that tells whether to try again. What the tool
+/// says stays.
+fn told_truly(failure: Failure, upstream: Option<&FailedUpstream>) -> Failure {
+    match upstream {
+        Some(failed) if failure.kind == Kind::ToolDeclared => Failure { kind: failed.kind, ..failure },
+        _ => failure,
     }
 }
 

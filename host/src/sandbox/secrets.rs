@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::domain::{Failure, Json, Kind, SECRET_PLACEHOLDER, Secret, SecretGrant, WebUrl, secret_placeholder};
+use crate::domain::{Digest, Failure, Json, Kind, SECRET_PLACEHOLDER, Secret, SecretGrant, WebUrl, secret_placeholder};
 
 mod encodings;
 mod inject;
@@ -136,6 +136,16 @@ pub(super) struct Granted {
 }
 
 impl Granted {
+    /// Makes secrets that stand in for those of a call which is only played back: nobody has them but the guest, and what it
+    /// makes of one is no other's.
+    pub(super) fn stand_ins(grants: &[SecretGrant]) -> Self {
+        let stand_in = |grant: &SecretGrant| {
+            let value = Digest::of_parts(&[b"stand-in", grant.name.as_bytes()]).to_string();
+            Some((grant.clone(), Secret::new(value).ok()?))
+        };
+        Self::new(grants.iter().filter_map(stand_in).collect())
+    }
+
     fn new(grants: Vec<(SecretGrant, Secret)>) -> Self {
         let named = || grants.iter().map(|(grant, secret)| (grant.name.as_str(), secret));
         let patterns = (!grants.is_empty()).then(|| Arc::new(Patterns::new(named())));

@@ -10,12 +10,13 @@ use crate::domain::{Digest, Failure, Json, Kind, Limits, LogLine, escaped};
 use crate::policy::Call;
 use crate::sandbox::capabilities::http::Http;
 use crate::sandbox::denials::Denials;
+use crate::sandbox::journal::Journal;
 use crate::sandbox::limits::{Meter, Pace};
 use crate::sandbox::open_files::OpenFiles;
 use crate::sandbox::overlay::Shared;
 use crate::sandbox::secrets::{Granted, Scrubber};
 use crate::sandbox::trap::Ended;
-use crate::sandbox::{Begin, CallLink, HostCall, HostCallEnd};
+use crate::sandbox::{Begin, HostCall};
 
 /// All that belongs to one call. Dropped with its store.
 pub(super) struct GuestState {
@@ -23,7 +24,6 @@ pub(super) struct GuestState {
     pub(super) table: ResourceTable,
     pub(super) meter: Meter,
     pub(super) call: Arc<Call>,
-    pub(super) link: Arc<dyn CallLink>,
     pub(super) log: LogSink,
     /// The secrets of this call. What leaves it goes through here.
     pub(super) secrets: Granted,
@@ -36,9 +36,7 @@ pub(super) struct GuestState {
     /// Monotonic milliseconds at which the call ends.
     pub(super) deadline_ms: u64,
     pub(super) progress: Pace,
-    /// Host calls announced to the link so far.
-    pub(super) announced: u32,
-    pub(super) has_written: bool,
+    pub(super) journal: Arc<Journal>,
     /// Whether a host function was entered and is not charged for yet.
     pub(super) is_host_call: bool,
 }
@@ -57,21 +55,18 @@ impl GuestState {
         args: Digest,
         is_write: bool,
     ) -> Result<(HostCall, Begin), Failure> {
-        self.announced = self.announced.saturating_add(1);
-        let host_call = HostCall { n: self.announced, what, args, is_write, upstream: None };
-        let begin = self.link.begin(&host_call).await?;
-        self.has_written |= is_write;
+        let host_call = self.journal.number(what, args, is_write);
+        let begin = self.journal.begin(&host_call).await?;
+        if let Begin::Answer(recorded) = &begin {
+            self.journal.pass(recorded.ms);
+        }
         Ok((host_call, begin))
     }
 
     /// Reports what a host call brought.
     pub(super) async fn done(&mut self, host_call: &HostCall, value: Json) -> Result<(), Failure> {
-        self.link
-            .done(
-                host_call,
-                HostCallEnd { value: crate::domain::RecordedValue::Whole { value }, ms: 0, upstream: None },
-            )
-            .await
+        let ms = self.journal.count();
+        self.journal.done(host_call, value, ms).await
     }
 
     /// Notes something that the guest tried and was refused.

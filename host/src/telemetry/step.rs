@@ -178,7 +178,7 @@ impl StepTrace {
                 (self.status, self.output, self.failure) = ("succeeded", Some(*output), None);
             }
             StepEnd::Failed { kind, failure } => {
-                let is_unknown = has_written && *kind != Kind::ToolDeclared;
+                let is_unknown = has_written && !kind.is_told();
                 (self.status, self.failure) = (if is_unknown { "unknown" } else { "failed" }, Some(*failure));
             }
         }

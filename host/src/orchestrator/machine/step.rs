@@ -280,7 +280,7 @@ impl Step {
                 return Err("it may have changed something, and is not tried again");
             }
             (StepEnd::Failed { .. }, Some(due)) => StepStatus::RetryWait { due },
-            (StepEnd::Failed { kind, .. }, None) if has_written && !is_told(*kind) => StepStatus::Unknown,
+            (StepEnd::Failed { kind, .. }, None) if has_written && !kind.is_told() => StepStatus::Unknown,
             (StepEnd::Failed { kind: Kind::HostCancelled, failure }, None) => {
                 StepStatus::Cancelled { failure: *failure }
             }
@@ -342,20 +342,4 @@ impl Step {
             StepEnd::Failed { kind, failure } => self.failure = Some((*kind, *failure)),
         }
     }
-}
-
-/// Whether a tool that had begun to change something told itself how that ended: it declared an error, and no request of
-/// it was cut off before the server had answered. One that was stopped did not tell: what it changed is unknown.
-pub(super) fn is_told(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::ToolDeclared
-            | Kind::NetworkDns
-            | Kind::NetworkConnect
-            | Kind::NetworkTls
-            | Kind::NetworkRateLimited
-            | Kind::NetworkHttp4xx
-            | Kind::NetworkHttp5xx
-            | Kind::NetworkCircuitOpen
-    )
 }

@@ -26,7 +26,7 @@ use crate::sandbox::overlay::{self, DirId, Entry, FileId, How, Identity, Listing
 use crate::sandbox::state::GuestState;
 
 /// Bytes that one read returns at most: more takes more reads.
-pub(super) const READ_BYTES_MAX: usize = 64 << 10;
+pub(in crate::sandbox) const READ_BYTES_MAX: usize = 64 << 10;
 
 /// Entries of a directory that are read at a time.
 const PAGE_ENTRIES: usize = 256;

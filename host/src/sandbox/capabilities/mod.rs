@@ -6,6 +6,7 @@ mod file_streams;
 pub(super) mod files;
 pub(super) mod http;
 pub(super) mod log;
+pub(super) mod poll;
 pub(super) mod print;
 pub(super) mod progress;
 

@@ -14,7 +14,7 @@ impl Host for GuestState {
         }
         if self.progress.count(self.clock.monotonic_ms()) {
             let fraction = fraction.filter(|f| f.is_finite()).map(|f| f.clamp(0.0, 1.0));
-            self.link.progress(fraction, &printable(&self.secrets.head(&message, MESSAGE_CHARS_MAX)));
+            self.journal.link().progress(fraction, &printable(&self.secrets.head(&message, MESSAGE_CHARS_MAX)));
         }
         Ok(())
     }

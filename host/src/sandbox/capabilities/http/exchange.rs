@@ -1,22 +1,23 @@
 //! One request to its answer, redirects included. Runs beside the guest and ends with its call.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, LOCATION};
 use http::{Response, StatusCode};
-use http_body_util::BodyExt;
 use reqwest::Url;
 use tokio::time::timeout;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
-use wasmtime_wasi_http::p2::body::{HyperIncomingBody, HyperOutgoingBody};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::coding::Coding;
 use super::headers;
 use super::refusal::{Refusal, of_client};
 use super::request::Waits;
 use super::request_body::RequestBody;
-use super::requests::{Admitted, Requests};
+use super::requests::{Admitted, Asking, Requests};
 use super::response_body::ResponseBody;
+use super::upstream;
 use crate::domain::{Method, WebUrl};
 
 /// What of a guest's headers may follow to another origin: the rest may hold a key for the first.
@@ -29,6 +30,9 @@ pub(super) struct Exchange {
     pub(super) headers: HeaderMap,
     pub(super) body: Option<(HyperOutgoingBody, Option<u64>)>,
     pub(super) waits: Waits,
+    pub(super) asking: Asking,
+    /// Requests that redirects led to.
+    pub(super) hops: Arc<AtomicU64>,
 }
 
 impl Exchange {
@@ -36,7 +40,18 @@ impl Exchange {
     ///
     /// # Errors
     /// What the guest is told. A refusal of the host's is noted.
-    pub(super) async fn run(mut self, mut admitted: Admitted) -> Result<Response<HyperIncomingBody>, ErrorCode> {
+    pub(super) async fn run(self, admitted: Admitted) -> Result<Response<ResponseBody>, ErrorCode> {
+        let (requests, asking) = (self.requests.clone(), self.asking.clone());
+        let answered = self.answered(admitted).await;
+        let end = match &answered {
+            Ok(answer) => upstream::of_head(answer.status(), answer.headers(), requests.journal.now()),
+            Err(error) => upstream::of_error(error),
+        };
+        requests.ended(&asking, &end);
+        answered
+    }
+
+    async fn answered(mut self, mut admitted: Admitted) -> Result<Response<ResponseBody>, ErrorCode> {
         let place = self.requests.quota.place().await.map_err(|refusal| refusal.error)?;
         let mut redirects_left = self.requests.limits().redirects_max;
         loop {
@@ -91,6 +106,7 @@ impl Exchange {
         if method != from.method {
             headers.remove(http::header::CONTENT_TYPE);
         }
+        self.hops.fetch_add(1, Ordering::Relaxed);
         self.requests.admit(to, method, headers)
     }
 
@@ -99,7 +115,7 @@ impl Exchange {
         admitted: &Admitted,
         response: reqwest::Response,
         place: tokio::sync::OwnedSemaphorePermit,
-    ) -> Result<Response<HyperIncomingBody>, Refusal> {
+    ) -> Result<Response<ResponseBody>, Refusal> {
         let status = response.status();
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Refusal::denied(
@@ -118,8 +134,8 @@ impl Exchange {
         // Secrets leave here: all that the guest gets to see of a head comes by.
         headers::scrub(&mut head, &self.requests.secrets);
         let part = (self.requests.clone(), admitted.what.clone(), place);
-        let body = ResponseBody::new(response.into(), coding, self.waits.bytes, part);
-        let mut answer = Response::new(body.boxed_unsync());
+        let body = ResponseBody::new(response.into(), coding, self.waits.bytes, part).of(self.asking.clone());
+        let mut answer = Response::new(body);
         *answer.status_mut() = status;
         *answer.headers_mut() = head;
         Ok(answer)

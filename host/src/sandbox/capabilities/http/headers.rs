@@ -90,13 +90,13 @@ fn is_refused(name: &HeaderName) -> bool {
     REFUSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || REFUSED.contains(&name.as_str())
 }
 
-/// Adds what the host sets: who asks, what it can undo, and for a write the key of the `n`-th write of the call.
+/// Adds what the host sets: who asks, what it can undo, and for a write that has no key of the guest's own the one of this
+/// write.
 ///
 /// # Errors
 /// `invalid.header` where the key is no header text.
 pub(super) fn complete(mut headers: HeaderMap, method: Method, key: Option<&str>) -> Result<HeaderMap, Refusal> {
     headers.remove(header::CONTENT_LENGTH);
-    headers.remove(IDEMPOTENCY_KEY);
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
     headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     // A part of a coded body cannot be decoded.
@@ -104,7 +104,7 @@ pub(super) fn complete(mut headers: HeaderMap, method: Method, key: Option<&str>
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
     if let Some(key) = key.filter(|_| !method.is_read()) {
         let key = HeaderValue::from_str(key).map_err(|_| Refusal::header("header `idempotency-key`"))?;
-        headers.insert(IDEMPOTENCY_KEY, key);
+        headers.entry(IDEMPOTENCY_KEY).or_insert(key);
     }
     Ok(headers)
 }
@@ -186,9 +186,10 @@ mod tests {
 
     #[test]
     fn the_host_completes_a_head() {
-        let headers =
-            complete(map(&[("content-length", "3"), ("idempotency-key", "mine")]), Method::Post, Some("k")).unwrap();
+        let headers = complete(map(&[("content-length", "3")]), Method::Post, Some("k")).unwrap();
         assert_eq!(headers["idempotency-key"], "k");
+        let own = complete(map(&[("idempotency-key", "mine")]), Method::Post, Some("k")).unwrap();
+        assert_eq!(own.get_all("idempotency-key").iter().collect::<Vec<_>>(), ["mine"], "the guest's own stays");
         assert_eq!(headers["accept-encoding"], "gzip, deflate, br");
         assert!(headers["user-agent"].to_str().unwrap().starts_with("cofferdam/"));
         assert!(!headers.contains_key("content-length"), "the body knows its own");

@@ -11,6 +11,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{Host, HostFields, Method, Sc
 use wasmtime_wasi_http::p2::types::{HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse};
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtxView, WasiHttpView};
 
+use super::TYPES;
 use crate::domain::{Failure, Kind, URL_BYTES_MAX};
 use crate::sandbox::linker::entered;
 use crate::sandbox::state::GuestState;
@@ -25,9 +26,6 @@ const WORD_BYTES_MAX: usize = 32;
 
 /// Bytes of an authority: a name has at most 253, a port five.
 const AUTHORITY_BYTES_MAX: usize = 300;
-
-/// The interface that holds values.
-const TYPES: &str = "wasi:http/types@0.2.12";
 
 type Store<'a> = StoreContextMut<'a, GuestState>;
 type Request = Resource<HostOutgoingRequest>;

@@ -8,49 +8,62 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::{HeaderName, Response};
+use http_body_util::BodyExt;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi::p2::Pollable;
 use wasmtime_wasi_http::p2::bindings::LinkOptions;
-use wasmtime_wasi_http::p2::bindings::http::types::{self, ErrorCode};
-use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
+use wasmtime_wasi_http::p2::bindings::http::types::{self, ErrorCode, HostFutureIncomingResponse as _};
+use wasmtime_wasi_http::p2::body::HyperIncomingBody;
+use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest};
 use wasmtime_wasi_http::{
     Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
     WasiHttpView,
 };
 
-use crate::domain::{Digest, Failure, Kind};
+use crate::domain::{Digest, FailedUpstream, Failure, Json, Kind};
 use crate::policy::Call;
-use crate::sandbox::Begin;
 use crate::sandbox::denials::Denials;
+use crate::sandbox::journal::{Form, Journal, Look};
 use crate::sandbox::linker::entered;
 use crate::sandbox::secrets::Granted;
 use crate::sandbox::state::GuestState;
 use crate::sandbox::trap::Ended;
+use crate::sandbox::{Begin, HostCall};
 
 mod addresses;
+mod answer;
 mod clients;
 mod coding;
+mod error_json;
 mod exchange;
 mod headers;
 mod held;
 mod names;
 mod quota;
+mod recorded;
 mod refusal;
 mod request;
 mod request_body;
 mod requests;
 mod response_body;
+mod upstream;
 
 pub(in crate::sandbox) use clients::Clients;
 pub use clients::NetworkOptions;
 
 use exchange::Exchange;
+use recorded::Recording;
 use request::Asked;
 use requests::{Admitted, Requests};
+use response_body::ResponseBody;
 
 /// The interface that sends. wasmtime's linker takes it for every `0.2.x` up to this one.
 const OUTGOING_HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
+
+/// The interface that holds values.
+const TYPES: &str = "wasi:http/types@0.2.12";
 
 /// Bytes of one write to a request's body, of which two are kept until the client takes them.
 const BODY_CHUNK_BYTES: usize = 16 << 10;
@@ -63,11 +76,16 @@ pub(in crate::sandbox) struct Http {
 }
 
 impl Http {
-    pub(in crate::sandbox) fn new(call: Arc<Call>, clients: Arc<Clients>, denials: Denials, secrets: Granted) -> Self {
+    pub(in crate::sandbox) fn new(
+        call: Arc<Call>,
+        clients: Arc<Clients>,
+        noted: (Denials, Granted),
+        journal: Arc<Journal>,
+    ) -> Self {
         let mut ctx = WasiHttpCtx::new();
         // A map of headers is held by the host: no larger than one that could be sent.
         ctx.set_field_size_limit(usize::try_from(call.grant().limits.header_bytes_max).unwrap_or(usize::MAX));
-        Self { ctx, hooks: Hooks, requests: Arc::new(Requests::new(call, clients, denials, secrets)) }
+        Self { ctx, hooks: Hooks, requests: Arc::new(Requests::new(call, clients, noted, journal)) }
     }
 }
 
@@ -76,6 +94,11 @@ impl Http {
     /// nowhere, a server may not answer, and the call may have ended first.
     pub(in crate::sandbox) fn requests(&self) -> u64 {
         self.requests.quota.requests_taken()
+    }
+
+    /// Returns the server of the last request, where that failed.
+    pub(in crate::sandbox) fn failed(&self) -> Option<FailedUpstream> {
+        self.requests.failed()
     }
 
     /// Returns how many bytes they carried out.
@@ -123,15 +146,24 @@ impl WasiHttpView for GuestState {
 pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     types::add_to_linker::<_, WasiHttp>(linker, &LinkOptions::default().into(), |state| entered(state).http())?;
     held::add_to_linker(linker)?;
+    linker.allow_shadowing(true);
+    linker.instance(TYPES)?.func_wrap_async(
+        "[method]future-incoming-response.get",
+        |mut store: StoreContextMut<'_, GuestState>, (future,): (Resource<HostFutureIncomingResponse>,)| {
+            Box::new(async move { get(entered(store.data_mut()), future).await.map(|got| (got,)) })
+        },
+    )?;
+    linker.allow_shadowing(false);
     linker.instance(OUTGOING_HANDLER)?.func_wrap_async(
         "handle",
-        |mut store: StoreContextMut<'_, GuestState>, (request, options): Asking| {
+        |mut store: StoreContextMut<'_, GuestState>, (request, options): Called| {
             Box::new(async move { handle(entered(store.data_mut()), request, options).await.map(|sent| (sent,)) })
         },
     )
 }
 
-type Asking = (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>);
+type Got = Option<Result<Result<Resource<HostIncomingResponse>, ErrorCode>, ()>>;
+type Called = (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>);
 
 /// Decides about a request, announces it if it writes, and starts it.
 async fn handle(
@@ -144,12 +176,16 @@ async fn handle(
     if state.call.grant().http.is_empty() {
         return Err(state.not_asked("http"));
     }
-    let started = match start(&state.http.requests, request, options) {
-        Ok((exchange, admitted)) => {
-            announce(state, &admitted).await?;
-            spawn(exchange, admitted)
-        }
+    let (exchange, admitted) = match start(&state.http.requests, request, options) {
+        Ok(started) => started,
         Err(error) => return Ok(Err(error)),
+    };
+    let started = if state.journal.records() {
+        let recording = Recording::new(exchange, admitted);
+        spawn(async move { recording.run().await })
+    } else {
+        announce(state, &admitted, exchange.asking.upstream.clone()).await?;
+        spawn(async move { exchange.run(admitted).await.map(streamed) })
     };
     Ok(Ok(state.table.push(started)?))
 }
@@ -163,27 +199,62 @@ fn start(
     let asked = Asked::read(request, options).map_err(|refusal| requests.refused(&written, refusal))?;
     let Asked { url, method, headers, body, waits } = asked;
     let admitted = requests.admit(url, method, headers.clone())?;
-    Ok((Exchange { requests: requests.clone(), headers, body, waits }, admitted))
+    let asking = requests.asking(&admitted.url);
+    let hops = Arc::default();
+    Ok((Exchange { requests: requests.clone(), headers, body, waits, asking, hops }, admitted))
 }
 
 /// Announces a request that writes: nothing of it has left yet.
-async fn announce(state: &mut GuestState, admitted: &Admitted) -> wasmtime::Result<()> {
+async fn announce(state: &mut GuestState, admitted: &Admitted, upstream: String) -> wasmtime::Result<()> {
     if admitted.method.is_read() {
         return Ok(());
     }
     let args = Digest::of_parts(&[admitted.method.name().as_bytes(), admitted.url.to_string().as_bytes()]);
-    match state.begin("http.send", args, true).await.map_err(Ended)? {
-        (_, Begin::Proceed) => Ok(()),
-        (_, _) => Err(Ended(Failure::new(Kind::HostBug, "replay a request: requests are sent, not answered")).into()),
+    let host_call = state.journal.number("http.send", args, true);
+    let host_call = HostCall { upstream: Some(upstream), ..host_call };
+    match state.journal.begin(&host_call).await.map_err(Ended)? {
+        Begin::Proceed => Ok(()),
+        _ => Err(Ended(Failure::new(Kind::HostBug, "answer a request that is not recorded")).into()),
     }
 }
 
+fn streamed(answer: Response<ResponseBody>) -> Response<HyperIncomingBody> {
+    answer.map(|body| body.map_err(Error::from).boxed_unsync())
+}
+
 /// Runs it beside the guest: dropping the handle, as the end of the call does, stops it.
-fn spawn(exchange: Exchange, admitted: Admitted) -> HostFutureIncomingResponse {
+fn spawn(
+    asking: impl Future<Output = Result<Response<HyperIncomingBody>, ErrorCode>> + Send + 'static,
+) -> HostFutureIncomingResponse {
     let running = wasmtime_wasi::runtime::spawn(async move {
-        let answer = exchange.run(admitted).await.map_err(Error::from)?;
+        let answer = asking.await.map_err(Error::from)?;
         // The client drives the connection, so that the answer needs no worker of its own.
         Ok((answer, wasmtime_wasi::runtime::spawn(std::future::ready(()))))
     });
     HostFutureIncomingResponse::Pending(running)
+}
+
+/// Whether the answer has come is a look at the world, and recorded as one.
+async fn get(state: &mut GuestState, future: Resource<HostFutureIncomingResponse>) -> wasmtime::Result<Got> {
+    if state.journal.records() {
+        let form = Form { write: |is_there: &bool| Json::from(*is_there), read: Json::as_bool };
+        let look = Look { what: "http.poll", args: Digest::of(b"") };
+        let (journal, waiting) = (state.journal.clone(), state.table.get_mut(&future)?);
+        let is_there = journal.look(look, async { is_ready(waiting).await }, &form).await.map_err(Ended)?;
+        if !is_there {
+            return Ok(None);
+        }
+        // It is there, or on its way from its record.
+        state.table.get_mut(&future)?.ready().await;
+        journal.check().map_err(Ended)?;
+    }
+    state.http().get(future)
+}
+
+async fn is_ready(waiting: &mut HostFutureIncomingResponse) -> bool {
+    tokio::select! {
+        biased;
+        () = waiting.ready() => true,
+        () = std::future::ready(()) => false,
+    }
 }

@@ -14,6 +14,10 @@ use crate::domain::Limits;
 /// largest.
 const WINDOWS_MIB_MAX: usize = 32;
 
+/// Largest answers of which a call whose host calls are recorded holds the bytes: such answers are read to their end before
+/// the guest gets them.
+const ANSWERS_HELD_MAX: u64 = 4;
+
 /// Counts what all requests of one call take together.
 pub(super) struct Quota {
     requests: Count,
@@ -21,6 +25,34 @@ pub(super) struct Quota {
     writes: AtomicU64,
     places: Arc<Semaphore>,
     windows: Arc<Semaphore>,
+    /// Bytes of whole answers that are held for the guest.
+    held: Arc<Count>,
+}
+
+/// Bytes of an answer that is held, given back with it.
+pub(super) struct Held {
+    of: Arc<Count>,
+    bytes: u64,
+}
+
+impl Held {
+    /// Takes more.
+    ///
+    /// # Errors
+    /// `limit.response`.
+    pub(super) fn take(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let error = || ErrorCode::HttpResponseBodySize(None);
+        let taken = self.of.take(bytes);
+        taken.ok_or_else(|| Refusal::denied("limit.response", error(), "the answers that the call holds"))?;
+        self.bytes = self.bytes.saturating_add(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.of.give(self.bytes);
+    }
 }
 
 impl Quota {
@@ -32,7 +64,13 @@ impl Quota {
             writes: AtomicU64::new(0),
             places: Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))),
             windows: Arc::new(Semaphore::new(WINDOWS_MIB_MAX)),
+            held: Arc::new(Count::new(limits.response_bytes_max.saturating_mul(ANSWERS_HELD_MAX))),
         }
+    }
+
+    /// Begins to hold an answer.
+    pub(super) fn hold(&self) -> Held {
+        Held { of: self.held.clone(), bytes: 0 }
     }
 
     /// Takes one request.
@@ -96,6 +134,10 @@ impl Count {
     fn take(&self, n: u64) -> Option<()> {
         let more = |taken: u64| taken.checked_add(n).filter(|taken| *taken <= self.max);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(drop)
+    }
+
+    fn give(&self, n: u64) {
+        self.taken.fetch_sub(n, Ordering::Relaxed);
     }
 
     fn taken(&self) -> u64 {

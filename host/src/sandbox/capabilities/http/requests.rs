@@ -1,6 +1,6 @@
 //! The requests of one call: what each must pass before it may be sent, whether the guest asked for it or a redirect.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::HeaderMap;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
@@ -9,9 +9,10 @@ use super::clients::{Clients, Key};
 use super::headers;
 use super::quota::Quota;
 use super::refusal::Refusal;
-use crate::domain::{HttpGrant, Limits, Method, WebUrl};
+use crate::domain::{Digest, FailedUpstream, HttpGrant, Limits, Method, UpstreamEnd, WebUrl};
 use crate::policy::Call;
 use crate::sandbox::denials::Denials;
+use crate::sandbox::journal::Journal;
 use crate::sandbox::secrets::{Granted, Injected};
 
 /// Bytes of a request line beside method and target.
@@ -24,6 +25,26 @@ pub(super) struct Requests {
     pub(super) quota: Quota,
     pub(super) denials: Denials,
     pub(super) secrets: Granted,
+    pub(super) journal: Arc<Journal>,
+    /// The last request, and how it ended.
+    last: Mutex<Last>,
+}
+
+/// A request of the guest's among those of its call.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    /// Number in the order in which the guest made them.
+    order: u64,
+    /// Where it goes first, as `scheme://host:port`.
+    pub(super) upstream: String,
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    asked: u64,
+    /// Of those that have ended, the last that was asked.
+    ended: u64,
+    failed: Option<FailedUpstream>,
 }
 
 /// A request that a rule allows, that is within the quota, and whose head is complete. Only [`Requests::admit`] makes
@@ -39,9 +60,43 @@ pub(super) struct Admitted {
 }
 
 impl Requests {
-    pub(super) fn new(call: Arc<Call>, clients: Arc<Clients>, denials: Denials, secrets: Granted) -> Self {
+    pub(super) fn new(
+        call: Arc<Call>,
+        clients: Arc<Clients>,
+        (denials, secrets): (Denials, Granted),
+        journal: Arc<Journal>,
+    ) -> Self {
         let quota = Quota::new(&call.grant().limits);
-        Self { call, clients, quota, denials, secrets }
+        Self { call, clients, quota, denials, secrets, journal, last: Mutex::default() }
+    }
+
+    /// Counts a request that the guest makes.
+    pub(super) fn asking(&self, url: &WebUrl) -> Asking {
+        let mut last = self.last();
+        last.asked += 1;
+        Asking { order: last.asked, upstream: url.upstream() }
+    }
+
+    /// Keeps how a request ended; what is heard later of the same one stands.
+    pub(super) fn ended(&self, asking: &Asking, end: &UpstreamEnd) {
+        let mut last = self.last();
+        if asking.order >= last.ended {
+            last.ended = asking.order;
+            last.failed = end.failure.map(|kind| FailedUpstream {
+                upstream: asking.upstream.clone(),
+                kind,
+                retry_after_ms: end.retry_after_ms,
+            });
+        }
+    }
+
+    /// Returns the server of the last request, where that failed.
+    pub(super) fn failed(&self) -> Option<FailedUpstream> {
+        self.last().failed.clone()
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -68,7 +123,7 @@ impl Requests {
 
     fn admitted(&self, url: WebUrl, method: Method, headers: HeaderMap, what: &str) -> Result<Admitted, Refusal> {
         let allowing = self.allowing(&url, method)?;
-        let idempotency = (!method.is_read()).then(|| self.idempotency_key());
+        let idempotency = (!method.is_read()).then(|| self.idempotency_key(&url, method));
         let mut headers = headers::complete(headers, method, idempotency.as_deref())?;
         self.carries_none(&url, &headers)?;
         let size = |bytes: u64| too_long(u32::try_from(bytes).ok(), format!("a head of {bytes} bytes"));
@@ -126,13 +181,13 @@ impl Requests {
         key
     }
 
-    /// The call's key for its first write; for later ones with their number, so that a server does not take the second
-    /// write of a call for the first one again.
-    fn idempotency_key(&self) -> String {
-        match self.quota.count_write() {
-            1 => self.call.key().to_string(),
-            n => format!("{}-{n}", self.call.key()),
-        }
+    /// The key of this write: the same for every attempt and for every time that the call is run again, and another for
+    /// another write.
+    fn idempotency_key(&self, url: &WebUrl, method: Method) -> String {
+        let ordinal = self.quota.count_write().to_le_bytes();
+        let (call, url) = (self.call.key(), url.to_string());
+        let key = Digest::of_parts(&[call.as_bytes(), &ordinal, method.name().as_bytes(), url.as_bytes()]);
+        hex::encode(key.as_bytes())
     }
 }
 

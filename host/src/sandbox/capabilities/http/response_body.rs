@@ -12,12 +12,12 @@ use http_body::{Body, Frame};
 use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Timeout, timeout};
-use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 use super::coding::{Coding, Decoder};
 use super::refusal::{Refusal, of_client};
-use super::requests::Requests;
+use super::requests::{Asking, Requests};
+use super::upstream;
 use crate::sandbox::secrets::Scrubber;
 
 /// Bytes decoded at a time: what a guest's read commonly asks for.
@@ -34,6 +34,8 @@ pub(super) struct ResponseBody {
     /// Takes the call's secrets out: a server may echo what it was sent.
     scrubber: Scrubber,
     requests: Arc<Requests>,
+    /// The request that it answers.
+    asking: Option<Asking>,
     what: String,
     is_over: bool,
     /// The request is under way until its body is gone.
@@ -56,7 +58,21 @@ impl ResponseBody {
         let wire = Wire { body, chunk: Bytes::new(), left };
         let source = Decoder::new(coding, wire, requests.quota.windows()).map_or_else(Source::Plain, Source::Decoded);
         let scrubber = requests.secrets.scrubber();
-        Self { source, left, wait, timer: None, scrubber, requests, what, is_over: false, _place: place }
+        Self { source, left, wait, timer: None, scrubber, requests, asking: None, what, is_over: false, _place: place }
+    }
+
+    /// Says whose answer it is: that it broke off is told of that request.
+    pub(super) fn of(self, asking: Asking) -> Self {
+        Self { asking: Some(asking), ..self }
+    }
+
+    /// Notes a refusal, and returns what the guest is told.
+    pub(super) fn refuse(&self, refusal: Refusal) -> ErrorCode {
+        let error = self.requests.refused(&self.what, refusal);
+        if let Some(asking) = &self.asking {
+            self.requests.ended(asking, &upstream::of_error(&error));
+        }
+        error
     }
 
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
@@ -83,9 +99,9 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = Error;
+    type Error = ErrorCode;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ErrorCode>>> {
         if self.is_over {
             return Poll::Ready(None);
         }
@@ -95,8 +111,7 @@ impl Body for ResponseBody {
         };
         self.timer = None;
         self.is_over = !matches!(bytes, Some(Ok(_)));
-        let refused = |refusal| Error::from(self.requests.refused(&self.what, refusal));
-        Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data).map_err(refused)))
+        Poll::Ready(bytes.map(|bytes| bytes.map(Frame::data).map_err(|refusal| self.refuse(refusal))))
     }
 }
 

@@ -26,6 +26,14 @@ mod probe {
         std::thread::sleep(Duration::from_millis(ms));
     }
 
+    /// Sleeps, and returns how long that took by its clock, in milliseconds.
+    #[tool(effect = "read", asks("clock"))]
+    pub fn slept(ms: u64) -> u64 {
+        let start = std::time::Instant::now();
+        std::thread::sleep(Duration::from_millis(ms));
+        u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Prints a line to standard output, and one to standard error.
     #[tool(effect = "pure")]
     pub fn print(text: String) {

@@ -28,6 +28,13 @@ mod web {
         super::wire::send(&parts)
     }
 
+    /// Sends an empty object to one URL after the other, and returns what they answered.
+    #[tool(asks("http"))]
+    pub fn post_all(urls: Vec<String>) -> Result<Vec<String>, ToolError> {
+        let send = |url: String| http::Request::new("POST", url).body("{}").send().map(|response| response.text());
+        urls.into_iter().map(send).collect()
+    }
+
     /// Sends `count` reads of one URL, all before it looks at an answer, and returns how many came.
     #[tool(effect = "read", asks("http"))]
     pub fn flood(authority: String, path: String, count: u32) -> Result<u32, ToolError> {

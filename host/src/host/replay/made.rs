@@ -1,0 +1,155 @@
+//! What a run's events tell of its calls: which were made, with what, and how they ended.
+
+use std::collections::BTreeMap;
+
+use crate::domain::{
+    Budget, Decision, Digest, Event, Fact, Failure, Kind, PlannedStep, Principal, RunId, StepEnd, StepId, ToolName,
+};
+use crate::host::replay::base;
+
+/// A call that was made and ended.
+pub(super) struct Made {
+    pub(super) step: StepId,
+    pub(super) tool: ToolName,
+    /// The attempts of one call: more than one where a process died, and another went on.
+    pub(super) attempts: Vec<u32>,
+    pub(super) args: Digest,
+    pub(super) key: Digest,
+    pub(super) component: Digest,
+    pub(super) end: StepEnd,
+    pub(super) host_calls: Option<Digest>,
+    /// Whether a run carried it out.
+    pub(super) is_run: bool,
+}
+
+/// A plan that was accepted.
+pub(super) struct Turn {
+    pub(super) turn: u32,
+    pub(super) reply: Digest,
+    pub(super) plan: Digest,
+    /// What the planner was shown.
+    pub(super) pack: Option<Digest>,
+    /// Steps of earlier turns that had succeeded, and whether they were done for each item of a list.
+    pub(super) earlier: BTreeMap<StepId, (ToolName, bool)>,
+}
+
+/// What a run did, as far as it can be played back.
+pub(super) struct Story {
+    pub(super) principal: Principal,
+    pub(super) goal: Digest,
+    pub(super) budget: Budget,
+    pub(super) turns: Vec<Turn>,
+    pub(super) made: Vec<Made>,
+    /// What each step brought in the end.
+    pub(super) outputs: BTreeMap<StepId, Digest>,
+    /// The arguments with which each became ready.
+    pub(super) ready: BTreeMap<StepId, Digest>,
+}
+
+/// A call under way.
+#[derive(Clone)]
+struct Open {
+    attempts: Vec<u32>,
+    component: Digest,
+    is_run: bool,
+}
+
+#[derive(Default)]
+struct Reader {
+    planned: BTreeMap<StepId, PlannedStep>,
+    ready: BTreeMap<StepId, (Digest, Digest)>,
+    open: BTreeMap<StepId, Open>,
+    packs: BTreeMap<u32, Digest>,
+    turns: Vec<Turn>,
+    made: Vec<Made>,
+    first_ready: BTreeMap<StepId, Digest>,
+    outputs: BTreeMap<StepId, Digest>,
+}
+
+impl Story {
+    /// Reads the events of a run.
+    ///
+    /// # Errors
+    /// `data.conflict` where it is no run.
+    pub(super) fn of(events: &[Event], run: &RunId) -> Result<Self, Failure> {
+        let created = events.iter().find_map(|event| match &event.fact {
+            Fact::RunCreated { principal, goal, budget, .. } => Some((principal.clone(), *goal, budget.clone())),
+            _ => None,
+        });
+        let no_run = || Failure::new(Kind::DataConflict, format!("play `{run}` back: it is not a run"));
+        let (principal, goal, budget) = created.ok_or_else(|| no_run().hint("list runs with `runs`"))?;
+        let mut reader = Reader::default();
+        for event in events {
+            reader.read(&event.fact);
+        }
+        let Reader { turns, made, outputs, first_ready: ready, .. } = reader;
+        Ok(Self { principal, goal, budget, turns, made, outputs, ready })
+    }
+}
+
+impl Reader {
+    fn read(&mut self, fact: &Fact) {
+        match fact {
+            Fact::PlanRequested { turn, pack } => drop(self.packs.insert(*turn, *pack)),
+            Fact::PlanAccepted { turn, reply, plan, steps, .. } => {
+                let earlier = self.outputs.keys().filter_map(|id| Some((id.clone(), self.planned.get(id)?)));
+                let earlier = earlier.map(|(id, step)| (id, (step.tool.clone(), step.items.is_some()))).collect();
+                let pack = self.packs.get(turn).copied();
+                self.turns.push(Turn { turn: *turn, reply: *reply, plan: *plan, pack, earlier });
+                self.plan(steps);
+            }
+            Fact::UndoBegun { steps, .. } => self.plan(steps),
+            Fact::ReconcileBegun { step, .. } => self.plan(std::slice::from_ref(step)),
+            Fact::StepReady { step, args, key } => {
+                self.ready.insert(step.clone(), (*args, *key));
+                self.first_ready.entry(step.clone()).or_insert(*args);
+            }
+            Fact::ApprovalDecided { step, decision: Decision::Modify { args, key, .. }, .. } => {
+                self.ready.insert(step.clone(), (*args, *key));
+            }
+            Fact::StepStarted { step, attempt, component, run, .. } => {
+                let open = self.open.entry(step.clone()).or_insert_with(|| Open {
+                    attempts: Vec::new(),
+                    component: *component,
+                    is_run: run.is_some(),
+                });
+                open.attempts.push(*attempt);
+            }
+            Fact::StepEnded { step, end, host_calls, .. } => self.ended(step, end, *host_calls),
+            Fact::StepGathered { step, end: StepEnd::Succeeded { output } } | Fact::StepCached { step, output, .. } => {
+                self.outputs.insert(step.clone(), *output);
+            }
+            Fact::StepSettled { step, settlement: crate::domain::Settlement::Done { output }, .. } => {
+                self.outputs.insert(step.clone(), *output);
+            }
+            _ => {}
+        }
+    }
+
+    fn plan(&mut self, steps: &[PlannedStep]) {
+        self.planned.extend(steps.iter().map(|step| (step.id.clone(), step.clone())));
+    }
+
+    fn ended(&mut self, step: &StepId, end: &StepEnd, host_calls: Option<Digest>) {
+        if let StepEnd::Succeeded { output } = end {
+            self.outputs.insert(step.clone(), *output);
+        }
+        let planned = self.planned.get(step).or_else(|| self.planned.get(&base(step)?));
+        let (Some(planned), Some((args, key)), Some(open)) = (planned, self.ready.get(step), self.open.remove(step))
+        else {
+            return;
+        };
+        let Open { attempts, component, is_run } = open;
+        self.made.push(Made {
+            step: step.clone(),
+            tool: planned.tool.clone(),
+            attempts,
+            args: *args,
+            key: *key,
+            component,
+            end: end.clone(),
+            host_calls,
+            is_run,
+        });
+    }
+}

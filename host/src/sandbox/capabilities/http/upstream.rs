@@ -1,0 +1,123 @@
+//! What came of a request, for whoever decides about trying again: did the server fail, and when does it want to be asked?
+
+use http::StatusCode;
+use http::header::{HeaderMap, RETRY_AFTER};
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+
+use crate::domain::{Kind, Timestamp, UpstreamEnd};
+
+/// The longest wait that a server is believed to ask for, in milliseconds: a day.
+const RETRY_AFTER_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+
+/// Reads the head of an answer.
+pub(super) fn of_head(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> UpstreamEnd {
+    let failure = match status.as_u16() {
+        429 => Some(Kind::NetworkRateLimited),
+        400..=499 => Some(Kind::NetworkHttp4xx),
+        500..=599 => Some(Kind::NetworkHttp5xx),
+        _ => None,
+    };
+    let text = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    UpstreamEnd { failure, retry_after_ms: failure.and(text).and_then(|text| retry_after_ms(text, now)) }
+}
+
+/// Tells what an error says of the server. What the host refused says nothing of it.
+pub(super) fn of_error(error: &ErrorCode) -> UpstreamEnd {
+    UpstreamEnd { failure: failure(error), retry_after_ms: None }
+}
+
+fn failure(error: &ErrorCode) -> Option<Kind> {
+    Some(match error {
+        ErrorCode::DnsError(_) | ErrorCode::DnsTimeout => Kind::NetworkDns,
+        ErrorCode::ConnectionRefused
+        | ErrorCode::DestinationUnavailable
+        | ErrorCode::DestinationNotFound
+        | ErrorCode::DestinationIpUnroutable => Kind::NetworkConnect,
+        ErrorCode::TlsCertificateError | ErrorCode::TlsProtocolError | ErrorCode::TlsAlertReceived(_) => {
+            Kind::NetworkTls
+        }
+        ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionReadTimeout
+        | ErrorCode::ConnectionWriteTimeout
+        | ErrorCode::HttpResponseTimeout => Kind::NetworkTimeout,
+        ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete | ErrorCode::HttpProtocolError => {
+            Kind::NetworkCut
+        }
+        // An answer that nobody can read.
+        ErrorCode::HttpResponseContentCoding(_) | ErrorCode::HttpResponseTransferCoding(_) => Kind::NetworkHttp5xx,
+        _ => return None,
+    })
+}
+
+/// Seconds, or a date.
+fn retry_after_ms(text: &str, now: Timestamp) -> Option<u64> {
+    let text = text.trim();
+    let ms = match text.parse::<u64>() {
+        Ok(seconds) => seconds.saturating_mul(1_000),
+        Err(_) => date_ms(text)?.saturating_sub(now.0),
+    };
+    Some(ms.min(RETRY_AFTER_MS_MAX))
+}
+
+/// Reads a date as servers write it today (RFC 9110, section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date_ms(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (_, date) = text.split_once(", ")?;
+    let parts: Vec<&str> = date.split([' ', ':']).collect();
+    let [day, month, year, hour, minute, second, "GMT"] = parts[..] else { return None };
+    let number = |text: &str, max: u64| text.parse::<u64>().ok().filter(|n| *n <= max);
+    let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
+    let (day, year) = (number(day, 31)?, number(year, 9_999).filter(|year| *year >= 1970)?);
+    let seconds = number(hour, 23)? * 3_600 + number(minute, 59)? * 60 + number(second, 60)?;
+    Some((days(year, month, day) * 86_400 + seconds) * 1_000)
+}
+
+/// Days from 1970-01-01, by the calendar of civil days: years begin in March, so that a leap day is a year's last.
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let of_years = year * 365 + year / 4 - year / 100 + year / 400;
+    (of_years + (153 * month + 2) / 5 + day).saturating_sub(719_469)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(status: u16, retry_after: Option<&str>) -> (Option<Kind>, Option<u64>) {
+        let headers = retry_after.map(|text| (RETRY_AFTER, text.parse().unwrap())).into_iter().collect();
+        let end = of_head(StatusCode::from_u16(status).unwrap(), &headers, Timestamp(784_111_777_000 - 90_000));
+        (end.failure, end.retry_after_ms)
+    }
+
+    #[test]
+    fn a_status_tells_whether_the_server_failed_and_when_to_ask_again() {
+        assert_eq!(told(200, Some("3")), (None, None));
+        assert_eq!(told(429, Some("3")), (Some(Kind::NetworkRateLimited), Some(3_000)));
+        assert_eq!(told(404, None), (Some(Kind::NetworkHttp4xx), None));
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(told(503, date), (Some(Kind::NetworkHttp5xx), Some(90_000)));
+        assert_eq!(told(503, Some("soon")), (Some(Kind::NetworkHttp5xx), None));
+        assert_eq!(told(503, Some("99999999999999")).1, Some(RETRY_AFTER_MS_MAX));
+        assert_eq!(told(503, Some("Sun, 06 Nov 1993 08:49:37 GMT")).1, Some(0), "it is over");
+    }
+
+    #[test]
+    fn a_date_is_read_to_the_second() {
+        assert_eq!(date_ms("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(date_ms("Thu, 29 Feb 2024 23:59:59 GMT"), Some(1_709_251_199_000));
+        assert_eq!(date_ms("Sat, 01 Mar 2025 00:00:00 GMT"), Some(1_740_787_200_000));
+        for wrong in ["", "Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nix 1994 08:49:37 GMT", "Sun, 06 Nov 1994 25:49:37 GMT"]
+        {
+            assert_eq!(date_ms(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_the_host_refuses_says_nothing_of_the_server() {
+        for error in [ErrorCode::HttpRequestDenied, ErrorCode::LoopDetected, ErrorCode::HttpResponseBodySize(None)] {
+            assert_eq!(of_error(&error).failure, None);
+        }
+        assert_eq!(of_error(&ErrorCode::TlsCertificateError).failure, Some(Kind::NetworkTls));
+        assert_eq!(of_error(&ErrorCode::HttpResponseIncomplete).failure, Some(Kind::NetworkCut));
+    }
+}
