@@ -24,4 +24,5 @@ mod runs;
 mod sandbox;
 mod secrets;
 mod soak;
+mod state;
 mod supply;

@@ -169,6 +169,8 @@ limits! {
     response_bytes_max: u64 = 8 << 20;
     /// Bytes of the head of one request or response: servers commonly take 8 KiB, some 64.
     header_bytes_max: u64 = 64 << 10;
+    /// Changes of state: each is on disk before the guest goes on, so that a flood of them is felt by all.
+    state_writes_max: u64 = 1_000;
     /// Bytes of all files that the call makes or changes, together.
     file_bytes_max: u64 = 64 << 20;
     /// Files and directories that the call makes or changes.

@@ -257,6 +257,7 @@ impl Shared {
             clock: self.clock.clone(),
             deadline_ms,
             progress: Pace::new(limits, start_ms),
+            state_writes: 0,
             announced: 0,
             has_written: false,
             is_host_call: false,

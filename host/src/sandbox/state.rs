@@ -36,6 +36,8 @@ pub(super) struct GuestState {
     /// Monotonic milliseconds at which the call ends.
     pub(super) deadline_ms: u64,
     pub(super) progress: Pace,
+    /// Changes of state so far.
+    pub(super) state_writes: u64,
     /// Host calls announced to the link so far.
     pub(super) announced: u32,
     pub(super) has_written: bool,

@@ -8,6 +8,7 @@ pub(super) mod http;
 pub(super) mod log;
 pub(super) mod print;
 pub(super) mod progress;
+pub(super) mod state;
 
 /// Bindings of the package `cofferdam:tool`.
 pub(super) mod bindings {
