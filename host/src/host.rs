@@ -52,11 +52,11 @@ pub use contracts::{Found, components, read_lock};
 pub use explain_step::{CheckedDigest, DigestState, Link, StepExplanation};
 pub use goal::Goal;
 pub use handle::RunHandle;
+pub use replay::{ReplayReport, Replayed, Verdict as ReplayVerdict};
 pub use report::{RunReport, StepReport};
 pub use tool_view::ToolView;
 pub use upkeep::HeadState;
 pub use watch::{Seen, WATCH_POLL_MS, Watch};
-pub use replay::{ReplayReport, Replayed, Verdict as ReplayVerdict};
 
 pub use crate::orchestrator::{ApprovalView, Approve, Notice, Notifier, Signal, Wait};
 pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};

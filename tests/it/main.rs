@@ -26,4 +26,5 @@ mod runs;
 mod sandbox;
 mod secrets;
 mod soak;
+mod state;
 mod supply;

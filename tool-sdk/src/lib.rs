@@ -44,18 +44,63 @@
 //!
 //! `#[tool(effect = "read", asks("files.read", "log"))]`. The effect (`pure`, `read`, `idempotent`, `reversible`,
 //! `once`) tells how far a call reaches; a host may take it as worse, never as better. A tool gets what it asks for
-//! *and* the operator grants: `files.read`, `files.write`, `http`, `env`, `secrets`, `state`, `clock`, `random`, `log`,
-//! `progress`. A secret is a placeholder in a variable that the operator names: written into a header of a request, the
+//! *and* the operator grants: `files.read`, `files.write`, `http`, `env`, `secrets`, `state.session`, `state.user`,
+//! `state.workflow`, `clock`, `random`, `log`, `progress`. A secret is a placeholder in a variable that the operator names: written into a header of a request, the
 //! host replaces it, for the places that it is meant for. Doc comments on the module, functions, parameters, types and fields are the texts that planners read.
+//!
+//! # Taking back, and looking up
+//!
+//! A host that runs plans takes back what was done when a later step fails, and looks up what became of a call whose end it
+//! did not see. A tool names the calls for both, by other tools of its module:
+//!
+//! ```
+//! # use cofferdam_tool_sdk::prelude::*;
+//! #[tools]
+//! mod seats {
+//!     #[tool(effect = "once", undo = release(id = out.id), reconcile = find(key = key))]
+//!     pub fn reserve(show: String) -> Result<Seat, ToolError> {
+//!         Ok(Seat { id: format!("{show}-1") })
+//!     }
+//!
+//!     #[tool(effect = "idempotent", internal)]
+//!     pub fn release(id: String) -> Result<(), ToolError> {
+//!         Ok(drop(id))
+//!     }
+//!
+//!     #[tool(effect = "read", internal)]
+//!     pub fn find(key: String) -> Result<Found, ToolError> {
+//!         Ok(if key.is_empty() { Found::NotDone } else { Found::Unknown })
+//!     }
+//!
+//!     #[derive(ToolType)]
+//!     pub struct Seat {
+//!         pub id: String,
+//!     }
+//!
+//!     /// What became of a call of `reserve`.
+//!     #[derive(ToolType)]
+//!     pub enum Found {
+//!         Done(Seat),
+//!         NotDone,
+//!         Unknown,
+//!     }
+//! }
+//! ```
+//!
+//! `input.name` is part of the call's arguments, `out.name` part of its output (`out` all of it), `key` its idempotency key
+//! ([`context::get`]); constants are texts, whole numbers and truth values. A tool that is looked up by returns an enum of
+//! `Done` with what the other tool returns, `NotDone` and `Unknown`. An `internal` tool is not offered to planners.
 //!
 //! # Manifest
 //!
 //! The custom section `cofferdam:manifest` of the core module inside the component holds JSON; all names are WIT names,
-//! `params` and `fields` list only what has a doc comment, `effect` is absent unless declared:
+//! `params` and `fields` list only what has a doc comment; `effect`, `undo`, `reconcile` and `internal` are absent unless
+//! declared:
 //!
 //! ```json
 //! {"manifest": 0, "component": "csv", "version": "0.1.0", "summary": "…",
-//!  "tools": {"query": {"summary": "…", "params": {"path": "…"}, "effect": "read", "asks": ["files.read", "log"]}},
+//!  "tools": {"query": {"summary": "…", "params": {"path": "…"}, "effect": "read", "asks": ["files.read", "log"],
+//!                      "undo": {"tool": "forget", "args": {"id": {"$out": "/id"}}}, "internal": true}},
 //!  "types": {"table": {"text": "…", "fields": {"rows": "…"}}}}
 //! ```
 
@@ -64,6 +109,7 @@ mod error;
 pub mod http;
 pub mod log;
 pub mod progress;
+pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
@@ -84,5 +130,5 @@ pub use wit_bindgen;
 
 /// Everything a tool needs. `#[tools]` modules have it in scope already.
 pub mod prelude {
-    pub use crate::{ToolError, ToolType, context, http, log, progress, tool, tools};
+    pub use crate::{ToolError, ToolType, context, http, log, progress, state, tool, tools};
 }

@@ -1,7 +1,7 @@
 //! The host of native tests: it answers what a tool asks and remembers what a tool tells, per thread.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::ToolError;
 use crate::context::CallContext;
@@ -17,6 +17,20 @@ pub(crate) struct Stage {
     pub(crate) progress: Vec<(Option<f64>, String)>,
     pub(crate) requests: Vec<Request>,
     pub(crate) answers: VecDeque<Result<Response, ToolError>>,
+    /// What is kept, by its kind and key.
+    pub(crate) state: BTreeMap<(&'static str, String), Vec<u8>>,
+    pub(crate) state_keys_max: usize,
+}
+
+impl Stage {
+    /// Keeps a value; false where there is no room.
+    pub(crate) fn keep(&mut self, key: (&'static str, String), value: Vec<u8>) -> bool {
+        let has_room = self.state.contains_key(&key) || self.state.len() < self.state_keys_max;
+        if has_room {
+            self.state.insert(key, value);
+        }
+        has_room
+    }
 }
 
 thread_local! {
@@ -33,6 +47,8 @@ thread_local! {
         progress: Vec::new(),
         requests: Vec::new(),
         answers: VecDeque::new(),
+        state: BTreeMap::new(),
+        state_keys_max: 1_000,
     });
 }
 
@@ -64,6 +80,16 @@ pub fn answer(answer: Result<Response, ToolError>) {
 /// Returns the requests sent on this thread, and forgets them.
 pub fn requests() -> Vec<Request> {
     record(|stage| std::mem::take(&mut stage.requests))
+}
+
+/// Forgets all [`state`](crate::state) of this thread.
+pub fn forget_state() {
+    record(|stage| stage.state.clear());
+}
+
+/// Sets how many keys of [`state`](crate::state) this thread may keep.
+pub fn set_state_keys_max(keys_max: usize) {
+    record(|stage| stage.state_keys_max = keys_max);
 }
 
 pub(crate) fn respond(request: Request) -> Result<Response, ToolError> {

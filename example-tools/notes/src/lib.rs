@@ -12,6 +12,9 @@ mod notes {
     /// Bytes of a note that `read` returns at most: notes are for people.
     const NOTE_BYTES_MAX: u64 = 1024 * 1024;
 
+    /// Bytes of a note that `write` replaces at most: it hands back what it replaced, for `restore`.
+    const REPLACED_BYTES_MAX: u64 = 256 * 1024;
+
     /// Bytes of all notes that `read_all` returns at most: half of what a result may hold, as JSON escapes take room.
     const ALL_BYTES_MAX: usize = 512 * 1024;
 
@@ -38,16 +41,52 @@ mod notes {
         pub is_cut: bool,
     }
 
-    /// Writes a note, in place of what was there. Returns its size in bytes.
-    #[tool(effect = "idempotent", asks("files.write"))]
+    /// A note that was written.
+    #[derive(Debug, PartialEq, ToolType)]
+    pub struct Written {
+        /// Its size.
+        pub bytes: u64,
+        /// What was there before; nothing where the note is new.
+        pub replaced: Option<String>,
+    }
+
+    /// Writes a note, in place of what was there, and remembers that.
+    #[tool(
+        effect = "idempotent",
+        asks("files.write"),
+        undo = restore(path = input.path, written = input.text, text = out.replaced)
+    )]
     pub fn write(
         /// The file, like `/notes/today.md`. Its folder must exist.
         path: String,
         /// The whole text.
         text: String,
-    ) -> Result<u64, ToolError> {
+    ) -> Result<Written, ToolError> {
+        let replaced = before(&path, REPLACED_BYTES_MAX)?;
         fs::write(&path, &text).map_err(about("write", &path))?;
-        Ok(text.len() as u64)
+        Ok(Written { bytes: text.len() as u64, replaced })
+    }
+
+    /// Puts back what `write` replaced. A note that somebody changed since is left as it is.
+    #[tool(effect = "idempotent", asks("files.write"), internal)]
+    pub fn restore(
+        path: String,
+        /// What `write` wrote.
+        written: String,
+        /// What was there before.
+        text: Option<String>,
+    ) -> Result<(), ToolError> {
+        let now = before(&path, NOTE_BYTES_MAX)?;
+        if now == text {
+            return Ok(());
+        }
+        if now != Some(written) {
+            return Err(ToolError::new("notes.changed", format!("{path} was changed after it was written")));
+        }
+        match text {
+            Some(text) => fs::write(&path, text).map_err(about("write", &path)),
+            None => fs::remove_file(&path).map_err(about("remove", &path)),
+        }
     }
 
     /// Adds a line at the end of a note, which is made if need be.
@@ -75,12 +114,7 @@ mod notes {
         path: String,
     ) -> Result<String, ToolError> {
         let file = File::open(&path).map_err(about("read", &path))?;
-        let mut text = String::new();
-        file.take(NOTE_BYTES_MAX + 1).read_to_string(&mut text).map_err(about("read", &path))?;
-        if text.len() as u64 > NOTE_BYTES_MAX {
-            return Err(ToolError::new("notes.too_large", format!("{path} has over {NOTE_BYTES_MAX} bytes")));
-        }
-        Ok(text)
+        text_of(file, &path, NOTE_BYTES_MAX)
     }
 
     /// Reads the notes of a folder by name, folders within left out.
@@ -122,6 +156,24 @@ mod notes {
         Ok(entries)
     }
 
+    /// Returns the text of a note; `None` where there is none.
+    fn before(path: &str, bytes_max: u64) -> Result<Option<String>, ToolError> {
+        match File::open(path) {
+            Ok(file) => text_of(file, path, bytes_max).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(about("read", path)(error)),
+        }
+    }
+
+    fn text_of(file: File, path: &str, bytes_max: u64) -> Result<String, ToolError> {
+        let mut text = String::new();
+        file.take(bytes_max + 1).read_to_string(&mut text).map_err(about("read", path))?;
+        if text.len() as u64 > bytes_max {
+            return Err(ToolError::new("notes.too_large", format!("{path} has over {bytes_max} bytes")));
+        }
+        Ok(text)
+    }
+
     fn entry(entry: io::Result<fs::DirEntry>) -> io::Result<Entry> {
         let entry = entry?;
         let metadata = entry.metadata()?;
@@ -144,12 +196,32 @@ mod tests {
     fn a_note_is_written_extended_read_and_listed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("today.md").to_string_lossy().into_owned();
-        assert_eq!(write(path.clone(), "# Today\n".to_owned()).unwrap(), 8);
+        let written = write(path.clone(), "# Today\n".to_owned()).unwrap();
+        assert_eq!(written, Written { bytes: 8, replaced: None });
         append(path.clone(), "one line".to_owned()).unwrap();
         assert_eq!(testing::logs()[0].1, format!("appended 9 bytes to {path}"));
         assert_eq!(read(path).unwrap(), "# Today\none line\n");
         let listed = list(folder.path().to_string_lossy().into_owned()).unwrap();
         assert_eq!(listed, [Entry { name: "today.md".to_owned(), bytes: 17, is_folder: false }]);
+    }
+
+    #[test]
+    fn what_was_written_is_taken_back_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("today.md").to_string_lossy().into_owned();
+        let text = str::to_owned;
+        let first = write(path.clone(), text("one")).unwrap();
+        let second = write(path.clone(), text("two")).unwrap();
+        assert_eq!(second.replaced.as_deref(), Some("one"));
+        for _ in 0..2 {
+            restore(path.clone(), text("two"), second.replaced.clone()).unwrap();
+            assert_eq!(read(path.clone()).unwrap(), "one");
+        }
+        assert_eq!(restore(path.clone(), text("two"), None).unwrap_err().code, "notes.changed");
+        for _ in 0..2 {
+            restore(path.clone(), text("one"), first.replaced.clone()).unwrap();
+        }
+        assert_eq!(read(path).unwrap_err().code, "io.not_found");
     }
 
     #[test]
@@ -174,6 +246,7 @@ mod tests {
         let path = folder.path().join("large.md").to_string_lossy().into_owned();
         std::fs::write(&path, vec![b'a'; 1024 * 1024 + 1]).unwrap();
         assert_eq!(read(path.clone()).unwrap_err().code, "notes.too_large");
+        assert_eq!(write(path.clone(), String::new()).unwrap_err().code, "notes.too_large");
         assert_eq!(append(path, "two\nlines".to_owned()).unwrap_err().code, "input.invalid");
         assert_eq!(list("/no/such/folder".to_owned()).unwrap_err().code, "io.not_found");
     }

@@ -188,6 +188,7 @@ mod tests {
             effect_declared: None,
             undo: None,
             reconcile: None,
+            is_internal: false,
         };
         Contract {
             component: "notes".into(),

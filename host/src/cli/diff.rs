@@ -62,7 +62,7 @@ fn told(changes: &[Change]) -> String {
 fn of_part(part: Part) -> &'static str {
     match part {
         Part::Import | Part::Ask => "capabilities",
-        Part::Effect => "effect",
+        Part::Effect | Part::Undo | Part::Reconcile | Part::Internal => "effect",
         Part::InputSchema | Part::OutputSchema | Part::ErrorType => "schemas",
         Part::Name | Part::Version | Part::Digest | Part::Manifest | Part::Summary => "contract",
         Part::Function | Part::Export | Part::LeftOut => "contract",

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::config::{Settings, ToolSource};
-use crate::domain::{Contract, Failure, Kind, ToolContract};
+use crate::domain::{CallTemplate, Contract, Failure, Kind, ToolContract, excerpt};
 use crate::host::{self, Host, Origin, PinState, ToolView};
 
 use super::Session;
@@ -136,10 +136,25 @@ fn describe_tool(tool: &ToolContract, has_schemas: bool) -> String {
     words.push_str(&format!(
         "  asks    {asks}\n  effect  {effect} (its author says; what it is granted may make it worse)\n"
     ));
+    words.push_str(&beside(tool));
     words.push_str(&summary(&tool.summary));
     if has_schemas {
         words.push_str(&format!("  input schema\n{}", text::quoted(&text::pretty(&tool.input_schema))));
         words.push_str(&format!("  output schema\n{}", text::quoted(&text::pretty(&tool.output_schema))));
+    }
+    words
+}
+
+/// The calls that it names beside itself, and whether planners see it.
+fn beside(tool: &ToolContract) -> String {
+    let named = [("undo", &tool.undo), ("lookup", &tool.reconcile)];
+    let told = |(word, template): (&str, &CallTemplate)| {
+        let args = text::line(&excerpt(&template.args, LINE_CHARS_MAX), LINE_CHARS_MAX);
+        format!("  {word:<6}  {} {args}\n", text::line(&template.tool, LINE_CHARS_MAX))
+    };
+    let mut words: String = named.into_iter().filter_map(|(word, named)| Some(told((word, named.as_ref()?)))).collect();
+    if tool.is_internal {
+        words.push_str("  planners are not offered it\n");
     }
     words
 }

@@ -141,6 +141,7 @@ mod tests {
             effect_declared: None,
             undo: None,
             reconcile: None,
+            is_internal: false,
         };
         let definitions = definitions(std::slice::from_ref(&tool));
         let text = [signature(&tool)].into_iter().chain(definitions.into_values()).collect::<Vec<_>>().join("\n");

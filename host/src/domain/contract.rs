@@ -40,9 +40,12 @@ pub struct ToolContract {
     /// What its manifest says; it can only raise what the host computes.
     pub effect_declared: Option<Effect>,
     /// The call that takes a call of this tool back.
+    /// Its tool's name is in full.
     pub undo: Option<CallTemplate>,
     /// The call that tells what became of a call of this tool.
     pub reconcile: Option<CallTemplate>,
+    /// Not offered to planners: it is there to take back, or to look up, what other tools do.
+    pub is_internal: bool,
 }
 
 /// Where the function is exported: bare, or in an interface.

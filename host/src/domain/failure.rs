@@ -178,10 +178,12 @@ kinds! {
 }
 
 impl Kind {
-    /// Returns whether a call that failed so came to its end: the tool itself said that it failed, by its own words or
-    /// because of the network. One that was stopped did not say what it had done.
+    /// Returns whether a tool that had begun to change something told itself how that ended: it declared an error, and none
+    /// of its requests was cut off before the server had answered. One that was stopped did not tell, nor one whose server
+    /// did not: what it changed is unknown.
     pub fn is_told(self) -> bool {
-        self == Self::ToolDeclared || self.code().starts_with("network.")
+        let is_of_network = self == Self::ToolDeclared || self.code().starts_with("network.");
+        is_of_network && !matches!(self, Self::NetworkCut | Self::NetworkTimeout)
     }
 }
 

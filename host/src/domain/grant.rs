@@ -172,6 +172,8 @@ limits! {
     /// Bytes that are kept of what reads bring, to answer them when the call is run again, and as many of what writes bring;
     /// of larger answers to reads a digest is kept. A page or a list of a server is far smaller.
     record_bytes_max: u64 = 1 << 20;
+    /// Changes of state: each is on disk before the guest goes on, so that a flood of them is felt by all.
+    state_writes_max: u64 = 1_000;
     /// Bytes of all files that the call makes or changes, together.
     file_bytes_max: u64 = 64 << 20;
     /// Files and directories that the call makes or changes.

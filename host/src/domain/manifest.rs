@@ -114,6 +114,9 @@ pub struct ToolManifest {
     /// The call that tells what became of a call of this tool: `done` with its output, `not-done` or `unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<CallTemplate>,
+    /// There for other tools' undo and reconcile: not offered to planners.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub internal: bool,
 }
 
 /// What a component says of one of its types.

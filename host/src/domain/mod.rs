@@ -17,6 +17,7 @@ mod name;
 mod outcome;
 mod plan;
 mod principal;
+mod reconciled;
 mod secret;
 mod state;
 mod step;
@@ -46,6 +47,7 @@ pub use plan::{
     references, resolved,
 };
 pub use principal::Principal;
+pub use reconciled::Reconciled;
 pub use secret::{
     SECRET_BYTES_MAX, SECRET_PLACEHOLDER, Secret, is_secret_name, is_secret_name_byte, secret_placeholder,
 };

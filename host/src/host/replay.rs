@@ -16,7 +16,7 @@ use crate::domain::{
     StepEnd, StepId, ToolName, excerpt,
 };
 use crate::host::{Host, Parts};
-use crate::orchestrator::journal_digest;
+use crate::orchestrator::{journal_digest, record_digest};
 use crate::policy::{Call, Decision, RunGrant, authorize};
 use crate::registry::{Candidate, Options as Reading, Trust, VerifiedComponent, VerifiedTool, verify};
 use crate::sandbox::CALL_GRANT;
@@ -132,7 +132,7 @@ impl Player<'_> {
             Some(_) if !is_whole(made, &records) => Verdict::Differs {
                 what: "its journal".into(),
                 then: made.host_calls.map_or_else(String::new, |digest| digest.to_string()),
-                now: journal_digest(&records).map_or_else(String::new, |digest| digest.to_string()),
+                now: journal_digest(&digests(&records)).map_or_else(String::new, |digest| digest.to_string()),
             },
             Some(tool) => self.verdict(made, tool, records.clone(), principal).await?,
         };
@@ -241,9 +241,13 @@ fn untold(why: impl Into<String>) -> Verdict {
     Verdict::Untold { why: why.into() }
 }
 
+fn digests(records: &[HostCallRecord]) -> BTreeMap<u32, Digest> {
+    records.iter().map(|record| (record.n, record_digest(record))).collect()
+}
+
 /// Whether the journal is the one of which the call's end tells. One that several processes wrote has no single digest.
 fn is_whole(made: &Made, records: &[HostCallRecord]) -> bool {
-    made.attempts.len() != 1 || made.host_calls.is_none() || journal_digest(records) == made.host_calls
+    made.attempts.len() != 1 || made.host_calls.is_none() || journal_digest(&digests(records)) == made.host_calls
 }
 
 /// Holds what a call brings now against what it brought then. How it failed is told by the kind alone.

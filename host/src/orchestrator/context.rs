@@ -9,7 +9,8 @@ use crate::registry::Catalog;
 /// Characters of an output that a planner sees; the rest it reaches by reference.
 const PREVIEW_CHARS_MAX: usize = 2_000;
 
-/// Returns the tools that policy would let the planner use, sorted by name.
+/// Returns the tools that policy would let the planner use, sorted by name; not those that are there to take back or look up
+/// what others do.
 pub(super) fn offered(catalog: &Catalog, policy: &Policy) -> Vec<OfferedTool> {
     let offer = |tool: &crate::registry::VerifiedTool| {
         let contract = tool.tool();
@@ -21,7 +22,7 @@ pub(super) fn offered(catalog: &Catalog, policy: &Policy) -> Vec<OfferedTool> {
             output_schema: contract.output_schema.clone(),
         })
     };
-    catalog.tools().filter_map(offer).collect()
+    catalog.tools().filter(|tool| !tool.tool().is_internal).filter_map(offer).collect()
 }
 
 /// Returns what a finished step brought, as a planner may see it; `None` while it is not finished.

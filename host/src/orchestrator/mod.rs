@@ -27,11 +27,11 @@ pub use check::{
 };
 pub use condition::Condition;
 pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait};
+pub use journal::{Answers, digest as journal_digest, record_digest};
 pub use machine::{
     Cancel, Command, Ending, IllegalTransition, Run, RunStage, RunStatus, STEPS, STEPS_MAX, Stage, Step, StepRow,
     StepStatus,
 };
-pub use journal::{Answers, digest as journal_digest, record_digest};
 pub use notify::{Notice, Notifier};
 pub use recover::{recover, to_recover};
 pub use template::{Parts as TemplateParts, filled};

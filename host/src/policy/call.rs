@@ -12,6 +12,7 @@ pub struct Call {
     principal: Principal,
     grant: Grant,
     effect: Effect,
+    is_recorded: bool,
 }
 
 impl Call {
@@ -21,12 +22,19 @@ impl Call {
         principal: Principal,
         (grant, effect): (Grant, Effect),
     ) -> Self {
-        Self { tool, step, principal, grant, effect }
+        Self { tool, step, principal, grant, effect, is_recorded: false }
     }
 
-    /// Makes a call that was made before, to be played back: with the grant that it had then, and a link that makes nothing.
-    pub fn recorded(tool: VerifiedTool, step: ReadyStep, principal: Principal, grant: Grant) -> Self {
-        Self::new(tool, step, principal, grant)
+    /// Makes a call that was made before, to be played back: nobody allowed it now, and the sandbox runs it only with a link
+    /// that answers every host call from its record.
+    pub(crate) fn recorded(tool: VerifiedTool, step: ReadyStep, principal: Principal, grant: Grant) -> Self {
+        let effect = grant.effect();
+        Self { is_recorded: true, ..Self::new(tool, step, principal, (grant, effect)) }
+    }
+
+    /// Answers whether the call was made before, and is only to be played back.
+    pub fn is_recorded(&self) -> bool {
+        self.is_recorded
     }
 
     /// Returns the tool, verified.

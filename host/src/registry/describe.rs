@@ -14,7 +14,7 @@ use super::imports::Imports;
 use super::manifest::{SUMMARY_CHARS_MAX, clip};
 use super::verify::Options;
 use super::wit::{Exported, Package};
-use super::{decode, header, imports, manifest, scan, schema, wit};
+use super::{decode, header, imports, manifest, scan, schema, template, wit};
 
 /// Exported names that a failure lists.
 const NAMES_SHOWN_MAX: usize = 8;
@@ -36,6 +36,7 @@ pub fn read(bytes: &[u8], name: Option<&str>, options: &Options) -> Result<Contr
     let manifest = section.map(manifest::parse).transpose()?;
     if let Some(manifest) = &manifest {
         manifest::check_names(manifest, &exported, &resolve)?;
+        template::check(manifest, &exported)?;
     }
     let package = wit::package(&resolve, world);
     let component = component_name(manifest.as_ref(), name, package.as_ref())?;
@@ -174,8 +175,9 @@ impl About {
             params,
             returns,
             effect_declared: said.effect,
-            undo: said.undo,
-            reconcile: said.reconcile,
+            undo: said.undo.map(|template| template.in_full(component)).transpose()?,
+            reconcile: said.reconcile.map(|template| template.in_full(component)).transpose()?,
+            is_internal: said.internal,
             asks: said.asks,
         })
     }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::domain::{Contract, Json, Returns, ToolContract, canonical, excerpt};
+use crate::domain::{CallTemplate, Contract, Json, Returns, ToolContract, canonical, excerpt};
 
 use super::pin::{Origin, Pin, PinnedFunction};
 
@@ -44,6 +44,9 @@ pub enum Part {
     Export,
     Effect,
     Ask,
+    Undo,
+    Reconcile,
+    Internal,
     InputSchema,
     OutputSchema,
     ErrorType,
@@ -158,8 +161,17 @@ impl List<'_> {
         let effect = |pin: &PinnedFunction| pin.effect_declared.map(|effect| effect.to_string());
         self.optional(Part::Effect, effect(before), effect(after));
         self.set(Part::Ask, &asks(before), &asks(after));
+        self.template(Part::Undo, before.undo.as_ref(), after.undo.as_ref());
+        self.template(Part::Reconcile, before.reconcile.as_ref(), after.reconcile.as_ref());
+        let internal = |pin: &PinnedFunction| if pin.is_internal { "yes" } else { "no" };
+        self.text(Part::Internal, internal(before), internal(after));
         self.json(Part::InputSchema, "", &before.input_schema, &after.input_schema);
         self.json(Part::OutputSchema, "", &before.output_schema, &after.output_schema);
+    }
+
+    fn template(&mut self, part: Part, before: Option<&CallTemplate>, after: Option<&CallTemplate>) {
+        let told = |template: &CallTemplate| format!("{} {}", template.tool, shown(&template.args));
+        self.optional(part, before.map(told), after.map(told));
     }
 
     /// Goes down as far as both sides have the same form. Recursion is bounded by whatever parsed or made the values.
@@ -281,6 +293,9 @@ impl fmt::Display for Part {
             Self::Export => "interface",
             Self::Effect => "declared effect",
             Self::Ask => "asks",
+            Self::Undo => "undo",
+            Self::Reconcile => "reconcile",
+            Self::Internal => "internal",
             Self::InputSchema => "input schema",
             Self::OutputSchema => "output schema",
             Self::ErrorType => "error type",

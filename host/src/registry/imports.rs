@@ -35,7 +35,7 @@ const WASI: &[(&str, &[&str])] = &[
     ("http", &["types", "outgoing-handler"]),
 ];
 /// What a tool may import of Cofferdam itself.
-const TOOL: &[&str] = &["context", "log", "progress"];
+const TOOL: &[&str] = &["context", "log", "progress", "state-session", "state-user", "state-workflow"];
 /// Major and minor version of WASI here.
 const WASI_VERSION: (u64, u64) = (0, 2);
 /// Major and minor version of `cofferdam:tool` here.
@@ -124,6 +124,9 @@ fn asks(package: &PackageName, interface: &str) -> &'static [Ask] {
         ("cli", "environment") => &[Ask::Env, Ask::Secrets],
         ("tool", "log") => &[Ask::Log],
         ("tool", "progress") => &[Ask::Progress],
+        ("tool", "state-session") => &[Ask::StateSession],
+        ("tool", "state-user") => &[Ask::StateUser],
+        ("tool", "state-workflow") => &[Ask::StateWorkflow],
         _ => &[],
     }
 }

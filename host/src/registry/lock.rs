@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
-use crate::domain::{Ask, Contract, Digest, Effect, Failure, Json, Kind, ToolName};
+use crate::domain::{Ask, CallTemplate, Contract, Digest, Effect, Failure, Json, Kind, ToolName, canonical};
 
 use super::diff::{Change, compare};
 use super::pin::{Origin, Pin, PinnedFunction};
@@ -182,6 +182,10 @@ struct FunctionPart {
     input_schema: String,
     output: Digest,
     output_schema: String,
+    undo: Option<String>,
+    reconcile: Option<String>,
+    #[serde(default)]
+    internal: bool,
 }
 
 impl ComponentPart {
@@ -207,6 +211,9 @@ impl FunctionPart {
                 .map_err(|why| format!("{place}: input schema: {why}"))?,
             output_schema: schema(&self.output_schema, self.output)
                 .map_err(|why| format!("{place}: output schema: {why}"))?,
+            undo: template(self.undo).map_err(|why| format!("{place}: undo: {why}"))?,
+            reconcile: template(self.reconcile).map_err(|why| format!("{place}: reconcile: {why}"))?,
+            is_internal: self.internal,
         })
     }
 }
@@ -218,6 +225,10 @@ fn schema(text: &str, digest: Digest) -> Result<Json, String> {
         return Err("its digest is that of another one".into());
     }
     Ok(schema)
+}
+
+fn template(text: Option<String>) -> Result<Option<CallTemplate>, String> {
+    text.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| error.to_string())
 }
 
 fn wrong(why: String) -> Failure {
@@ -249,11 +260,24 @@ fn function_table(pin: &PinnedFunction) -> Table {
         table["effect"] = value(effect.to_string());
     }
     table["asks"] = value(pin.asks.iter().map(ToString::to_string).collect::<Array>());
+    for (name, template) in [("undo", &pin.undo), ("reconcile", &pin.reconcile)] {
+        if let Some(template) = template {
+            table[name] = value(template_text(template));
+        }
+    }
+    if pin.is_internal {
+        table["internal"] = value(true);
+    }
     for (name, schema) in [("input", &pin.input_schema), ("output", &pin.output_schema)] {
         table[name] = value(Digest::of_json(schema).to_string());
         table[&format!("{name}_schema")] = value(sorted_text(schema));
     }
     table
+}
+
+/// On one line, as JSON: TOML knows neither null nor the larger numbers.
+fn template_text(template: &CallTemplate) -> String {
+    canonical(&serde_json::json!({ "tool": template.tool, "args": template.args }))
 }
 
 /// An array with a line for each item, so that one more is one line more.

@@ -126,7 +126,7 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(bytes).map_err(|error| invalid(&cut(&error.to_string(), REASON_CHARS_MAX)))
 }
 
-fn invalid(why: &str) -> Failure {
+pub(super) fn invalid(why: &str) -> Failure {
     Failure::new(Kind::LoadInvalid, format!("load the component: its manifest is wrong: {why}"))
         .hint("build it with the SDK, which writes the manifest")
 }

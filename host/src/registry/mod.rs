@@ -17,6 +17,7 @@ mod manifest;
 mod pin;
 mod scan;
 mod schema;
+mod template;
 mod verify;
 mod wit;
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::{Ask, Contract, Digest, Effect, Json, ToolContract};
+use crate::domain::{Ask, CallTemplate, Contract, Digest, Effect, Json, ToolContract};
 
 /// Interfaces that a compiler's standard library imports as it likes, in the versions that it knows. Of a component that is
 /// built from source they say which compiler built it; what it may do with them is in what it asks for.
@@ -42,6 +42,9 @@ pub struct PinnedFunction {
     pub asks: BTreeSet<Ask>,
     pub input_schema: Json,
     pub output_schema: Json,
+    pub undo: Option<CallTemplate>,
+    pub reconcile: Option<CallTemplate>,
+    pub is_internal: bool,
 }
 
 impl Pin {
@@ -69,6 +72,9 @@ impl From<&ToolContract> for PinnedFunction {
             asks: tool.asks.clone(),
             input_schema: tool.input_schema.clone(),
             output_schema: tool.output_schema.clone(),
+            undo: tool.undo.clone(),
+            reconcile: tool.reconcile.clone(),
+            is_internal: tool.is_internal,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a guest's imports are bound to.
 //!
 //! The floor of every std program (`wasi:io`, `clocks`, `random`, `cli`, `filesystem`) is linked, and denies all that the
-//! grant does not give. `cofferdam:tool/context` gives no power and is always there; `log`, `progress` and `wasi:http`
-//! are linked when granted. A component has one set of imports for all of its functions, so they are linked too where the function
+//! grant does not give. `cofferdam:tool/context` gives no power and is always there; `log`, `progress`, the three kinds of
+//! state and `wasi:http` are linked when granted. A component has one set of imports for all of its functions, so they are linked too where the function
 //! called does not ask for them: they refuse it then. Everything else, sockets included, is not here at all.
 
 use wasmtime::Engine;
@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use crate::domain::Ask;
+use crate::domain::{Ask, StateScope};
 use crate::policy::Call;
 use crate::sandbox::capabilities::bindings::cofferdam::tool;
 use crate::sandbox::capabilities::files::{Files, HasFiles};
@@ -28,15 +28,22 @@ pub(super) struct Linked {
     log: bool,
     progress: bool,
     http: bool,
+    session: bool,
+    user: bool,
+    workflow: bool,
 }
 
 impl Linked {
     pub(super) fn of(call: &Call) -> Self {
         let (grant, asks) = (call.grant(), &call.tool().tool().asks);
+        let keeps = |scope| grant.state.contains_key(&scope) || !asks.contains(&Ask::of_state(scope));
         Self {
             log: grant.log || !asks.contains(&Ask::Log),
             progress: grant.progress || !asks.contains(&Ask::Progress),
             http: !grant.http.is_empty() || !asks.contains(&Ask::Http),
+            session: keeps(StateScope::Session),
+            user: keeps(StateScope::User),
+            workflow: keeps(StateScope::Workflow),
         }
     }
 }
@@ -71,6 +78,16 @@ pub(super) fn linker(engine: &Engine, linked: Linked) -> wasmtime::Result<Linker
     }
     if linked.progress {
         tool::progress::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
+    }
+    tool::state_types::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
+    if linked.session {
+        tool::state_session::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
+    }
+    if linked.user {
+        tool::state_user::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
+    }
+    if linked.workflow {
+        tool::state_workflow::add_to_linker::<_, HasSelf<_>>(&mut linker, entered)?;
     }
     if linked.http {
         http::add_to_linker(&mut linker)?;

@@ -178,6 +178,10 @@ impl Shared {
         if input_bytes > limits.input_bytes_max {
             return Outcome::never_ran(input_size(&call, input_bytes), usage);
         }
+        if call.is_recorded() && !link.is_replay() {
+            let failure = Failure::new(Kind::HostBug, "run a recorded call: nobody allowed it, it is only played back");
+            return Outcome::never_ran(failure, usage);
+        }
         let wall = Duration::from_millis(limits.wall_ms_max);
         let ready = async {
             let Ready { places, pre, secrets } = self.ready(&call, link.is_replay()).await?;
@@ -271,6 +275,7 @@ impl Shared {
             clock: self.clock.clone(),
             deadline_ms,
             progress: Pace::new(limits, start_ms),
+            state_writes: 0,
             is_host_call: false,
         };
         limited(Store::new(&self.engine, state), limits, lifted_bytes_max(call.tool().tool(), limits))

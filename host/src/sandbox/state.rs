@@ -37,6 +37,8 @@ pub(super) struct GuestState {
     pub(super) deadline_ms: u64,
     pub(super) progress: Pace,
     pub(super) journal: Arc<Journal>,
+    /// Changes of state so far.
+    pub(super) state_writes: u64,
     /// Whether a host function was entered and is not charged for yet.
     pub(super) is_host_call: bool,
 }

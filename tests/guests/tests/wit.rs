@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{PackageId, Resolve, WorldId, WorldItem, WorldKey};
 
-const TOOLS: &[&str] = &["csv", "fetch", "math", "notes", "template", "text"];
+const TOOLS: &[&str] = &["bookings", "csv", "fetch", "math", "notes", "template", "text"];
 
 struct Decoded {
     resolve: Resolve,
@@ -69,6 +69,7 @@ fn a_tool_imports_of_the_host_only_what_it_uses() {
         let expected = expected.iter().map(|interface| format!("cofferdam:tool/{interface}@0.1.0")).collect();
         assert_eq!(decode(name).imports("cofferdam:"), expected, "{name}");
     };
+    check("bookings", &["context"]);
     check("csv", &["context", "progress"]);
     check("fetch", &[]);
     check("notes", &["log"]);

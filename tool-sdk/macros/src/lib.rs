@@ -10,6 +10,7 @@ mod manifest;
 mod model;
 mod names;
 mod strip;
+mod template;
 mod types;
 mod wit;
 
@@ -30,7 +31,8 @@ pub fn tools(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand(module).into()
 }
 
-/// Marks a function inside a `#[tools]` module as a tool: `#[tool(effect = "read", asks("files.read", "log"))]`.
+/// Marks a function inside a `#[tools]` module as a tool: `#[tool(effect = "read", asks("files.read", "log"))]`,
+/// `#[tool(undo = cancel(id = out.id), reconcile = find(key = key))]`, `#[tool(internal)]`.
 #[proc_macro_attribute]
 pub fn tool(_arguments: TokenStream, item: TokenStream) -> TokenStream {
     outside("#[tool]", item)

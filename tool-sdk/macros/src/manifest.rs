@@ -10,7 +10,7 @@ const FORMAT: u32 = 0;
 
 /// Returns the manifest of a component.
 pub fn json(component: &Component) -> String {
-    let tools = component.tools.iter().map(|tool| (tool.name.as_str(), tool_json(tool)));
+    let tools = component.tools.iter().map(|tool| (tool.name.as_str(), tool_json(component, tool)));
     let types = component.types.iter().map(|declared| (declared.name.as_str(), type_json(declared)));
     object([
         ("manifest", FORMAT.to_string()),
@@ -22,12 +22,15 @@ pub fn json(component: &Component) -> String {
     ])
 }
 
-fn tool_json(tool: &Tool) -> String {
+fn tool_json(component: &Component, tool: &Tool) -> String {
     let params = tool.params.iter().map(|param| (param.name.as_str(), param.text.as_str()));
     let asks: Vec<String> = tool.asks.iter().map(|ask| string(ask)).collect();
     let mut members = vec![("summary", string(&tool.summary)), ("params", texts(params))];
     members.extend(tool.effect.iter().map(|effect| ("effect", string(effect))));
     members.push(("asks", format!("[{}]", asks.join(","))));
+    members.extend(tool.undo.iter().map(|undo| ("undo", undo.json(component, string))));
+    members.extend(tool.reconcile.iter().map(|reconcile| ("reconcile", reconcile.json(component, string))));
+    members.extend(tool.is_internal.then(|| ("internal", "true".to_owned())));
     object(members)
 }
 
@@ -49,7 +52,8 @@ fn object<'a>(members: impl IntoIterator<Item = (&'a str, String)>) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-fn string(text: &str) -> String {
+/// Returns a text as JSON.
+pub fn string(text: &str) -> String {
     let escaped: String = text.chars().map(escape).collect();
     format!("\"{escaped}\"")
 }

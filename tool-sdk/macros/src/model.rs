@@ -7,15 +7,28 @@ use syn::punctuated::Punctuated;
 use syn::{Error, Expr, ExprLit, Field, Fields, FnArg, Ident, Item, ItemEnum, ItemFn, ItemMod, ItemStruct, Lit};
 use syn::{LitStr, Meta, Pat, Result, ReturnType, Token, Variant};
 
+use crate::template::Template;
 use crate::types::Type;
-use crate::{docs, names, strip};
+use crate::{docs, names, strip, template};
 
 /// How far a call can reach, from nothing to what cannot be taken back.
 const EFFECTS: &[&str] = &["pure", "read", "idempotent", "reversible", "once"];
 
 /// What a tool may ask for. The operator's policy decides what it gets.
-const CAPABILITIES: &[&str] =
-    &["files.read", "files.write", "http", "env", "secrets", "state", "clock", "random", "log", "progress"];
+const CAPABILITIES: &[&str] = &[
+    "files.read",
+    "files.write",
+    "http",
+    "env",
+    "secrets",
+    "state.session",
+    "state.user",
+    "state.workflow",
+    "clock",
+    "random",
+    "log",
+    "progress",
+];
 
 /// The error of every fallible tool, declared by the SDK in each interface.
 const TOOL_ERROR: &str = "ToolError";
@@ -41,6 +54,22 @@ pub struct Tool {
     pub output: Output,
     pub effect: Option<String>,
     pub asks: Vec<String>,
+    /// The call that takes a call of this tool back.
+    pub undo: Option<Template>,
+    /// The call that tells what became of a call of this tool.
+    pub reconcile: Option<Template>,
+    /// Whether planners are not to be offered it.
+    pub is_internal: bool,
+}
+
+/// What stands in `#[tool(…)]`.
+#[derive(Default)]
+struct Marks {
+    effect: Option<String>,
+    asks: Vec<String>,
+    undo: Option<Template>,
+    reconcile: Option<Template>,
+    is_internal: bool,
 }
 
 /// What a tool returns.
@@ -123,7 +152,8 @@ impl Component {
         }
         self.keep_reachable_types()?;
         self.part_types_from_tools();
-        self.check_names()
+        self.check_names()?;
+        template::check(self)
     }
 
     fn keep_reachable_types(&mut self) -> Result<()> {
@@ -236,7 +266,7 @@ fn read_tool(function: &ItemFn, modules: &[Ident]) -> Result<Tool> {
     if !signature.generics.params.is_empty() {
         return Err(Error::new(signature.ident.span(), "a tool cannot be generic: WIT functions have fixed types"));
     }
-    let (effect, asks) = read_marks(function)?;
+    let Marks { effect, asks, undo, reconcile, is_internal } = read_marks(function)?;
     Ok(Tool {
         ident: signature.ident.clone(),
         modules: modules.to_vec(),
@@ -246,6 +276,9 @@ fn read_tool(function: &ItemFn, modules: &[Ident]) -> Result<Tool> {
         output: read_output(&signature.output)?,
         effect,
         asks,
+        undo,
+        reconcile,
+        is_internal,
     })
 }
 
@@ -299,26 +332,40 @@ fn type_argument(argument: &syn::GenericArgument) -> Option<&syn::Type> {
     }
 }
 
-/// Reads `#[tool(effect = "…", asks("…", …))]`.
-fn read_marks(function: &ItemFn) -> Result<(Option<String>, Vec<String>)> {
-    let (mut effect, mut asks) = (None, Vec::new());
+/// Reads `#[tool(effect = "…", asks("…", …), undo = …(…), reconcile = …(…), internal)]`.
+fn read_marks(function: &ItemFn) -> Result<Marks> {
+    let mut marks = Marks::default();
     for attribute in function.attrs.iter().filter(|attribute| strip::is_tool(attribute)) {
         let Meta::List(list) = &attribute.meta else { continue };
         for meta in list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)? {
-            match meta {
-                Meta::NameValue(pair) if pair.path.is_ident("effect") => {
-                    effect = Some(known(&string(&pair.value)?, EFFECTS, "an effect")?);
-                }
-                Meta::List(list) if list.path.is_ident("asks") => {
-                    for ask in list.parse_args_with(Punctuated::<LitStr, Token![,]>::parse_terminated)? {
-                        asks.push(known(&ask, CAPABILITIES, "a capability")?);
-                    }
-                }
-                other => return Err(Error::new_spanned(other, "expected `effect = \"…\"` or `asks(\"…\", …)`")),
-            }
+            read_mark(meta, &mut marks)?;
         }
     }
-    Ok((effect, asks))
+    Ok(marks)
+}
+
+fn read_mark(meta: Meta, marks: &mut Marks) -> Result<()> {
+    match meta {
+        Meta::NameValue(pair) if pair.path.is_ident("effect") => {
+            marks.effect = Some(known(&string(&pair.value)?, EFFECTS, "an effect")?);
+        }
+        Meta::NameValue(pair) if pair.path.is_ident("undo") => marks.undo = Some(Template::read(&pair.value)?),
+        Meta::NameValue(pair) if pair.path.is_ident("reconcile") => {
+            marks.reconcile = Some(Template::read(&pair.value)?);
+        }
+        Meta::Path(path) if path.is_ident("internal") => marks.is_internal = true,
+        Meta::List(list) if list.path.is_ident("asks") => {
+            for ask in list.parse_args_with(Punctuated::<LitStr, Token![,]>::parse_terminated)? {
+                marks.asks.push(known(&ask, CAPABILITIES, "a capability")?);
+            }
+        }
+        other => {
+            let message =
+                "expected `effect = \"…\"`, `asks(\"…\", …)`, `undo = …(…)`, `reconcile = …(…)` or `internal`";
+            return Err(Error::new_spanned(other, message));
+        }
+    }
+    Ok(())
 }
 
 fn string(value: &Expr) -> Result<LitStr> {

@@ -23,7 +23,7 @@ const SCALARS: &[(&str, &str)] = &[
 ];
 
 /// A value type of an interface.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Type {
     /// A WIT built-in, by its WIT name.
     Scalar(&'static str),

@@ -107,6 +107,7 @@ fn about(step: &CheckedStep) -> About {
         touches: step.planned.touches.clone(),
         undo: step.undo.clone(),
         reconcile: step.reconcile.clone(),
+        calls_parallel_max: step.planned.calls_parallel_max,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
 use crate::domain::{Ask, Effect, Kind, Returns, WitType};
 
 use super::*;
@@ -215,6 +217,69 @@ fn a_wrong_manifest_is_refused_with_the_reason() {
     );
     check_manifest(&"[".repeat(100_000), Kind::LoadInvalid, "recursion limit");
     check_manifest(&" ".repeat(10_000_000), Kind::LoadInvalid, "more than the 262144 allowed");
+}
+
+/// `book` with what takes it back and what looks it up, and others that do not fit.
+const TRIPS: &str = "package tools:trips@0.1.0; interface api {
+        record booking { id: string, made-for: string }
+        variant found { done(booking), not-done, unknown }
+        book: func(what: string) -> result<booking, string>;
+        cancel: func(booking-id: string, why: option<string>) -> result<_, string>;
+        find: func(key: string) -> found;
+        look: func(key: string) -> option<booking>;
+    } world w { export api; }";
+
+fn trips(undo: &str, reconcile: &str) -> Vec<u8> {
+    let manifest = format!(
+        r#"{{"manifest":0,"component":"trips","tools":{{"cancel":{{"internal":true}},"book":{{"undo":{undo},"reconcile":{reconcile}}}}}}}"#
+    );
+    with_manifest(component(TRIPS), &manifest)
+}
+
+#[test]
+fn a_manifest_names_the_calls_that_take_back_and_look_up() {
+    let contract = described(&trips(
+        r#"{"tool":"cancel","args":{"booking_id":{"$out":"/id"}}}"#,
+        r#"{"tool":"trips.find","args":{"key":{"$key":""}}}"#,
+    ));
+    let book = contract.tool("book").unwrap();
+    let undo = book.undo.as_ref().unwrap();
+    assert_eq!((undo.tool.as_str(), &undo.args), ("trips.cancel", &json!({"booking_id": {"$out": "/id"}})));
+    assert_eq!(book.reconcile.as_ref().unwrap().tool, "trips.find");
+    assert!(contract.tool("cancel").unwrap().is_internal && !book.is_internal);
+    // Of another component only the name is seen here.
+    let contract = described(&trips(r#"{"tool":"mail.unsend","args":{"x":1}}"#, "null"));
+    assert_eq!(contract.tool("book").unwrap().undo.as_ref().unwrap().tool, "mail.unsend");
+    assert_eq!(contract.tool("book").unwrap().reconcile, None);
+}
+
+#[test]
+fn a_call_that_does_not_fit_is_refused_with_the_reason() {
+    let find = r#"{"tool":"find","args":{"key":{"$key":""}}}"#;
+    for (undo, expected) in [
+        (r#"{"tool":"gone"}"#.to_owned(), "the undo of its tool `book`: the component exports no `gone`"),
+        (r#"{"tool":"cancel"}"#.to_owned(), "it does not give `booking_id`"),
+        (r#"{"tool":"cancel","args":{"booking_id":"a","more":1}}"#.to_owned(), "there is no parameter `more`"),
+        (r#"{"tool":"cancel","args":{"booking_id":{"$from":"s"}}}"#.to_owned(), "`$from` is none of"),
+        (r#"{"tool":"cancel","args":{"booking_id":{"$out":"id"}}}"#.to_owned(), "JSON pointer"),
+        (r#"{"tool":"Cancel it!"}"#.to_owned(), "cannot be part of a tool's name"),
+        (r#"{"tool":"cancel","args":[]}"#.to_owned(), "no object"),
+        (r#"{"tool":"cancel","then":"more"}"#.to_owned(), "unknown field"),
+        (
+            format!(r#"{{"tool":"cancel","args":{{"booking_id":"{}"}}}}"#, "x".repeat(5_000)),
+            "more than the 4096 allowed",
+        ),
+        (format!(r#"{{"tool":"cancel","args":{{"booking_id":{}1{}}}}}"#, "[".repeat(60), "]".repeat(60)), "levels"),
+    ] {
+        check_refused(&trips(&undo, find), Kind::LoadInvalid, &[expected]);
+    }
+    for (reconcile, expected) in [
+        (r#"{"tool":"look","args":{"key":{"$key":""}}}"#, "does not return a variant of `done`"),
+        (r#"{"tool":"find","args":{"key":{"$out":"/id"}}}"#, "`$out` is not there"),
+        (r#"{"tool":"find","args":{"key":{"$key":"x"}}}"#, "empty text"),
+    ] {
+        check_refused(&trips("null", reconcile), Kind::LoadInvalid, &[expected]);
+    }
 }
 
 #[test]

@@ -107,6 +107,37 @@ fn a_lock_reads_back_what_it_writes() {
 }
 
 #[test]
+fn a_lock_holds_the_calls_that_a_tool_names_beside_itself() {
+    let said = |undo: &str, internal: bool| {
+        let manifest = format!(
+            r#"{{"manifest":0,"component":"sample","tools":{{"drop-all":{{"internal":{internal}}},"find":{{"undo":{undo}}}}}}}"#
+        );
+        described(&with_manifest(component(OLD), &manifest))
+    };
+    let named = said(r#"{"tool":"mail.unsend","args":{"n":18446744073709551615,"id":{"$in":"/name"},"x":null}}"#, true);
+    let mut lock = Lock::default();
+    lock.pin(&named, Origin::File);
+    let text = lock.to_text();
+    assert!(text.contains(r#"undo = '{"args":{"id":{"$in":"/name"},"n":18446744073709551615,"x":null}"#), "{text}");
+    assert_eq!(Lock::parse(&text).unwrap(), lock);
+    check(
+        drift(&lock, &said(r#"{"tool":"drop-all"}"#, false), Origin::File),
+        expect![[r#"
+            sample.drop-all: internal: yes → no
+            sample.find: undo: mail.unsend {"id":{"$in":"/name"},"n":18446744073709551615,"x":null} → sample.drop-all {}
+        "#]],
+    );
+    check(
+        drift(&lock, &said("null", true), Origin::File),
+        expect![[r#"
+            sample.find: undo: removed mail.unsend {"id":{"$in":"/name"},"n":18446744073709551615,"x":null}
+        "#]],
+    );
+    let wrong = text.replace("mail.unsend", "\u{22}");
+    assert!(Lock::parse(&wrong).is_err_and(|failure| failure.message.contains("undo")), "{wrong}");
+}
+
+#[test]
 fn a_change_is_named_by_function_and_field() {
     let (old, new) = (contract(OLD), contract(NEW));
     check(

@@ -9,6 +9,7 @@ pub(super) mod log;
 pub(super) mod poll;
 pub(super) mod print;
 pub(super) mod progress;
+pub(super) mod state;
 
 /// Bindings of the package `cofferdam:tool`.
 pub(super) mod bindings {
