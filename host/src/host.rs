@@ -312,6 +312,14 @@ impl Host {
         report::full(self, run).await
     }
 
+    /// Lists the steps of a run, those of undo and reconciliation included.
+    ///
+    /// # Errors
+    /// `data.not_found`; `host.storage`.
+    pub async fn steps(&self, run: &RunId) -> Result<Vec<StepId>, Failure> {
+        Ok(crate::telemetry::trace(&self.events(run).await?).steps.into_iter().map(|step| step.step).collect())
+    }
+
     /// Tells why a step came about and what became of it, each digest computed again from what is kept.
     ///
     /// # Errors

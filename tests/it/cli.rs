@@ -120,8 +120,29 @@ impl Brought {
 fn help_tells_every_command_and_every_exit_code() {
     let help = Shop::new().run(&["--help"]).ends(0).out;
     for command in [
-        "run", "resume", "call", "tools", "inspect", "add", "build", "lock", "diff", "policy", "doctor", "runs",
-        "show", "approve", "reject", "cancel", "verify",
+        "run",
+        "resume",
+        "call",
+        "tools",
+        "inspect",
+        "add",
+        "build",
+        "lock",
+        "diff",
+        "policy",
+        "doctor",
+        "runs",
+        "show",
+        "explain",
+        "watch",
+        "approvals",
+        "approve",
+        "reject",
+        "cancel",
+        "verify",
+        "backup",
+        "prune",
+        "user",
     ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
     }
@@ -449,4 +470,143 @@ fn tool_crates_are_built_unless_told_otherwise() {
     fs::create_dir_all(shop.path(".cofferdam/built")).expect("a directory");
     fs::copy(cofferdam_guests::component("math"), shop.path(".cofferdam/built/math.wasm")).expect("a copy");
     assert!(shop.run(&["--no-build", "tools"]).ends(0).out.contains("math.eval"));
+}
+
+#[test]
+fn a_call_under_a_key_is_made_once() {
+    let shop = Shop::new();
+    let append = |key: &str, line: &str| {
+        let args = format!(r#"{{"path": "/notes/sums.md", "line": "{line}"}}"#);
+        shop.run(&["call", "notes.append", "--yes", "--key", key, "--args", &args, "--json"])
+    };
+    let first = append("order-7", "paid").ends(0).json();
+    assert_eq!((shop.notes().as_str(), &first["repeats"]), ("paid\n", &Value::Null));
+    let again = append("order-7", "paid").ends(0).json();
+    assert_eq!(shop.notes(), "paid\n");
+    assert!(again["repeats"].as_str().is_some_and(|run| run.starts_with("r-")), "{again}");
+    assert_eq!((&again["result"], &again["usage"]), (&first["result"], &first["usage"]));
+    let other = append("order-7", "paid twice").ends(2).err;
+    assert!(other.contains("it was given with another request"), "{other}");
+    append("order-8", "paid").ends(0);
+    assert_eq!(shop.notes(), "paid\npaid\n");
+    append("", "x").ends(2);
+
+    // A failure is an outcome too, and a call that policy denies takes no key.
+    let wrong = ["call", "math.eval", "--key", "sum", "--args", r#"{"expression": "1 /"}"#];
+    shop.run(&wrong).ends(1);
+    let again = shop.run(&wrong).ends(1).err;
+    assert!(again.contains("the same was called before under this key"), "{again}");
+    shop.run(&["call", "notes.append", "--key", "k", "--args", r#"{"path": "/notes/sums.md", "line": "x"}"#]).ends(4);
+    append("k", "now").ends(0);
+}
+
+#[test]
+fn a_run_under_a_key_is_one_run() {
+    let shop = Shop::new();
+    let run = |more: &[&str]| shop.run(&[&["run", "flow.toml", "--key", "monday"], more].concat());
+    run(&[]).ends(5);
+    // Left by its process, it goes on.
+    let done = run(&["--yes"]).ends(0);
+    assert!(done.err.contains("the same was asked for before under this key"), "{}", done.err);
+    assert_eq!((done.out.as_str(), shop.notes().as_str()), ("2\n", "a sum\n"));
+    let again = run(&["--yes"]).ends(0);
+    assert_eq!((again.out.as_str(), shop.notes().as_str()), ("2\n", "a sum\n"));
+    let runs = shop.run(&["runs", "--json"]).ends(0).json();
+    assert_eq!(runs["runs"].as_array().map(Vec::len), Some(1), "{runs}");
+    run(&["--set", "expression=3 + 3"]).ends(2);
+}
+
+#[test]
+fn a_repeat_of_a_run_that_is_under_way_conflicts() {
+    let shop = Shop::new();
+    let args = ["run", "flow.toml", "--key", "monday", "--wait", "60"];
+    let driven = shop.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let is_waiting = || shop.run(&["approvals", "--json"]).out.contains("\"binding\"");
+    // Each look is a process of its own, so this is a bound of minutes.
+    assert!((0..500).any(|_| is_waiting()), "the run asks for approval");
+    let repeat = shop.run(&args).ends(2).err;
+    assert!(repeat.contains("is under way (process ") && repeat.contains("watch r-"), "{repeat}");
+    shop.run(&["cancel", "last"]).ends(0);
+    Brought::of(driven.wait_with_output().expect("it ends")).ends(6);
+}
+
+#[test]
+fn logs_are_checked_together_and_held_against_a_head_that_was_kept() {
+    let shop = Shop::new();
+    shop.run(&["run", "flow.toml"]).ends(5);
+    shop.run(&["call", "math.eval", "--args", r#"{"expression": "1"}"#]).ends(0);
+    let head = shop.run(&["verify", "last", "--json"]).ends(0).json()["head"].as_str().expect("a head").to_owned();
+    assert!(shop.run(&["verify", "last", "--head", &head]).ends(0).out.contains(&head));
+    shop.run(&["cancel", "last"]).ends(0);
+    let earlier = shop.run(&["verify", "last", "--head", &head, "--json"]).ends(0).json();
+    assert_eq!(earlier["held"]["as"], "earlier", "{earlier}");
+    let other = format!("sha256:{}", "0".repeat(64));
+    let unknown = shop.run(&["verify", "last", "--head", &other]).ends(70).err;
+    assert!(unknown.contains("its log is another one"), "{unknown}");
+    let all = shop.run(&["verify", "--all", "--json"]).ends(0).json();
+    assert_eq!((&all["whole"], all["runs"].as_array().map(Vec::len)), (&json!(true), Some(2)), "{all}");
+    shop.run(&["verify"]).ends(2);
+    shop.run(&["verify", "last", "--all"]).ends(2);
+}
+
+#[test]
+fn a_copy_of_the_log_is_a_log_of_its_own() {
+    let shop = Shop::new();
+    shop.run(&["run", "flow.toml", "--yes"]).ends(0);
+    shop.run(&["backup", "copy"]).ends(0);
+    shop.run(&["backup", "copy"]).ends(2);
+    shop.run(&["run", "flow.toml", "--yes"]).ends(0);
+    let settings = fs::read_to_string(shop.path("cofferdam.toml")).expect("it reads");
+    shop.write("cofferdam.toml", &settings.replace("version = 0\n", "version = 0\nstate = 'copy'\n"));
+    let runs = shop.run(&["runs", "--json"]).ends(0).json();
+    assert_eq!(runs["runs"].as_array().map(Vec::len), Some(1), "{runs}");
+    let step = shop.run(&["show", "last", "--step", "write"]).ends(0).out;
+    assert!(step.contains("a sum"), "{step}");
+    shop.run(&["verify", "--all"]).ends(0);
+}
+
+#[test]
+fn old_runs_go_and_a_run_that_waits_stays() {
+    let shop = Shop::new();
+    shop.run(&["run", "flow.toml", "--yes"]).ends(0);
+    shop.run(&["run", "flow.toml"]).ends(5);
+    let dry = |older: &str| shop.run(&["prune", "--older", older, "--dry-run", "--json"]).ends(0).json();
+    assert_eq!(dry("1d")["runs"], json!([]));
+    assert_eq!(dry("0s")["runs"].as_array().map(Vec::len), Some(1), "only one has ended");
+    shop.run(&["prune", "--older", "1d"]).ends(0);
+    assert_eq!(shop.run(&["runs", "--json"]).ends(0).json()["runs"].as_array().map(Vec::len), Some(2));
+    let pruned = shop.run(&["prune", "--older", "0s", "--json"]).ends(0).json();
+    assert_eq!(pruned["pruned"]["runs"], 1, "{pruned}");
+    let runs = shop.run(&["runs", "--json"]).ends(0).json();
+    assert_eq!(runs["runs"][0]["state"], json!({ "suspended": "approval" }), "{runs}");
+    for wrong in ["30", "1w", "d"] {
+        shop.run(&["prune", "--older", wrong]).ends(2);
+    }
+}
+
+#[test]
+fn an_erased_user_leaves_logs_that_verify_and_nothing_to_read() {
+    let shop = Shop::new();
+    shop.run(&["run", "flow.toml", "--yes"]).ends(0);
+    let asked = shop.run(&["user", "erase", "local"]).ends(2).err;
+    assert!(asked.contains("--yes") && asked.contains("files that tools wrote"), "{asked}");
+    assert!(shop.run(&["show", "last", "--step", "write"]).ends(0).out.contains("a sum"));
+    let erased = shop.run(&["user", "erase", "local", "--yes"]).ends(0);
+    assert!(erased.err.contains("outside of it: files that tools wrote in granted directories"), "{}", erased.err);
+    shop.run(&["verify", "--all"]).ends(0);
+    let shown = shop.run(&["show", "last", "--json"]).ends(0).out;
+    assert!(!shown.contains("a sum") && !shown.contains("Write a sum down"), "{shown}");
+    let chain = shop.run(&["explain", "last", "write"]).ends(0).out;
+    assert!(chain.contains("its owner was erased") && !chain.contains("a sum"), "{chain}");
+    assert_eq!(shop.notes(), "a sum\n", "what tools wrote is outside");
+}
+
+#[test]
+fn a_run_that_nobody_drives_can_be_cancelled_and_taken_back_here() {
+    let shop = Shop::new();
+    shop.run(&["run", "flow.toml"]).ends(5);
+    let taken = shop.run(&["cancel", "last", "--undo"]).ends(6);
+    assert!(taken.err.contains("cancelled by ann"), "{}", taken.err);
+    shop.run(&["cancel", "last", "--undo"]).ends(2);
+    assert_eq!(shop.notes(), "");
 }

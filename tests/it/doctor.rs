@@ -43,6 +43,9 @@ fn what_is_well_is_told_and_ends_well() {
         assert!(told.contains(words), "{words}: {told}");
     }
     assert!(!shop.path(".cofferdam").exists(), "looking makes nothing");
+    shop.run(&["call", "math.eval", "--args", r#"{"expression": "1"}"#]).ends(0);
+    let log = check(&shop, "log", "ok");
+    assert!(log["says"].as_str().is_some_and(|says| says.starts_with("1 runs and sessions, 2 events")), "{log}");
     let document = shop.run(&["doctor", "--json"]).ends(0).json();
     assert_ne!(document["state"], "fail");
     for name in ["rustc", "cargo", "wasm32-wasip2", "open files", "free space", "approvals", "policy"] {

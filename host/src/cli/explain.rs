@@ -19,8 +19,7 @@ const SAYS_CHARS_MAX: usize = 600;
 pub(super) async fn command(session: &Session, args: &ExplainStepArgs) -> Result<Code, Failure> {
     let host = session.host_of_runs()?;
     let run = runs::resolve(&host, &args.run).await?;
-    let report = host.show(&run).await?;
-    let step = decide::step_named(&args.step, report.steps.iter().map(|step| &step.step), "in the run")?;
+    let step = decide::step_named(&args.step, host.steps(&run).await?.iter(), "in the run")?;
     let explanation = host.explain_step(&run, &step).await?;
     if session.output.is_json {
         session.output.document(&json!(explanation))?;

@@ -3,8 +3,8 @@
 use crate::domain::{Denial, Failure, Json, LogLine, Role, Suspension, Usage};
 use crate::host::{RunReport, RunState, StepReport};
 
-use super::approval;
 use super::commands::Commands;
+use super::next;
 use super::story;
 use super::text;
 
@@ -105,7 +105,7 @@ pub(super) fn end(report: &RunReport, commands: &Commands) -> String {
     if let Some(failure) = &report.failure {
         words.push_str(&failed(failure));
     }
-    words.push_str(&next(report, commands));
+    words.push_str(&next::next(report, commands));
     words
 }
 
@@ -118,61 +118,6 @@ fn caveats(report: &RunReport) -> String {
 fn failed(failure: &Failure) -> String {
     let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!("  hint: {}\n", text::hanging(hint)));
     format!("failed to {} ({})\n{hint}", text::hanging(&failure.message), failure.kind)
-}
-
-fn next(report: &RunReport, commands: &Commands) -> String {
-    match &report.state {
-        RunState::Suspended(Suspension::Approval) => next_approval(report, commands),
-        RunState::Suspended(Suspension::Question) => format!(
-            "the planner asks:\n{}to answer:\n  {}\n",
-            text::quoted(report.question.as_deref().unwrap_or("(the question was erased)")),
-            commands.answer(report)
-        ),
-        RunState::Suspended(Suspension::Reconcile) => next_reconcile(report, commands),
-        RunState::Suspended(Suspension::Timer) => next_timer(report, commands),
-        RunState::Suspended(Suspension::Stuck) => next_stuck(report, commands),
-        RunState::Failed | RunState::BudgetExhausted => format!("to look closer:\n  {}\n", commands.show(&report.run)),
-        RunState::Planning | RunState::Executing | RunState::Undoing if report.owner.is_none() => {
-            format!("nobody works on it; to go on:\n  {}\n", commands.resume(report))
-        }
-        _ => String::new(),
-    }
-}
-
-fn next_approval(report: &RunReport, commands: &Commands) -> String {
-    let mut words = String::new();
-    for view in &report.approvals {
-        words.push_str(&approval::question(view, approval::Length::Short));
-        words.push_str(&format!("to decide:\n  {}\n", commands.approve(&report.run, view)));
-        words.push_str(&format!("  {}\n", commands.reject(&report.run, view)));
-    }
-    words.push_str(&format!("then, to go on:\n  {}\n", commands.resume(report)));
-    words
-}
-
-fn next_timer(report: &RunReport, commands: &Commands) -> String {
-    let at = report.steps.iter().filter_map(|step| step.retry).min();
-    let at = at.map_or(String::new(), |at| format!(", not before {at}"));
-    format!("the next attempt comes later; to go on{at}:\n  {}\n", commands.resume(report))
-}
-
-fn next_reconcile(report: &RunReport, commands: &Commands) -> String {
-    let mut words = String::from(
-        "these calls began to change something, and nobody saw them end; look, then say what became of them:\n",
-    );
-    for step in &report.unknown {
-        words.push_str(&commands.settle(report, step, ["do it again", "it did not happen, and shall not"]));
-    }
-    words
-}
-
-fn next_stuck(report: &RunReport, commands: &Commands) -> String {
-    let mut words =
-        String::from("what these calls were to take back is still there; take it back by hand, then say so:\n");
-    for step in &report.stuck {
-        words.push_str(&commands.settle(report, step, ["try to take it back again", "it stays as it is"]));
-    }
-    words
 }
 
 /// Returns all of a step: its arguments, what it brought, what it said, what it was refused.

@@ -21,10 +21,10 @@ const OUTSIDE: &str = "outside of it: files that tools wrote in granted director
 /// Copies the log.
 pub(super) async fn backup(session: &Session, args: &BackupArgs) -> Result<Code, Failure> {
     let host = session.host_of_log()?;
-    host.backup(&args.directory).await?;
-    let shown = args.directory.display();
+    host.backup(&args.to).await?;
+    let shown = args.to.display();
     if session.output.is_json {
-        session.output.document(&json!({ "directory": args.directory }))?;
+        session.output.document(&json!({ "directory": args.to }))?;
     } else {
         session
             .output

@@ -19,7 +19,8 @@ pub(super) async fn command(session: &Session, args: &WatchArgs) -> Result<Code,
     let host = session.host_of_log()?;
     let run = runs::resolve(&host, &args.run).await?;
     let mut cast = Cast::default();
-    cast.know(&host.show(&run).await?.steps);
+    // Those that were named before the first event that is shown.
+    host.events(&run).await?.iter().for_each(|event| cast.learn(event));
     let mut watch = host.watch(&run, args.from.saturating_sub(1)).await?;
     if args.follow {
         watch = watch.following();

@@ -4,16 +4,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::domain::{
-    Budget, Cost, Digest, Effect, Fact, GENESIS, Parent, PlannedStep, Principal, RunId, StepEnd, StepId, Timestamp,
-    Usage,
-};
+use crate::domain::{Budget, Cost, Digest, Effect, Fact, GENESIS, PlannedStep, Principal, RunId, StepId, Timestamp};
 use crate::host::{Host, HostBuilder};
 use crate::store::memory::MemoryLog;
 use crate::store::{Batch, Durability, EventLog, Ownership, Payload};
 
 /// A run that is put together fact by fact. Each stands a second after the one before.
-#[derive(Clone)]
 pub(crate) struct Canned {
     pub run: RunId,
     facts: Vec<Fact>,
@@ -23,12 +19,7 @@ pub(crate) struct Canned {
 impl Canned {
     /// A run that was created, and nothing more. Its goal is `Write it down`.
     pub(crate) fn new() -> Self {
-        Self::of_parent(RUN, None)
-    }
-
-    /// A run within a run.
-    pub(crate) fn of_parent(run: &str, parent: Option<Parent>) -> Self {
-        let mut canned = Self { run: run.parse().unwrap(), facts: Vec::new(), payloads: Vec::new() };
+        let mut canned = Self { run: RUN.parse().unwrap(), facts: Vec::new(), payloads: Vec::new() };
         let goal = canned.payload(&json!({"text": "Write it down", "workflow": null}));
         canned.fact(Fact::RunCreated {
             principal: Principal::default(),
@@ -39,7 +30,7 @@ impl Canned {
             budget: Budget::default(),
             is_single_plan: true,
             has_assertions: false,
-            parent,
+            parent: None,
         })
     }
 
@@ -87,22 +78,6 @@ impl Canned {
             rules: vec!["write-notes".into()],
             reserved: Cost::default(),
             run: None,
-        })
-    }
-
-    /// The call of the step ends.
-    pub(crate) fn ended(self, step: &StepId, attempt: u32, end: StepEnd, retry: Option<Timestamp>) -> Self {
-        self.fact(Fact::StepEnded {
-            step: step.clone(),
-            attempt,
-            end,
-            usage: Usage::default(),
-            cost: Cost::default(),
-            log: None,
-            denials: None,
-            has_written: false,
-            host_calls: None,
-            retry,
         })
     }
 
