@@ -34,6 +34,7 @@ mod contracts;
 mod end;
 mod goal;
 mod handle;
+mod plan;
 mod report;
 mod session;
 
@@ -41,9 +42,11 @@ pub use builder::{HostBuilder, read_policy};
 pub use contracts::{Found, components, read_lock};
 pub use goal::Goal;
 pub use handle::RunHandle;
+pub use plan::{PlanFlaw, PlanStepView, PlanView, read_workflow};
 pub use report::{RunReport, StepReport, ToolView};
 
-pub use crate::orchestrator::{ApprovalView, Approve, Signal, Wait};
+pub use crate::orchestrator::{ApprovalView, Approve, Edge, EdgeKind, Graph, Node, NodeKind, Signal, Wait};
+pub use crate::planner::workflow::{Place, WorkflowPlanner, schema as workflow_schema};
 pub use crate::policy::{Edit, Explanation, Request, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};

@@ -19,6 +19,7 @@ mod limits;
 mod load;
 mod network;
 mod numbers;
+mod plans;
 mod policy;
 mod runs;
 mod sandbox;

@@ -19,6 +19,7 @@ mod follow;
 mod lines;
 mod lock;
 mod output;
+mod plan;
 mod policy;
 mod run;
 mod runs;
@@ -79,6 +80,7 @@ impl Session {
             Command::Add(args) => add::add(self, &args),
             Command::Lock(args) => lock::command(self, &args),
             Command::Diff(args) => diff::command(self, &args),
+            Command::Plan(args) => plan::command(self, args).await,
             Command::Policy(args) => policy::command(self, &args),
             Command::Doctor => doctor::command(self).await,
             Command::Build(args) => build::command(self, args),

@@ -8,6 +8,7 @@ mod check;
 mod condition;
 mod context;
 mod driver;
+mod graph;
 mod link;
 mod machine;
 mod notify;
@@ -17,10 +18,12 @@ mod template;
 mod types;
 
 pub use check::{
-    CheckedPlan, CheckedRun, CheckedStep, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, flaws_of,
+    CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, cost_of,
+    flaws_of,
 };
 pub use condition::Condition;
 pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, SIGNALS_MAX, Signal, Wait};
+pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use machine::{Command, Ending, IllegalTransition, Run, RunStatus, Step, StepStatus};
 pub use notify::{Notice, Notifier};
 pub use recover::recover;

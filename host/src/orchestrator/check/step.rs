@@ -39,7 +39,9 @@ impl Check<'_> {
             (None, None) => return None,
         };
         let waits = waits?;
-        let about = self.templates(&at, step, &planned);
+        let tool = self.named.get(&step.id).and_then(|named| named.tool.as_ref());
+        let asks = tool.and_then(|tool| (self.known.about)(tool).ok()?.asks);
+        let (undo, reconcile) = self.templates(&at, step, &planned);
         let items = step.for_each.as_ref().map(|for_each| self.bounds(for_each));
         let planned = PlannedStep {
             id: named.id,
@@ -49,8 +51,8 @@ impl Check<'_> {
             retry: step.retry,
             role: Role::Do,
             items,
-            has_undo: about.0.is_some(),
-            has_reconcile: about.1.is_some(),
+            has_undo: undo.is_some(),
+            has_reconcile: reconcile.is_some(),
             ..planned
         };
         if step.cache_ttl_ms.is_some() && (planned.effect.is_write() || run.is_some()) {
@@ -65,11 +67,12 @@ impl Check<'_> {
                 .for_each
                 .as_ref()
                 .map(|for_each| ForEach { list: self.renamed(&for_each.list), ..for_each.clone() }),
-            undo: about.0,
-            reconcile: about.1,
+            undo,
+            reconcile,
             run,
             timeout_ms: step.timeout_ms,
             approval: step.approval,
+            asks,
             cache_ttl_ms: step.cache_ttl_ms,
         })
     }
