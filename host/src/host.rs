@@ -41,6 +41,7 @@ mod keyed;
 mod message;
 mod notify;
 mod replay;
+mod plan;
 mod report;
 mod session;
 mod tool_view;
@@ -58,7 +59,12 @@ pub use tool_view::ToolView;
 pub use upkeep::HeadState;
 pub use watch::{Seen, WATCH_POLL_MS, Watch};
 
-pub use crate::orchestrator::{ApprovalView, Approve, Notice, Notifier, Signal, Wait};
+pub use plan::{PlanFlaw, PlanStepView, PlanView, read_workflow};
+
+pub use crate::orchestrator::{
+    ApprovalView, Approve, Edge, EdgeKind, Graph, Node, NodeKind, Notice, Notifier, Signal, Wait,
+};
+pub use crate::planner::workflow::{Place, WorkflowPlanner, schema as workflow_schema};
 pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};

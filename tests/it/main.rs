@@ -22,6 +22,7 @@ mod log;
 mod network;
 mod notify;
 mod numbers;
+mod plans;
 mod policy;
 mod runs;
 mod sandbox;

@@ -74,6 +74,8 @@ pub(super) enum Command {
     Lock(LockArgs),
     /// Tell what differs between two components, field by field.
     Diff(DiffArgs),
+    /// Look at a workflow file without running it.
+    Plan(PlanArgs),
     /// Ask the policy.
     Policy(PolicyArgs),
     /// Look at the settings, the tools and the machine, and say what to do.
@@ -232,6 +234,50 @@ pub(super) struct DiffArgs {
     pub old: String,
     /// What it is: a .wasm file, or a name as above.
     pub new: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PlanArgs {
+    #[command(subcommand)]
+    pub command: PlanCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PlanCommand {
+    /// Check it against tools, policy and budget, as a run does before its first step.
+    Check(PlanFileArgs),
+    /// Write the graph of its steps: everything that may lead from one to another.
+    Graph(PlanGraphArgs),
+    /// Write the JSON Schema of workflow files, for editors.
+    Schema,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PlanFileArgs {
+    /// A workflow file: .toml, .yaml or .json.
+    pub flow: PathBuf,
+    /// Set an input of the workflow. VALUE is JSON, or else text.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = set)]
+    pub set: Vec<(String, Json)>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PlanGraphArgs {
+    #[command(flatten)]
+    pub file: PlanFileArgs,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t = GraphFormat::Dot)]
+    pub format: GraphFormat,
+}
+
+/// How a graph is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum GraphFormat {
+    /// For Graphviz.
+    Dot,
+    Json,
+    /// For pages in Markdown.
+    Mermaid,
 }
 
 #[derive(Debug, clap::Args)]

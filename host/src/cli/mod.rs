@@ -24,6 +24,7 @@ mod lines;
 mod lock;
 mod next;
 mod output;
+mod plan;
 mod policy;
 mod replay;
 mod run;
@@ -90,6 +91,7 @@ impl Session {
             Command::Add(args) => add::add(self, &args),
             Command::Lock(args) => lock::command(self, &args),
             Command::Diff(args) => diff::command(self, &args),
+            Command::Plan(args) => plan::command(self, args).await,
             Command::Policy(args) => policy::command(self, &args),
             Command::Doctor => doctor::command(self).await,
             Command::Build(args) => build::command(self, args),

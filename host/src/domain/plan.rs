@@ -54,6 +54,7 @@ pub struct PlanStep {
     /// How often, and how far apart, the step may be tried again.
     #[serde(default, skip_serializing_if = "RetryRule::is_default")]
     pub retry: RetryRule,
+    /// What the step's failure means for the run: `fail`, `skip`, `undo` or `fallback:<step>`.
     #[serde(default)]
     pub on_failure: OnFailure,
     /// The call that takes this step back. In its arguments `{"$in": pointer}` is part of the step's own arguments, and

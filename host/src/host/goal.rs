@@ -42,6 +42,7 @@ impl Goal {
                     "goal": workflow.goal(),
                     "steps": plan.steps,
                     "answer": plan.answer,
+                    "assert": plan.assert,
                 });
                 let goal = StoredGoal { text: workflow.goal().to_owned(), workflow: Some(content), assert: Vec::new() };
                 Ok((goal, Arc::new(workflow)))

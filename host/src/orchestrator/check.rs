@@ -23,9 +23,8 @@ mod edges;
 mod runs;
 mod scope;
 mod step;
-#[cfg(test)]
-mod tests;
 
+pub use cost::of_step as cost_of;
 pub use runs::budget_within;
 use scope::Local;
 
@@ -76,6 +75,9 @@ pub struct CheckedStep {
     pub run: Option<CheckedRun>,
     pub timeout_ms: Option<u64>,
     pub approval: bool,
+    /// The rule because of which a person is asked, by the policy as it is when the plan is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_ttl_ms: Option<u64>,
 }
@@ -86,6 +88,7 @@ impl CheckedStep {
     pub(super) fn called_by(&self, planned: PlannedStep, template: impl Fn(&Self) -> Option<&CallTemplate>) -> Self {
         Self {
             planned,
+            asks: None,
             args: template(self).map_or(Json::Null, |template| template.args.clone()),
             when: None,
             for_each: None,
@@ -187,6 +190,8 @@ struct Check<'a> {
 /// A step of the plan, as others see it.
 #[derive(Clone)]
 struct Named {
+    /// Its number in the plan, from 0.
+    n: usize,
     id: StepId,
     /// `None` for a run within the run, and where there is no such tool.
     tool: Option<VerifiedTool>,
@@ -286,7 +291,7 @@ impl<'a> Check<'a> {
             crate::domain::OnFailure::Fallback(name) => Some(name.clone()),
             _ => None,
         };
-        Named { id, tool, is_list: step.for_each.is_some(), is_run: step.run.is_some(), fallback }
+        Named { n, id, tool, is_list: step.for_each.is_some(), is_run: step.run.is_some(), fallback }
     }
 
     /// Finds a tool that may be called.

@@ -11,6 +11,7 @@ mod compensate;
 mod condition;
 mod context;
 mod driver;
+mod graph;
 mod journal;
 mod link;
 mod machine;
@@ -23,10 +24,12 @@ mod types;
 mod upstreams;
 
 pub use check::{
-    CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, flaws_of,
+    CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, cost_of,
+    flaws_of,
 };
 pub use condition::Condition;
 pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait};
+pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use journal::{Answers, digest as journal_digest, record_digest};
 pub use machine::{
     Cancel, Command, Ending, IllegalTransition, Run, RunStage, RunStatus, STEPS, STEPS_MAX, Stage, Step, StepRow,

@@ -3,11 +3,12 @@
 //! Pure. What is wrong is told by JSON pointer, all of it at once, so that one repair can mend it. A parsed plan has the
 //! right shape and nothing more: names, references and arguments are for `orchestrator::check`.
 
+use serde::Deserialize;
 use serde_json::Map;
 
 use super::strict::{self, as_literal};
 use super::{ContextPack, Proposal};
-use crate::domain::{Failure, Json, Kind, OnFailure, Plan, PlanStep};
+use crate::domain::{Failure, ForEach, Json, Kind, OnFailure, Plan, PlanStep};
 
 /// Bounds on a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +147,9 @@ fn plan_step(step: Json, place: &str, pack: &ContextPack, flaws: &mut Flaws) -> 
     let args = fields.args();
     let needs = fields.needs();
     let timeout_ms = fields.optional("timeout_ms", "a whole number", Json::as_u64);
-    let on_failure = fields.optional("on_failure", "`fail` or `skip`", on_failure);
+    let when = fields.optional("when", "a condition as text", |value| value.as_str().map(str::to_owned));
+    let for_each = fields.for_each();
+    let on_failure = fields.optional("on_failure", "`fail`, `skip` or `fallback:` with the id of a step", on_failure);
     let approval = fields.optional("approval", "true or false", Json::as_bool);
     fields.nothing_else();
     let (id, tool, mut args) = (id?, tool?, args?);
@@ -154,6 +157,8 @@ fn plan_step(step: Json, place: &str, pack: &ContextPack, flaws: &mut Flaws) -> 
     Some(PlanStep {
         args: Json::Object(args),
         needs: needs?,
+        when: when?,
+        for_each: for_each?,
         timeout_ms: timeout_ms?,
         on_failure: on_failure?.unwrap_or_default(),
         approval: approval?.unwrap_or_default(),
@@ -166,12 +171,10 @@ fn bare_step(id: String, tool: String) -> PlanStep {
     PlanStep { id, tool, args, ..PlanStep::default() }
 }
 
+/// Whether what was done is taken back is for a person to say.
 fn on_failure(value: &Json) -> Option<OnFailure> {
-    match value.as_str()? {
-        "fail" => Some(OnFailure::Fail),
-        "skip" => Some(OnFailure::Skip),
-        _ => None,
-    }
+    let on_failure = OnFailure::try_from(value.as_str()?.to_owned()).ok()?;
+    (on_failure != OnFailure::Undo).then_some(on_failure)
 }
 
 /// The fields of a step, taken one by one. Each method returns nothing where it found a flaw, and noted it.
@@ -211,6 +214,14 @@ impl Fields<'_> {
         let names =
             needs.as_array().and_then(|needs| needs.iter().map(|name| name.as_str().map(str::to_owned)).collect());
         names.or_else(|| self.flaw("needs", "is not a list of names of steps"))
+    }
+
+    fn for_each(&mut self) -> Option<Option<ForEach>> {
+        let Some(value) = self.take("for_each") else { return Some(None) };
+        let for_each = ForEach::deserialize(value).ok();
+        for_each
+            .map(Some)
+            .or_else(|| self.flaw("for_each", "is not `{\"in\": list or reference, \"items_max\": number}`"))
     }
 
     fn optional<T>(&mut self, key: &str, what: &str, read: impl Fn(&Json) -> Option<T>) -> Option<Option<T>> {
@@ -368,8 +379,11 @@ mod tests {
         assert_eq!(with("answer", json!([])), Proposal::Answer(json!([])));
         assert_eq!(with("question", json!("Which?")), Proposal::Question("Which?".to_owned()));
         let steps = json!([{"id": "a", "tool": "csv.sum", "args": {"path": "p"}, "needs": ["t1.b"], "on_failure": "skip",
-            "timeout_ms": null, "approval": true}]);
+            "timeout_ms": null, "approval": true, "when": "steps.b > 1",
+            "for_each": {"in": {"$from": "b", "path": ""}, "items_max": 3, "parallel_max": null}}]);
         let step = PlanStep {
+            when: Some("steps.b > 1".to_owned()),
+            for_each: Some(ForEach { list: json!({"$from": "b", "path": ""}), items_max: 3, parallel_max: None }),
             args: json!({"path": "p"}),
             needs: vec!["t1.b".to_owned()],
             on_failure: OnFailure::Skip,
@@ -406,6 +420,23 @@ mod tests {
             (r#"{"answer": 1, "question": "a"}"#, Schema, vec!["exactly one"]),
             (r#"{"question": 7}"#, Schema, vec!["`/question` is not text"]),
             (r#"{"answer": 1, "a/b": 1}"#, Schema, vec!["`/a~1b` is unknown"]),
+            // What may be spent, and what is taken back, is not a model's to say.
+            (r#"{"steps": [{"id": "a", "run": {"goal": "g"}}]}"#, Schema, vec!["`/steps/0/run` is unknown"]),
+            (
+                r#"{"steps": [{"id": "a", "tool": "b.c", "undo": {}, "retry": {}}], "assert": ["true"], "budget": {}}"#,
+                Schema,
+                vec![
+                    "`/steps/0/undo` is unknown",
+                    "`/steps/0/retry` is unknown",
+                    "`/assert` is unknown",
+                    "`/budget` is unknown",
+                ],
+            ),
+            (
+                r#"{"steps": [{"id": "a", "tool": "b.c", "for_each": {"in": []}, "on_failure": "fallback:"}]}"#,
+                Schema,
+                vec!["`/steps/0/for_each` is not", "`/steps/0/on_failure` is not"],
+            ),
             (r#"{"steps": {}}"#, Schema, vec!["`/steps` is not a list"]),
             (r#"{"steps": [7]}"#, Schema, vec!["`/steps/0` is not an object"]),
             (
@@ -417,7 +448,7 @@ mod tests {
                     "`/steps/0/args` is not an object",
                     "`/steps/0/needs` is not a list",
                     "`/steps/0/timeout_ms` is not a whole",
-                    "`/steps/0/on_failure` is not `fail` or `skip`",
+                    "`/steps/0/on_failure` is not `fail`, `skip` or `fallback:` with the id of a step",
                     "`/steps/0/approval` is not true or false",
                     "`/steps/0/x` is unknown",
                 ],

@@ -1,7 +1,7 @@
 //! What policy makes of a tool before it is called: how bad it can be, what it may cost and touch, and how it is taken back.
 
 use crate::domain::{Access, CallTemplate, Cost, Effect, Failure, Grant};
-use crate::policy::authorize::{granted, reach};
+use crate::policy::authorize::{asks, granted, reach};
 use crate::policy::{Policy, RunGrant};
 use crate::registry::VerifiedTool;
 
@@ -15,6 +15,8 @@ pub struct About {
     /// What it may change: `files:<directory>`, `<scheme>://<host>:<port>`, `state:<scope>`. Empty for one that changes
     /// nothing, and for one of which that is all that is known.
     pub touches: Vec<String>,
+    /// The rule because of which a person is asked before each call.
+    pub asks: Option<String>,
     /// The call that takes a call of it back. Its tool may be a function of the same component.
     pub undo: Option<CallTemplate>,
     /// The call that tells what became of a call of it.
@@ -35,6 +37,7 @@ pub fn about(policy: &Policy, tool: &VerifiedTool) -> Result<About, Failure> {
         effect,
         cost: Cost { usd_micros: terms.price_usd_micros.unwrap_or(0), ..cost(&grant) },
         touches: if effect.is_write() { touches(&grant) } else { Vec::new() },
+        asks: asks(effect, granted.asking, false, &grant),
         undo: terms.undo,
         reconcile: terms.reconcile,
         calls_parallel_max: terms.calls_parallel_max,

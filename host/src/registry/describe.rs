@@ -19,6 +19,9 @@ use super::{decode, header, imports, manifest, scan, schema, template, wit};
 /// Exported names that a failure lists.
 const NAMES_SHOWN_MAX: usize = 8;
 
+/// The name under which plans and logs keep what the host itself does, as `cofferdam.run`.
+const HOST_COMPONENT: &str = "cofferdam";
+
 /// Returns the contract of the component in `bytes`. `name` is what its user calls it; its manifest's word comes first.
 ///
 /// # Errors
@@ -85,10 +88,15 @@ fn component_name(
         Failure::new(Kind::LoadInvalid, "load the component: it does not say its name")
             .hint("give it a name in the settings, or build it with the SDK")
     })?;
-    tool_name(name, "any").map(|name| name.component().to_owned()).map_err(|why| {
+    let refused = |why: String| {
         Failure::new(Kind::LoadInvalid, format!("load the component: {why}"))
             .hint("rename it in its manifest or in the settings")
-    })
+    };
+    let name = tool_name(name, "any").map_err(refused)?.component().to_owned();
+    if name == HOST_COMPONENT {
+        return Err(refused(format!("`{name}` is the host's own name: steps that run a workflow go by it")));
+    }
+    Ok(name)
 }
 
 fn tool_name(component: &str, function: &str) -> Result<ToolName, String> {

@@ -105,6 +105,7 @@ fn about(step: &CheckedStep) -> About {
         effect: step.planned.effect,
         cost: step.planned.cost,
         touches: step.planned.touches.clone(),
+        asks: step.asks.clone(),
         undo: step.undo.clone(),
         reconcile: step.reconcile.clone(),
         calls_parallel_max: step.planned.calls_parallel_max,

@@ -21,7 +21,7 @@ pub(super) fn worst(steps: &[CheckedStep]) -> Cost {
 }
 
 /// Returns the most that a step costs, all its items together.
-pub(super) fn of_step(step: &CheckedStep) -> Cost {
+pub fn of_step(step: &CheckedStep) -> Cost {
     let cost = step.planned.cost;
     let times = step.planned.items.map_or(1, |items| items.items_max);
     Cost {
@@ -45,7 +45,8 @@ impl Check<'_> {
             if let Some((bound, most, needed)) = self.over(&sum, &step.planned.tool) {
                 let id = step.planned.id.local();
                 let what = format!("with step `{id}` the plan may take {needed} of `{bound}`, and {most} are left");
-                return self.flaw(Kind::PolicyBudget, "/steps", what);
+                let at = self.pointer_to(id);
+                return self.flaw(Kind::PolicyBudget, &at, what);
             }
         }
     }

@@ -84,7 +84,8 @@ impl Check<'_> {
         }
         if !waiting.is_empty() {
             let circle: Vec<_> = waiting.iter().map(|step| step.planned.id.local()).collect();
-            self.flaw(Kind::DataPlan, "/steps", format!("these steps wait for each other: {}", circle.join(", ")));
+            let at = circle.first().map_or_else(|| "/steps".to_owned(), |first| self.pointer_to(first));
+            self.flaw(Kind::DataPlan, &at, format!("these steps wait for each other: {}", circle.join(", ")));
         }
         ordered
     }

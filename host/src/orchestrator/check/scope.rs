@@ -142,6 +142,11 @@ impl Check<'_> {
         }
     }
 
+    /// Returns the JSON pointer to a step.
+    pub(super) fn pointer_to(&self, name: &str) -> String {
+        self.named.get(name).map_or_else(|| "/steps".to_owned(), |named| format!("/steps/{}", named.n))
+    }
+
     pub(super) fn full_name(&self, name: &str) -> String {
         self.named.get(name).map_or_else(|| name.to_owned(), |named| named.id.to_string())
     }

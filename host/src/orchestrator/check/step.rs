@@ -39,8 +39,10 @@ impl Check<'_> {
             (None, None) => return None,
         };
         let waits = waits?;
-        let about = self.templates(&at, step, &planned);
-        let items = step.for_each.as_ref().map(|for_each| self.bounds(for_each));
+        let tool = self.named.get(&step.id).and_then(|named| named.tool.as_ref());
+        let asks = tool.and_then(|tool| (self.known.about)(tool).ok()?.asks);
+        let (undo, reconcile) = self.templates(&at, step, &planned);
+        let items = step.for_each.as_ref().map(|for_each| self.bounds(for_each, planned.effect));
         let planned = PlannedStep {
             id: named.id,
             needs: waits.needs,
@@ -49,8 +51,8 @@ impl Check<'_> {
             retry: step.retry,
             role: Role::Do,
             items,
-            has_undo: about.0.is_some(),
-            has_reconcile: about.1.is_some(),
+            has_undo: undo.is_some(),
+            has_reconcile: reconcile.is_some(),
             ..planned
         };
         if step.cache_ttl_ms.is_some() && (planned.effect.is_write() || run.is_some()) {
@@ -65,11 +67,12 @@ impl Check<'_> {
                 .for_each
                 .as_ref()
                 .map(|for_each| ForEach { list: self.renamed(&for_each.list), ..for_each.clone() }),
-            undo: about.0,
-            reconcile: about.1,
+            undo,
+            reconcile,
             run,
             timeout_ms: step.timeout_ms,
             approval: step.approval,
+            asks,
             cache_ttl_ms: step.cache_ttl_ms,
         })
     }
@@ -78,9 +81,10 @@ impl Check<'_> {
     fn call(&mut self, at: &str, step: &PlanStep, tool: &VerifiedTool, local: &Local<'_>) -> Option<PlannedStep> {
         let about = self.about(&format!("{at}/tool"), tool);
         self.arguments(&format!("{at}/args"), &step.args, tool, local);
-        let About { effect, cost, touches, .. } = about?;
+        let About { effect, cost, touches, calls_parallel_max, .. } = about?;
         let id = self.named.get(&step.id)?.id.clone();
-        Some(PlannedStep { cost, touches, ..PlannedStep::call(id, tool.name().clone(), Vec::new(), effect) })
+        let planned = PlannedStep::call(id, tool.name().clone(), Vec::new(), effect);
+        Some(PlannedStep { cost, touches, calls_parallel_max, ..planned })
     }
 
     /// What policy makes of the tool.
@@ -164,8 +168,10 @@ impl Check<'_> {
         }
     }
 
-    fn bounds(&self, for_each: &ForEach) -> Items {
-        let parallel_max = for_each.parallel_max.unwrap_or(self.known.budget.parallel_max).max(1);
+    fn bounds(&self, for_each: &ForEach, effect: Effect) -> Items {
+        // What changes something is done in the order of the list, unless the plan says that the order does not matter.
+        let most = if effect.is_write() { 1 } else { self.known.budget.parallel_max };
+        let parallel_max = for_each.parallel_max.unwrap_or(most).max(1);
         Items { items_max: for_each.items_max, parallel_max }
     }
 

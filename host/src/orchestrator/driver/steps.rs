@@ -148,6 +148,11 @@ impl Drive {
             policy::Decision::Ask { binding, effect, rule, expires_ms } => {
                 self.ask_person(&ready, &tool, Question { binding, effect, rule, expires_ms }).await?;
             }
+            policy::Decision::Allow(call) if is_asking(&checked) && call.effect().is_write() => {
+                let message = format!("ask `{}` what became of a step: it may change something", checked.planned.tool);
+                let failure = Failure::new(Kind::PolicyDenied, message).hint("let it only look");
+                self.reject(step, failure).await?;
+            }
             policy::Decision::Allow(call) => {
                 if self.take_cached(&checked, &call).await? {
                     return Ok(true);
@@ -391,6 +396,10 @@ impl Drive {
             CachedOutcome { output: output.bytes().to_vec(), run: self.run.id.clone(), at: parts.clock.now() };
         parts.log.keep_cached(&self.run.principal, &key, outcome).await
     }
+}
+
+fn is_asking(checked: &CheckedStep) -> bool {
+    matches!(checked.planned.role, Role::Reconcile { .. })
 }
 
 /// How old an outcome may be that is taken in place of a call: any age where the call depends on its arguments alone.

@@ -47,6 +47,8 @@ fn a_component_is_named_by_its_manifest_then_by_its_user_then_by_its_package() {
 fn a_component_without_any_name_is_refused() {
     let bytes = component("package a:b; world w { export run: func(); }");
     assert_eq!(read(&bytes, None, &Options::default()).unwrap_err().kind, Kind::LoadInvalid);
+    let failure = read(&bytes, Some("cofferdam"), &Options::default()).unwrap_err();
+    assert!(failure.message.contains("the host's own name"), "{failure}");
     let failure = read(&bytes, Some("../x"), &Options::default()).unwrap_err();
     assert!(failure.message.contains("../x"), "{failure}");
 }
