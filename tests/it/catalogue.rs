@@ -107,7 +107,7 @@ const CATALOGUE: &[Entry] = &[
     ("g4", "has a secret echoed in many forms", None),
     ("g6", "provokes errors that hold a secret", None),
     ("g8", "leaves something for the next call", None),
-    ("g9", "fills or reads a key-value store", None),
+    ("g9", "fills a store, or reads one that is not its own", None),
     ("g10", "panics with a secret", None),
     ("g11", "measures time finely", None),
     (
@@ -131,6 +131,7 @@ const CATALOGUE: &[Entry] = &[
     ("h7", "is replaced while it runs", Some("a host's tools never change while it lives")),
     ("h9", "takes the name of a tool that is there", None),
     ("h10", "writes what the person who approves will read", None),
+    ("h11", "names as its undo or lookup what does not fit, or is huge", None),
 ];
 
 const BEGIN: &str = "<!-- made from the tests: UPDATE_EXPECT=1 cargo test -p cofferdam --test it catalogue -->\n";

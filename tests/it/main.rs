@@ -2,6 +2,7 @@
 
 mod agent;
 mod alone;
+mod bookings;
 mod canary;
 mod catalogue;
 mod cli;

@@ -65,7 +65,7 @@ fn about(tool: &VerifiedTool) -> Result<About, Failure> {
     };
     let touches = if effect.is_write() { vec!["https://shop.example:443".into()] } else { vec![] };
     let asks = (effect == Effect::Once).then(|| "stays".to_owned());
-    Ok(About { effect, cost: Cost { calls: 1, fuel: 10, bytes: 100, usd_micros: 0 }, touches, asks, undo, reconcile })
+    Ok(About { effect, cost: Cost { calls: 1, fuel: 10, bytes: 100, ..Cost::default() }, touches, asks, undo, reconcile, calls_parallel_max: None })
 }
 
 fn checked_within(plan: &Plan, budget: &Budget) -> Result<CheckedPlan, Vec<Flaw>> {
@@ -161,7 +161,7 @@ fn a_whole_plan_is_put_in_order_with_its_edges() {
     assert_eq!(plan.assert[0], r#"steps["t2.charge"] != null || steps["t2.reserve"] == null"#);
     assert_eq!(plan.answer.expect("it answers")["paid"], json!({"$from": "t2.charge", "default": null}));
     let step = |name: &str| plan.steps.iter().find(|step| step.planned.id.local() == name).expect("it is there");
-    assert_eq!(step("again").planned.cost, Cost { calls: 2, fuel: 20, bytes: 200, usd_micros: 0 });
+    assert_eq!(step("again").planned.cost, Cost { calls: 2, fuel: 20, bytes: 200, ..Cost::default() });
     assert_eq!(step("find").planned.on_failure.to_string(), "fallback:t2.other");
     assert_eq!(
         step("prices").for_each.as_ref().expect("it repeats").list,

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use cofferdam::clock::SystemClock;
 use cofferdam::domain::{
-    Failure, Json, Kind, Outcome, Recorded, RecordedValue, STATE_KEY_BYTES_MAX, StateOp, StateReply, StateScope,
+    Failure, Json, Kind, Outcome, Recorded, RecordedValue, STATE_KEY_BYTES_MAX, Secret, StateOp, StateReply, StateScope,
 };
 use cofferdam::policy::STATE_QUOTA_DEFAULT;
-use cofferdam::sandbox::{Begin, CallLink, HostCall, HostCallEnd, NoLink, Runner};
+use cofferdam::sandbox::{Begin, CallLink, HostCall, HostCallEnd, NoLink, Runner, Secrets, WasmRunner};
 use serde_json::json;
 
-use crate::guest::{Rule, call, kind, runner, tool, tool_of};
+use crate::guest::{Rule, call, kind, options, runner, tool, tool_of};
 
 /// A store of one principal, as a driver would connect it: a map for each kind, and what it was asked.
 #[derive(Default)]
@@ -181,12 +182,13 @@ async fn g9_keys_and_values_are_held_to_their_bounds() {
         step("get", &longer, ""),
         step("delete", "", ""),
         step("keys", &longer, ""),
+        step("set", "../other\0", "x"),
         step("set", "full", &"x".repeat(room)),
         step("set", "fuller", &"x".repeat(room + 1)),
     ];
-    let expected = ["kept", "state.key", "state.key", "state.key", "state.key", "kept", "state.too_large"];
+    let expected = ["kept", "state.key", "state.key", "state.key", "state.key", "kept", "kept", "state.too_large"];
     assert_eq!(told(&shelf, "in-user", &steps).await, expected);
-    assert_eq!(shelf.kept().len(), 2, "nothing else came to the store");
+    assert_eq!(shelf.kept().len(), 3, "nothing else came to the store");
     let small = Rule::default().more("state = { user = { value_bytes_max = 3 } }");
     let args = json!({ "steps": [step("set", "a", "x"), step("set", "a", "xy")] });
     let outcome = run(&shelf, "in-user", args, &small).await;
@@ -242,4 +244,18 @@ async fn a_change_is_announced_before_and_a_record_is_not_done_again() {
     let (odd, args) = (answering(json!(7)), json!({ "steps": [step("get", "a", "")] }));
     let strange = run(&odd, "in-user", args, &Rule::default().more(ALL)).await;
     assert_eq!(kind(&strange), Some(Kind::HostBug));
+}
+
+#[tokio::test]
+async fn g9_no_secret_of_a_call_is_kept() {
+    const VALUE: &str = "ghp-9c1fA7/x+hunter2";
+    let secrets = Secrets::default().with("github", || Ok(Secret::new(VALUE).expect("it is a secret")));
+    let runner =
+        WasmRunner::with_secrets(&options(), secrets, Arc::new(SystemClock::default())).expect("it runs guests");
+    let shelf = Arc::new(Shelf::default());
+    let rule = Rule::default().more(ALL).more("secrets = [{ name = 'github', env = 'TOKEN', reveal = true }]");
+    let hides = call(&tool("keeper.hide"), &json!({ "variable": "TOKEN" }), &rule);
+    assert_eq!(runner.run(hides, shelf.clone()).await.result, Ok(json!(["kept"])));
+    let kept = shelf.kept()[&(StateScope::User, "hidden".to_owned())].clone();
+    assert_eq!(String::from_utf8_lossy(&kept), "\"[secret:github]\"");
 }

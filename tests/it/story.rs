@@ -38,6 +38,7 @@ impl Canned {
             toolset,
             budget,
             is_single_plan: true,
+            has_assertions: false,
             parent,
         })
     }

@@ -256,7 +256,7 @@ fn a_manifest_names_the_calls_that_take_back_and_look_up() {
 }
 
 #[test]
-fn a_call_that_does_not_fit_is_refused_with_the_reason() {
+fn h11_a_call_named_beside_a_tool_that_does_not_fit() {
     let find = r#"{"tool":"find","args":{"key":{"$key":""}}}"#;
     for (undo, expected) in [
         (r#"{"tool":"gone"}"#.to_owned(), "the undo of its tool `book`: the component exports no `gone`"),
