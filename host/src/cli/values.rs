@@ -19,8 +19,9 @@ pub(super) fn binding(text: &str) -> Result<String, String> {
 pub(super) fn age(text: &str) -> Result<u64, String> {
     const UNITS: [(char, u64); 4] = [('d', 86_400_000), ('h', 3_600_000), ('m', 60_000), ('s', 1_000)];
     let wrong = || "write a number and `d`, `h`, `m` or `s`, such as 30d".to_owned();
-    let (unit, ms) = UNITS.into_iter().find(|(unit, _)| text.ends_with(*unit)).ok_or_else(wrong)?;
-    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
+    let with_unit = UNITS.into_iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, ms)));
+    let (number, ms) = with_unit.ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(ms).ok_or_else(wrong)
 }
 

@@ -154,9 +154,12 @@ async fn report(host: &Host, run: &RunId, story: &Trace) -> Result<RunReport, Fa
     })
 }
 
-/// Whether a step was to take another one back, and could not.
+/// Whether a step was to take another one back, and could not, and nobody said that this is to stay.
 fn is_stuck(story: &Trace, step: &StepTrace) -> bool {
     let Role::Undo { of } = &step.role else { return false };
+    if step.is_given_up {
+        return false;
+    }
     story.steps.iter().any(|undone| undone.step == *of && undone.status == "undo_failed")
 }
 

@@ -39,6 +39,8 @@ pub struct StepTrace {
     pub items: Option<u32>,
     /// The run that carries it out.
     pub run: Option<RunId>,
+    /// It was to take a step back, and a person said that this is to stay.
+    pub is_given_up: bool,
 }
 
 /// A call that waits for a person.
@@ -93,6 +95,7 @@ impl StepTrace {
             cached: None,
             items: None,
             run: None,
+            is_given_up: false,
         }
     }
 
@@ -105,7 +108,7 @@ impl StepTrace {
     pub(super) fn tell(&mut self, at: Timestamp, fact: &Fact) {
         match fact {
             Fact::StepReady { args, .. } => (self.status, self.args, self.ready) = ("ready", Some(*args), Some(at)),
-            Fact::StepExpanded { items, .. } => (self.status, self.items) = ("running", Some(*items)),
+            Fact::StepExpanded { items, .. } => (self.status, self.items) = ("expanded", Some(*items)),
             Fact::StepGathered { end, .. } => {
                 self.ended = Some(at);
                 self.end(end, false);
@@ -131,13 +134,21 @@ impl StepTrace {
             Fact::StepEnded { end, usage, log, denials, has_written, retry, .. } => {
                 (self.ended, self.usage, self.log, self.denials) = (Some(at), Some(usage.clone()), *log, *denials);
                 self.end(end, *has_written);
+                let is_stopped = matches!(end, StepEnd::Failed { kind: Kind::HostCancelled, .. });
+                if is_stopped && self.status == "failed" {
+                    self.status = "cancelled";
+                }
                 if retry.is_some() {
                     (self.status, self.retry) = ("retry_wait", *retry);
                 }
             }
             Fact::StepInterrupted { .. } => self.status = "ready",
             Fact::StepUnknown { .. } => self.status = "unknown",
-            Fact::StepSettled { settlement, .. } => self.settled(settlement),
+            Fact::StepSettled { settlement, .. } => {
+                self.settled(settlement);
+                let is_no = matches!(settlement, Settlement::Failed { .. });
+                self.is_given_up = is_no && matches!(self.role, Role::Undo { .. });
+            }
             _ => {}
         }
     }

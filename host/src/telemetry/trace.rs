@@ -229,8 +229,10 @@ impl Trace {
 fn undo_word(fact: &Fact, status: &str) -> Option<&'static str> {
     match (fact, status) {
         (Fact::StepEnded { .. } | Fact::StepSettled { .. } | Fact::StepCached { .. }, "succeeded") => Some("undone"),
-        (Fact::StepEnded { end: StepEnd::Failed { .. }, .. } | Fact::StepSettled { .. }, "failed")
-        | (Fact::StepRejected { .. } | Fact::ApprovalExpired { .. }, _) => Some("undo_failed"),
+        (Fact::StepEnded { end: StepEnd::Failed { .. }, .. } | Fact::StepSettled { .. }, "failed" | "cancelled")
+        | (Fact::StepRejected { .. } | Fact::StepSkipped { .. } | Fact::ApprovalExpired { .. }, _) => {
+            Some("undo_failed")
+        }
         (Fact::StepSettled { .. } | Fact::StepStarted { .. }, _) => Some("undoing"),
         _ => None,
     }
@@ -379,7 +381,14 @@ mod tests {
             settlement: crate::domain::Settlement::Done { output: digest(5) },
             by: "ann".into(),
         };
-        assert_eq!(words(&told([tried, vec![done]].concat())).1[0], "t1.write undone");
+        assert_eq!(words(&told([tried.clone(), vec![done]].concat())).1[0], "t1.write undone");
+        let stays = Fact::StepSettled {
+            step: id("t1.undo-write"),
+            settlement: crate::domain::Settlement::Failed { failure: digest(5) },
+            by: "ann".into(),
+        };
+        let given_up = told([tried, vec![stays]].concat());
+        assert_eq!((words(&given_up).1[0].as_str(), given_up.steps[1].is_given_up), ("t1.write undo_failed", true));
     }
 
     #[test]
