@@ -21,6 +21,7 @@ mod load;
 mod network;
 mod numbers;
 mod policy;
+mod replay;
 mod runs;
 mod sandbox;
 mod secrets;

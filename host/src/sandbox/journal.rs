@@ -90,11 +90,16 @@ impl Journal {
         if self.records && host_call.n > HOST_CALLS_RECORDED_MAX {
             return Err(too_many());
         }
-        let begin = self.link.begin(host_call).await?;
-        if host_call.is_write && !matches!(begin, Begin::Refuse(_)) {
+        let begin = self.link.begin(host_call).await;
+        let is_begun = match &begin {
+            Ok(begin) => !matches!(begin, Begin::Refuse(_)),
+            // It was begun before, and nobody knows what came of it.
+            Err(failure) => failure.kind == Kind::HostInterrupted,
+        };
+        if host_call.is_write && is_begun {
             self.has_written.store(true, Ordering::Relaxed);
         }
-        Ok(begin)
+        begin
     }
 
     /// Reports what a host call brought, all of it to be kept.
