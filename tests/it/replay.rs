@@ -22,6 +22,7 @@ use cofferdam_kit::web::Reply;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::cli::Shop;
 use crate::guest::{Rule, cache_dir, call, helper, runner, step, tool};
 use crate::journal::Tape;
 
@@ -351,4 +352,29 @@ async fn a_hundred_calls_made_up_play_back_as_they_were() {
         assert_eq!(replayed.result, live.result, "{name} {:?}", step.args);
         assert_eq!(replayed.usage.fuel, live.usage.fuel, "{name} {:?}", step.args);
     }
+}
+
+#[test]
+fn the_command_names_what_differs_and_ends_with_one() {
+    let shop = Shop::new();
+    shop.write(
+        "sums.toml",
+        "workflow = 'sums'\ngoal = 'Add'\n[[steps]]\nid = 'sum'\ntool = 'math.eval'\nargs = { expression = '1 + 2' }\n\
+         [[steps]]\nid = 'count'\ntool = 'text.stats'\nargs = { text = { '$from' = 'sum' } }\n",
+    );
+    shop.run(&["run", "sums.toml"]).ends(0);
+    let same = shop.run(&["replay", "last"]).ends(0);
+    assert!(
+        same.out.contains("t1.sum") && same.out.contains("all that can be played back is as it was"),
+        "{}",
+        same.out
+    );
+    std::fs::write(shop.path("other.wasm"), other_math()).expect("a file is written");
+    let other = shop.run(&["replay", "last", "--with", "math=other.wasm"]).ends(1);
+    assert!(other.out.contains("math.eval (another component)"), "{}", other.out);
+    assert!(other.out.contains("t1.sum differs first: what it brings"), "{}", other.out);
+    let told = shop.run(&["--json", "replay", "last", "--with", "math=other.wasm"]).ends(1);
+    let report: Json = serde_json::from_str(&told.out).expect("it is JSON");
+    assert_eq!(report["diverged"], json!("t1.sum"));
+    shop.run(&["replay", "last", "--with", "math"]).ends(2);
 }

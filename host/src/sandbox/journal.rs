@@ -183,6 +183,11 @@ impl Journal {
             .detail(format!("{before} before, {now} now")))
     }
 
+    /// Whether a result of so many bytes could be kept whole.
+    pub(super) fn has_room(&self, bytes: u64, is_write: bool) -> bool {
+        self.left[usize::from(is_write)].load(Ordering::Relaxed) >= bytes
+    }
+
     /// Takes room for a result that is kept whole; false where there is not enough.
     pub(super) fn keep(&self, bytes: u64, is_write: bool) -> bool {
         let less = |left: u64| left.checked_sub(bytes);
