@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use cofferdam::domain::{Failure, HostCallRecord, Json, Kind, Outcome, Recorded, UpstreamEnd};
 use cofferdam::orchestrator::Answers;
 use cofferdam::policy::Call;
-use cofferdam::sandbox::{Begin, CallLink, HostCall, HostCallEnd, Runner};
+use cofferdam::sandbox::{Begin, CallLink, HostCall, HostCallEnd, NoLink, Runner};
 use cofferdam_kit::WebServer;
 use cofferdam_kit::web::Reply;
 use serde_json::json;
 
-use crate::guest::{Rule, call, kind, runner, tool};
+use crate::guest::{Folders, Rule, call, kind, runner, tool};
 
 /// A link that records, and answers what it recorded before.
 #[derive(Default)]
@@ -256,7 +256,7 @@ async fn what_came_of_a_request_is_told_whatever_the_guest_makes_of_it() {
     // Where the tool gives up, its failure tells what the network did, and what the tool says.
     let failure = run(site.get("/gone"), &Arc::new(Tape::default())).await.result.expect_err("the answer broke off");
     assert_eq!((failure.kind, failure.declared.as_deref()), (Kind::NetworkCut, Some("http.failed")));
-    let plain = runner().run(site.get("/gone"), Arc::new(cofferdam::sandbox::NoLink)).await;
+    let plain = runner().run(site.get("/gone"), Arc::new(NoLink)).await;
     assert_eq!(kind(&plain), Some(Kind::NetworkCut), "without a journal too");
     let get = site.get("/gone");
     drop(site);
@@ -321,4 +321,83 @@ async fn a_call_that_has_nothing_live_records_nothing() {
     let tape = Arc::new(Tape::default());
     good(&run(call(&tool("text.stats"), &json!({"text": "one two"}), &Rule::default()), &tape).await);
     assert_eq!(tape.records(), Vec::new());
+}
+
+#[tokio::test]
+async fn a_call_that_is_recorded_looks_only_so_often() {
+    let rule = Rule::default().gives("clock");
+    let outcome = run(call(&tool("probe.hurry"), &json!({"times": 25_000}), &rule), &Arc::new(Tape::default())).await;
+    let failure = outcome.result.expect_err("it looks too often");
+    assert_eq!(failure.kind, Kind::ToolHostCalls);
+    assert!(failure.message.contains("20000 host calls that are recorded"), "{failure}");
+    // Nobody records it: it costs what a host call costs.
+    let plain = call(&tool("probe.hurry"), &json!({"times": 25_000}), &rule);
+    good(&runner().run(plain, Arc::new(NoLink)).await);
+}
+
+#[tokio::test]
+async fn a_file_that_changed_since_is_noticed() {
+    let folders = Folders::new();
+    let steps = json!({"steps": [{"verb": "read", "path": "/data/note.md"}, {"verb": "count", "path": "/data"}]});
+    let rule = Rule::default().reads("/data", &folders.data());
+    let reading = || call(&tool("probe.glance"), &steps, &rule);
+    let tape = Arc::new(Tape::default());
+    let live = run(reading(), &tape).await;
+    assert_eq!(*good(&live), json!(["ok hello", "ok 1"]));
+    assert_eq!(tape.lines(), ["call.grant", "files.read"], "reads are one record, whatever they bring");
+    assert_eq!(*good(&run(reading(), &Arc::new(Tape::closed(tape.records()))).await), *good(&live));
+    std::fs::write(folders.data().join("note.md"), "other").expect("a file is written");
+    assert_eq!(kind(&run(reading(), &Arc::new(Tape::closed(tape.records()))).await), Some(Kind::HostDiverged));
+}
+
+#[tokio::test]
+async fn a_commit_that_was_done_is_not_done_again() {
+    let folders = Folders::new();
+    let rule = Rule::default().writes("/data", &folders.data()).gives("log");
+    let write = |text: &str| call(&tool("notes.write"), &json!({"path": "/data/new.md", "text": text}), &rule);
+    let tape = Arc::new(Tape::default());
+    let live = run(write("first"), &tape).await;
+    good(&live);
+    assert_eq!(tape.lines(), ["call.grant", "files.write"]);
+    std::fs::write(folders.data().join("new.md"), "of somebody else").expect("a file is written");
+    let again = run(write("first"), &Arc::new(Tape::after(tape.records()))).await;
+    assert_eq!((good(&again), again.has_written), (good(&live), true));
+    assert_eq!(folders.text("data/new.md").as_deref(), Some("of somebody else"));
+    let other = run(write("second"), &Arc::new(Tape::after(tape.records()))).await;
+    assert_eq!(kind(&other), Some(Kind::HostDiverged), "another text is another commit");
+
+    // It was begun, and nobody saw it end: whether it was done is for others to find out.
+    let dying = Arc::new(Tape { dies_at: Some(2), ..Tape::default() });
+    assert_eq!(kind(&run(write("third"), &dying).await), Some(Kind::HostInterrupted));
+    let unknown = run(write("third"), &Arc::new(Tape::after(dying.records()))).await;
+    assert_eq!((kind(&unknown), unknown.has_written), (Some(Kind::HostInterrupted), true));
+}
+
+#[tokio::test]
+async fn requests_that_are_under_way_together_are_told_apart() {
+    let site = Site::new();
+    site.web.on("/page", Reply::text("the tide comes"));
+    let args = json!({"authority": site.web.at("127.0.0.1"), "path": "/page", "count": 6});
+    let flood = || call(&tool("web.flood"), &args, &site.rule());
+    let tape = Arc::new(Tape::default());
+    let live = run(flood(), &tape).await;
+    assert_eq!(*good(&live), json!(6));
+    assert_eq!(tape.lines().iter().filter(|line| *line == "http.get").count(), 6);
+    let again = flood();
+    drop(site);
+    assert_eq!(*good(&run(again, &Arc::new(Tape::closed(tape.records()))).await), json!(6));
+}
+
+#[tokio::test]
+async fn answers_that_a_call_holds_are_bounded_together() {
+    let site = Site::new();
+    site.web.on("/large", Reply::text(&"x".repeat(20_000)));
+    let args = json!({"authority": site.web.at("127.0.0.1"), "path": "/large", "count": 6});
+    // Four of the largest fit.
+    let flood = |bytes: u64| call(&tool("web.flood"), &args, &site.rule().limit("response_bytes_max", bytes));
+    let tape = Arc::new(Tape::default());
+    let outcome = run(flood(20_000), &tape).await;
+    assert!(outcome.denials.iter().any(|denial| denial.code == "limit.response"), "{outcome:?}");
+    let outcome = run(flood(40_000), &Arc::new(Tape::default())).await;
+    assert!(outcome.denials.is_empty(), "{outcome:?}");
 }

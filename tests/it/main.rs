@@ -25,6 +25,7 @@ mod notify;
 mod numbers;
 mod plans;
 mod policy;
+mod replay;
 mod runs;
 mod sandbox;
 mod secrets;

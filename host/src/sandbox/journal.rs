@@ -90,11 +90,16 @@ impl Journal {
         if self.records && host_call.n > HOST_CALLS_RECORDED_MAX {
             return Err(too_many());
         }
-        let begin = self.link.begin(host_call).await?;
-        if host_call.is_write && !matches!(begin, Begin::Refuse(_)) {
+        let begin = self.link.begin(host_call).await;
+        let is_begun = match &begin {
+            Ok(begin) => !matches!(begin, Begin::Refuse(_)),
+            // It was begun before, and nobody knows what came of it.
+            Err(failure) => failure.kind == Kind::HostInterrupted,
+        };
+        if host_call.is_write && is_begun {
             self.has_written.store(true, Ordering::Relaxed);
         }
-        Ok(begin)
+        begin
     }
 
     /// Reports what a host call brought, all of it to be kept.
@@ -176,6 +181,11 @@ impl Journal {
         Err(Failure::new(Kind::HostDiverged, message)
             .hint("what it reads has changed since; look at what the step did, then say whether it is done")
             .detail(format!("{before} before, {now} now")))
+    }
+
+    /// Whether a result of so many bytes could be kept whole.
+    pub(super) fn has_room(&self, bytes: u64, is_write: bool) -> bool {
+        self.left[usize::from(is_write)].load(Ordering::Relaxed) >= bytes
     }
 
     /// Takes room for a result that is kept whole; false where there is not enough.

@@ -28,6 +28,7 @@ mod open_files;
 mod overlay;
 mod run;
 mod secrets;
+mod seen;
 mod state;
 mod trap;
 mod values;

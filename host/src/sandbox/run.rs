@@ -35,6 +35,7 @@ use crate::sandbox::linker::{Linked, linker};
 use crate::sandbox::open_files::{OpenFiles, raise_process_limit};
 use crate::sandbox::overlay::{self, Deadline};
 use crate::sandbox::secrets::{Granted, Secrets};
+use crate::sandbox::seen::Seen;
 use crate::sandbox::state::{GuestState, LogSink, Printed};
 use crate::sandbox::trap;
 use crate::sandbox::values::{to_json, to_wit};
@@ -269,6 +270,7 @@ impl Shared {
             files: self.overlays(call, deadline_ms)?,
             open_files: OpenFiles::new(limits),
             http: Http::new(call.clone(), self.clients.clone(), (denials.clone(), secrets.clone()), journal.clone()),
+            seen: Seen::new(&journal),
             journal,
             secrets,
             denials,
@@ -460,9 +462,12 @@ impl Instance {
             .ok_or_else(|| Failure::new(Kind::HostBug, format!("find the export of `{}`", tool.name)))?;
         let func = instance.get_func(&mut self.store, index);
         let func = func.ok_or_else(|| Failure::new(Kind::HostBug, format!("find the function of `{}`", tool.name)))?;
-        let results = self.invoke(&func, &args).await?;
-        let output = self.read(tool, &results)?;
+        let results = self.invoke(&func, &args).await;
         self.store.data().journal.check()?;
+        let (seen, journal) = (self.store.data().seen.clone(), self.store.data().journal.clone());
+        seen.report(&journal).await?;
+        let results = results?;
+        let output = self.read(tool, &results)?;
         if self.store.data().has_staged() {
             self.call.tool().check_output(&output)?;
             self.store.data_mut().ready_commit().await?;

@@ -15,6 +15,7 @@ use crate::sandbox::limits::{Meter, Pace};
 use crate::sandbox::open_files::OpenFiles;
 use crate::sandbox::overlay::Shared;
 use crate::sandbox::secrets::{Granted, Scrubber};
+use crate::sandbox::seen::Seen;
 use crate::sandbox::trap::Ended;
 use crate::sandbox::{Begin, HostCall};
 
@@ -39,6 +40,8 @@ pub(super) struct GuestState {
     pub(super) journal: Arc<Journal>,
     /// Changes of state so far.
     pub(super) state_writes: u64,
+    /// What it saw of mounts that it may only read.
+    pub(super) seen: Seen,
     /// Whether a host function was entered and is not charged for yet.
     pub(super) is_host_call: bool,
 }

@@ -8,19 +8,38 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 use crate::sandbox::capabilities::files::{READ_BYTES_MAX, lock};
 use crate::sandbox::open_files::Hold;
 use crate::sandbox::overlay::{FileId, Shared};
+use crate::sandbox::seen::Seen;
 
 /// Bytes that one write may bring: larger ones come in parts.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// A stream with the place that its file takes among what a call holds open.
 pub(super) struct Held<S: ?Sized> {
-    stream: Box<S>,
     _hold: Option<Hold>,
+    /// Watches what a file that may only be read brings.
+    seen: Seen,
+    stream: Box<S>,
 }
 
 impl<S: ?Sized> Held<S> {
     pub(super) fn new(stream: Box<S>, hold: Option<Hold>) -> Self {
-        Self { stream, _hold: hold }
+        Self { _hold: hold, seen: Seen::default(), stream }
+    }
+
+    pub(super) fn watched(self, seen: Seen) -> Self {
+        Self { seen, ..self }
+    }
+}
+
+impl<S: ?Sized> Held<S> {
+    fn saw(&self, read: &StreamResult<Bytes>) {
+        match read {
+            // Nothing yet: what comes is noted when it does.
+            Ok(bytes) if bytes.is_empty() => {}
+            Ok(bytes) => self.seen.note("read", b"", bytes),
+            Err(StreamError::Closed) => self.seen.note("read", b"", b"end"),
+            Err(_) => self.seen.note("read", b"", b"error"),
+        }
     }
 }
 
@@ -34,11 +53,15 @@ impl<S: Pollable + ?Sized> Pollable for Held<S> {
 #[async_trait]
 impl<S: InputStream + ?Sized> InputStream for Held<S> {
     fn read(&mut self, bytes_max: usize) -> StreamResult<Bytes> {
-        self.stream.read(bytes_max)
+        let read = self.stream.read(bytes_max);
+        self.saw(&read);
+        read
     }
 
     async fn blocking_read(&mut self, bytes_max: usize) -> StreamResult<Bytes> {
-        self.stream.blocking_read(bytes_max).await
+        let read = self.stream.blocking_read(bytes_max).await;
+        self.saw(&read);
+        read
     }
 
     async fn cancel(&mut self) {

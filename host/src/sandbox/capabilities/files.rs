@@ -23,6 +23,7 @@ use wasmtime_wasi_io::streams::{DynInputStream, DynOutputStream};
 use crate::sandbox::capabilities::file_streams::{Held, Reader, Writer};
 use crate::sandbox::open_files::Hold;
 use crate::sandbox::overlay::{self, DirId, Entry, FileId, How, Identity, Listing, Opened, Overlay, Shared};
+use crate::sandbox::seen::Seen;
 use crate::sandbox::state::GuestState;
 
 /// Bytes that one read returns at most: more takes more reads.
@@ -94,6 +95,8 @@ pub(in crate::sandbox) fn lock(overlay: &Shared) -> MutexGuard<'_, Overlay> {
 struct Pages {
     listing: Listing,
     page: VecDeque<Entry>,
+    /// Watches where the directory may only be read.
+    seen: Seen,
     _hold: Hold,
 }
 
@@ -101,6 +104,10 @@ impl Pages {
     fn next(&mut self) -> Result<Option<DirectoryEntry>, ErrorCode> {
         if self.page.is_empty() {
             self.page = tokio::task::block_in_place(|| self.listing.page(PAGE_ENTRIES))?.into();
+            let entries = self.page.iter().flatten().map(|entry| format!("{:?} {}", entry.type_, entry.name));
+            if self.seen.is_watching() {
+                self.seen.note("list", b"", entries.collect::<Vec<_>>().join("\n").as_bytes());
+            }
         }
         self.page.pop_front().transpose()
     }
@@ -181,7 +188,10 @@ impl Files<'_> {
         match self.handle(&dir) {
             Some(handle) => self.open_staged(&Handle { hold: Some(hold), ..handle }, at, &path, how, flags),
             None => {
-                let fd = self.open_read(dir, at, path, how, flags).await?;
+                let opened = self.open_read(dir, at, path.clone(), how, flags).await;
+                let brought = opened.as_ref().map_or_else(|error| told(error.downcast_ref()), |_| "ok".to_owned());
+                self.0.seen.note("open", path.as_bytes(), brought.as_bytes());
+                let fd = opened?;
                 self.0.open_files.opened(fd.rep(), hold);
                 Ok(fd)
             }
@@ -242,10 +252,26 @@ impl Files<'_> {
         Ok(fd)
     }
 
-    fn push_listing(&mut self, listing: Listing, hold: Hold) -> FsResult<Resource<DirectoryEntryStream>> {
-        let pages = self.0.table.push(Pages { listing, page: VecDeque::new(), _hold: hold })?;
+    /// Notes what a file that may only be read looks like. Times of access change by looking.
+    fn saw_stat(&self, about: &str, result: &FsResult<DescriptorStat>) {
+        if self.0.seen.is_watching() {
+            let brought = match result {
+                Ok(stat) => format!("{:?} {} {:?}", stat.type_, stat.size, stat.data_modification_timestamp),
+                Err(error) => told(error.downcast_ref()),
+            };
+            self.0.seen.note("stat", about.as_bytes(), brought.as_bytes());
+        }
+    }
+
+    fn push_listing(&mut self, listing: Listing, hold: Hold, seen: Seen) -> FsResult<Resource<DirectoryEntryStream>> {
+        let pages = self.0.table.push(Pages { listing, page: VecDeque::new(), seen, _hold: hold })?;
         Ok(Resource::new_own(pages.rep()))
     }
+}
+
+/// An error as it is watched.
+fn told(code: Option<&ErrorCode>) -> String {
+    format!("{code:?}")
 }
 
 /// The short code under which a refusal stands in the receipt.
@@ -406,9 +432,13 @@ impl HostDescriptor for Files<'_> {
             self,
             fd,
             |handle| handle.with(|overlay| overlay.stat_at(handle.dir()?, &path, follow).map(|(stat, _)| stat)),
-            |wasi| match readable(&path) {
-                Ok(()) => wasi.stat_at(fd, at, path.clone()).await,
-                Err(code) => Err(code.into()),
+            |wasi| {
+                let result = match readable(&path) {
+                    Ok(()) => wasi.stat_at(fd, at, path.clone()).await,
+                    Err(code) => Err(code.into()),
+                };
+                self.saw_stat(&path, &result);
+                result
             }
         );
         self.noted("look at", &path, result)
@@ -484,7 +514,14 @@ impl HostDescriptor for Files<'_> {
                 let is_end = bytes.is_empty();
                 Ok((bytes, is_end))
             },
-            |wasi| wasi.read(fd, len, offset).await
+            |wasi| {
+                let result = wasi.read(fd, len, offset).await;
+                match &result {
+                    Ok((bytes, _)) => self.0.seen.note("read", &offset.to_le_bytes(), bytes),
+                    Err(error) => self.0.seen.note("read", b"", told(error.downcast_ref()).as_bytes()),
+                }
+                result
+            }
         )
     }
 
@@ -525,19 +562,23 @@ impl HostDescriptor for Files<'_> {
 
     async fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
         let hold = self.hold("list an open directory", self.0.open_files.listing())?;
-        let listing = match self.handle(&fd) {
+        let handle = self.handle(&fd);
+        let seen = if handle.is_some() { Seen::default() } else { self.0.seen.clone() };
+        let listing = match handle {
             Some(handle) => handle.with(|overlay| overlay.list(handle.dir()?))?,
             None => match self.0.table.get(&fd)? {
                 Descriptor::Dir(dir) => tokio::task::block_in_place(|| Listing::of(&dir.dir))?,
                 Descriptor::File(_) => return Err(ErrorCode::NotDirectory.into()),
             },
         };
-        self.push_listing(listing, hold)
+        self.push_listing(listing, hold, seen)
     }
 
     async fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorStat> {
         or_wasi!(self, fd, |handle| handle.with(|overlay| stat(overlay, handle.opened).map(|(stat, _)| stat)), |wasi| {
-            wasi.stat(fd).await
+            let result = wasi.stat(fd).await;
+            self.saw_stat("", &result);
+            result
         })
     }
 
@@ -599,7 +640,8 @@ impl Files<'_> {
     fn read_stream(&mut self, fd: &Resource<Descriptor>, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
         let stream = self.wasi().read_via_stream(Resource::new_borrow(fd.rep()), offset)?;
         let reader = self.0.table.delete(stream)?;
-        let reader: DynInputStream = Box::new(Held::new(reader, self.0.open_files.of(fd.rep())));
+        let held = Held::new(reader, self.0.open_files.of(fd.rep())).watched(self.0.seen.clone());
+        let reader: DynInputStream = Box::new(held);
         Ok(self.0.table.push(reader)?)
     }
 }

@@ -181,6 +181,10 @@ async fn handle(
         Err(error) => return Ok(Err(error)),
     };
     let started = if state.journal.records() {
+        if !admitted.method.is_read() {
+            // What it read so far may be why it writes.
+            state.seen.report(&state.journal).await.map_err(Ended)?;
+        }
         let recording = Recording::new(exchange, admitted);
         spawn(async move { recording.run().await })
     } else {

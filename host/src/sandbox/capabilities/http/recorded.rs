@@ -139,19 +139,25 @@ async fn made(exchange: Exchange, admitted: Admitted, journal: &Journal) -> (Ans
 /// brought cannot; so the guest gets no more of it than is kept.
 async fn kept(journal: &Journal, host_call: &HostCall, mut answer: Answer, ms: u64) -> Result<Answer, Failure> {
     let end = end(&answer, journal);
-    let mut value = answer.write();
-    let has_room = journal.keep(canonical(&value).len() as u64, host_call.is_write);
-    if !has_room && !host_call.is_write {
-        let value = large(&answer);
-        journal.report(host_call, value, ms, Some(end)).await?;
-        return Ok(answer);
-    }
-    if !has_room {
-        (answer.body, answer.cut) = (Bytes::new(), Some(ErrorCode::HttpResponseBodySize(None)));
-        value = answer.write();
-    }
-    journal.report(host_call, RecordedValue::Whole { value }, ms, Some(end)).await?;
+    let value = match whole_value(journal, &answer, host_call.is_write) {
+        Some(value) => value,
+        None if host_call.is_write => {
+            (answer.body, answer.cut) = (Bytes::new(), Some(ErrorCode::HttpResponseBodySize(None)));
+            RecordedValue::Whole { value: answer.write() }
+        }
+        None => large(&answer),
+    };
+    journal.report(host_call, value, ms, Some(end)).await?;
     Ok(answer)
+}
+
+/// The answer as a whole, where there is room for it. What is too large as it is need not be written to be measured.
+fn whole_value(journal: &Journal, answer: &Answer, is_write: bool) -> Option<RecordedValue> {
+    if !journal.has_room(answer.body.len() as u64, is_write) {
+        return None;
+    }
+    let value = answer.write();
+    journal.keep(canonical(&value).len() as u64, is_write).then_some(RecordedValue::Whole { value })
 }
 
 fn large(answer: &Answer) -> RecordedValue {

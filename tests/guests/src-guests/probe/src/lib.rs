@@ -34,6 +34,12 @@ mod probe {
         u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Asks so many times how much time is left.
+    #[tool(effect = "read", asks("clock"))]
+    pub fn hurry(times: u32) -> u64 {
+        (0..times).map(|_| super::context::remaining_ms()).min().unwrap_or_default()
+    }
+
     /// Prints a line to standard output, and one to standard error.
     #[tool(effect = "pure")]
     pub fn print(text: String) {
@@ -196,6 +202,12 @@ mod probe {
     pub fn files(steps: Vec<Step>) -> Vec<String> {
         let mut held = Vec::new();
         steps.iter().map(|step| told(repeated(step, &mut held))).collect()
+    }
+
+    /// Does the same, where nothing may be written.
+    #[tool(effect = "read", asks("files.read"))]
+    pub fn glance(steps: Vec<Step>) -> Vec<String> {
+        files(steps)
     }
 
     /// Does the same, and then does not return well: `fail`, `trap`, `spin` or `sleep`.
