@@ -65,7 +65,15 @@ fn about(tool: &VerifiedTool) -> Result<About, Failure> {
     };
     let touches = if effect.is_write() { vec!["https://shop.example:443".into()] } else { vec![] };
     let asks = (effect == Effect::Once).then(|| "stays".to_owned());
-    Ok(About { effect, cost: Cost { calls: 1, fuel: 10, bytes: 100, ..Cost::default() }, touches, asks, undo, reconcile, calls_parallel_max: None })
+    Ok(About {
+        effect,
+        cost: Cost { calls: 1, fuel: 10, bytes: 100, ..Cost::default() },
+        touches,
+        asks,
+        undo,
+        reconcile,
+        calls_parallel_max: None,
+    })
 }
 
 fn checked_within(plan: &Plan, budget: &Budget) -> Result<CheckedPlan, Vec<Flaw>> {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::domain::{
-    Decision, Digest, Effect, Fact, OnFailure, PlannedStep, Role, RunId, Settlement, SkipReason, StepEnd, StepId,
+    Decision, Digest, Effect, Fact, Kind, OnFailure, PlannedStep, Role, RunId, Settlement, SkipReason, StepEnd, StepId,
     Timestamp, ToolName, Usage,
 };
 
