@@ -9,7 +9,7 @@ use cofferdam::domain::{
     Budget, Cost, Digest, Fact, GENESIS, HostCallRecord, JournalEntry, Json, Principal, RunId, StepEnd, StepId,
 };
 use cofferdam::host::{Host, ReplayReport, ReplayVerdict};
-use cofferdam::orchestrator::{Goal, Known, check, journal_digest};
+use cofferdam::orchestrator::{Goal, Known, check, journal_digest, record_digest};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
 use cofferdam::planner::{Allowance, ContextPack, Planner, Proposal};
 use cofferdam::policy::{Call, Policy, about};
@@ -83,7 +83,7 @@ async fn recorded(workflow: Json, rule: &Rule) -> Recorded {
     let principal = Principal::default();
     let owner = log.create(&run, &principal, "test", SystemClock::default().now()).await.expect("the run is made");
     let mut writer = Writer { log: log.clone(), owner, after: (0, GENESIS) };
-    let goal = Goal { text: "test".into(), workflow: Some(workflow.clone()) };
+    let goal = Goal { text: "test".into(), workflow: Some(workflow.clone()), assert: vec![] };
     let pack = ContextPack {
         goal: "test".into(),
         turn: 1,
@@ -123,6 +123,7 @@ async fn recorded(workflow: Json, rule: &Rule) -> Recorded {
         toolset: catalog.digest(),
         budget: budget.clone(),
         is_single_plan: true,
+        has_assertions: false,
         parent: None,
     };
     let accepted = Fact::PlanAccepted {
@@ -184,7 +185,7 @@ async fn made(writer: &mut Writer, id: &StepId, call: Call) -> Option<Json> {
         log: None,
         denials: None,
         has_written: outcome.has_written,
-        host_calls: journal_digest(&records),
+        host_calls: journal_digest(&records.iter().map(|record| (record.n, record_digest(record))).collect()),
         retry: None,
     };
     let ready = Fact::StepReady { step: id.clone(), args: args.digest(), key };
