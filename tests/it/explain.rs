@@ -248,6 +248,8 @@ fn the_program_tells_the_rule_the_grant_and_the_line() {
         "  allows  write-notes (line 9): Notes are what the shop keeps.\n",
         "  write  /notes, which is ",
         "write /notes/sums.md  granted: ",
+        "and its calls\n  are taken back by  nothing that is known\n",
+        "  wait for a person, where one is asked, for 86400000 ms\n",
         "policy.toml:9, rule `write-notes`\n  write     approval = \"none\"\n",
     ] {
         assert!(told.contains(words), "{words}: {told}");

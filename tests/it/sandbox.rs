@@ -112,7 +112,7 @@ async fn a_commit_is_announced_before_the_file_changes() {
 
     let link = Arc::new(Recorder::default());
     let outcome = runner().run(call(&tool("notes.write"), &args, &rule), link.clone()).await;
-    assert_eq!(*good(&outcome), json!(7));
+    assert_eq!(*good(&outcome), json!({"bytes": 7, "replaced": "hello"}));
     assert!(outcome.has_written);
     assert_eq!(link.seen(), ["begin 1 files.write, a write", "done 1 1"]);
     assert_eq!(folders.text("data/note.md").as_deref(), Some("changed"));

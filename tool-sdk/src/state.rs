@@ -152,7 +152,6 @@ macro_rules! scopes {
                     Ok(testing::record(|stage| stage.state.remove(&(SCOPE, key.to_owned()))).is_some())
                 }
 
-                #[expect(clippy::unnecessary_wraps, reason = "as a component's")]
                 pub(super) fn keys(prefix: &str) -> Result<Vec<String>, Refusal> {
                     let is_meant = |(scope, key): &&(&str, String)| *scope == SCOPE && key.starts_with(prefix);
                     Ok(testing::record(|stage| stage.state.keys().filter(is_meant).map(|(_, key)| key.clone()).collect()))
