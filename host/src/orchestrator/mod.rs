@@ -27,4 +27,4 @@ pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use machine::{Command, Ending, IllegalTransition, Run, RunStatus, Step, StepStatus};
 pub use notify::{Notice, Notifier};
 pub use recover::recover;
-pub use template::{Parts as TemplateParts, filled};
+pub use template::{Lookup, Parts as TemplateParts, filled};
