@@ -587,6 +587,7 @@ fn the_graph_of_a_plan_has_every_edge_that_may_be_taken() {
         t2.reserve -> t2.reserve:undo undo
         t2.reserve:undo -> t2.reserve:undo:approval approval
         t2.sum -> t2.charge data
+        t2.sum -> t2.reserve needs
         t2.sum -> t2.reserve when
     "#]]
     .assert_eq(&edges);

@@ -124,7 +124,6 @@ impl Default for RetryRule {
 }
 
 impl RetryRule {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -178,9 +178,10 @@ impl Graph {
         for from in &looked_at {
             self.edge(from, id, EdgeKind::When);
         }
-        let is_told = |from: &&StepId| data.iter().chain(&looked_at).any(|told| told == from.as_str());
-        let needs: Vec<_> = step.planned.needs.iter().filter(|from| !is_told(from)).collect();
-        let after: Vec<_> = step.planned.after.iter().filter(|from| !is_told(from)).collect();
+        let is_data = |from: &&StepId| data.iter().any(|told| told == from.as_str());
+        let is_looked_at = |from: &&StepId| looked_at.iter().any(|told| told == from.as_str());
+        let needs: Vec<_> = step.planned.needs.iter().filter(|from| !is_data(from)).collect();
+        let after: Vec<_> = step.planned.after.iter().filter(|from| !is_data(from) && !is_looked_at(from)).collect();
         for (from, kind) in needs
             .into_iter()
             .map(|from| (from, EdgeKind::Needs))

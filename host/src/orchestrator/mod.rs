@@ -37,5 +37,5 @@ pub use machine::{
 };
 pub use notify::{Notice, Notifier};
 pub use recover::{recover, to_recover};
-pub use template::{Parts as TemplateParts, filled};
+pub use template::{Lookup, Parts as TemplateParts, filled};
 pub use upstreams::Upstreams;

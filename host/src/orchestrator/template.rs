@@ -7,6 +7,9 @@ use crate::domain::{Json, Reference, excerpt, literal, printable, reference};
 /// Characters of a malformed part that an error shows.
 const SHOWN_CHARS_MAX: usize = 60;
 
+/// Finds what a reference to a step stands for.
+pub type Lookup<'a> = dyn Fn(&Reference<'_>) -> Result<Json, String> + 'a;
+
 /// What stands for the open parts of a template; what is absent may not be asked for.
 #[derive(Clone, Copy, Default)]
 pub struct Parts<'a> {
@@ -19,7 +22,7 @@ pub struct Parts<'a> {
     /// `{"$item": pointer}`: the item that a step is done for.
     pub item: Option<&'a Json>,
     /// `{"$from": step, …}`: what a step brought.
-    pub from: Option<&'a dyn Fn(&Reference<'_>) -> Result<Json, String>>,
+    pub from: Option<&'a Lookup<'a>>,
 }
 
 /// An open part of a template, by the key that marks it.

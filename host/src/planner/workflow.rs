@@ -31,7 +31,7 @@ pub const WORKFLOW_BYTES_MAX: u64 = 1 << 20;
 /// A workflow file, read.
 #[derive(Clone, Debug)]
 pub struct WorkflowPlanner {
-    file: File,
+    file: Box<File>,
     /// Its own text, and those of the files that it names.
     sources: Vec<Source>,
 }
@@ -57,14 +57,14 @@ impl WorkflowPlanner {
         let source = Source { at: String::new(), name: path.display().to_string(), text, format };
         let (file, mut content) = checked(&source)?;
         if !file.steps.iter().any(|step| step.run.is_some()) {
-            return Ok(Self { file, sources: vec![source] });
+            return Ok(Self { file: file.into(), sources: vec![source] });
         }
         let mut embedding = Embedding::new(path, source)?;
         embedding.embed(path, &mut content)?;
         let unread = |error: serde_json::Error| {
             Failure::new(Kind::DataConfig, format!("read workflow {}: {error}", path.display()))
         };
-        Ok(Self { file: File::deserialize(content).map_err(unread)?, sources: embedding.sources })
+        Ok(Self { file: File::deserialize(content).map_err(unread)?.into(), sources: embedding.sources })
     }
 
     /// Reads a workflow from its text. Its steps name no other files.
@@ -73,7 +73,7 @@ impl WorkflowPlanner {
     /// `data.config` with line and column for what is wrong.
     pub fn parse(text: &str, format: Format) -> Result<Self, Failure> {
         let source = Source { at: String::new(), name: "(text)".to_owned(), text: text.to_owned(), format };
-        Ok(Self { file: checked(&source)?.0, sources: vec![source] })
+        Ok(Self { file: checked(&source)?.0.into(), sources: vec![source] })
     }
 
     /// Reads a workflow that stands within a plan, as its file says it.
@@ -88,7 +88,7 @@ impl WorkflowPlanner {
         file.check().map_err(|(at, what)| format!("`{at}`: {what}"))?;
         let text = content.to_string();
         let source = Source { at: String::new(), name: "(plan)".to_owned(), text, format: Format::Json };
-        Ok(Self { file, sources: vec![source] })
+        Ok(Self { file: file.into(), sources: vec![source] })
     }
 
     /// Returns the workflow with some inputs set in place of their defaults.

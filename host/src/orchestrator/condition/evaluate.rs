@@ -39,8 +39,9 @@ struct Evaluation<'a> {
 impl<'a> Evaluation<'a> {
     fn work(&mut self, operations: usize) -> Result<(), String> {
         let left = u32::try_from(operations).ok().and_then(|operations| self.work_left.checked_sub(operations));
-        self.work_left = left.ok_or_else(|| format!("it takes more than {CONDITION_WORK_MAX} operations"))?;
-        Ok(())
+        // Once it is used up it stays so: no `||` makes a result of what could not be looked at.
+        self.work_left = left.unwrap_or_default();
+        left.map(drop).ok_or_else(|| format!("it takes more than {CONDITION_WORK_MAX} operations"))
     }
 
     /// Depth is that of the condition, which is bounded.
@@ -294,7 +295,7 @@ impl<'a> Evaluation<'a> {
             match self.with(&each.variable, element, |this| this.truth(&each.body)) {
                 Ok(truth) if truth == decides => return Ok(made(decides)),
                 Ok(_) => {}
-                Err(_) if self.work_left == 0 => break,
+                Err(what) if self.work_left == 0 => return Err(what),
                 Err(what) => wrong = wrong.or(Some(what)),
             }
             self.work(1)?;

@@ -186,9 +186,4 @@ impl Node {
             Self::Each(each) => [&each.list, &each.body].into_iter().chain(&each.only).collect(),
         }
     }
-
-    /// Returns how many levels it has.
-    pub(super) fn depth(&self) -> usize {
-        1 + self.children().into_iter().map(Self::depth).max().unwrap_or(0)
-    }
 }

@@ -18,11 +18,15 @@ pub(super) fn read(text: &str) -> Result<Node, String> {
     if text.len() > CONDITION_BYTES_MAX {
         return Err(format!("a condition of {} bytes: at most {CONDITION_BYTES_MAX}", text.len()));
     }
-    let node = node(&parsed(text)?, &mut Vec::new())?;
-    if node.depth() > CONDITION_DEPTH_MAX {
-        return Err(format!("a condition is nested {CONDITION_DEPTH_MAX} levels deep at most"));
-    }
-    Ok(node)
+    node(&parsed(text)?, &mut Scope { variables: Vec::new(), depth_left: CONDITION_DEPTH_MAX })
+}
+
+/// Where in a condition a part stands.
+struct Scope {
+    /// What macros around it name.
+    variables: Vec<String>,
+    /// Levels that there may still be below.
+    depth_left: usize,
 }
 
 /// The parser is generated code over a library of its own: should it panic, that is a flaw of this one text.
@@ -46,18 +50,27 @@ fn shortened(message: &str) -> String {
     printable(&message.chars().take(200).collect::<String>())
 }
 
-fn node(expr: &IdedExpr, variables: &mut Vec<String>) -> Result<Node, String> {
+/// Its own recursion is bounded here: a sum of many terms is as deep as it is long.
+fn node(expr: &IdedExpr, scope: &mut Scope) -> Result<Node, String> {
+    let too_deep = || format!("a condition is nested {CONDITION_DEPTH_MAX} levels deep at most");
+    scope.depth_left = scope.depth_left.checked_sub(1).ok_or_else(too_deep)?;
+    let node = part(expr, scope);
+    scope.depth_left += 1;
+    node
+}
+
+fn part(expr: &IdedExpr, scope: &mut Scope) -> Result<Node, String> {
     Ok(match &expr.expr {
         Expr::Literal(literal) => Node::Literal(value(literal)?),
-        Expr::Ident(name) => ident(name, variables)?,
-        Expr::Select(select) => selected(select, variables)?,
-        Expr::Call(call) => called(call, variables)?,
+        Expr::Ident(name) => ident(name, &scope.variables)?,
+        Expr::Select(select) => selected(select, scope)?,
+        Expr::Call(call) => called(call, scope)?,
         Expr::List(list) => {
-            Node::List(list.elements.iter().map(|element| node(element, variables)).collect::<Result<_, _>>()?)
+            Node::List(list.elements.iter().map(|element| node(element, scope)).collect::<Result<_, _>>()?)
         }
         Expr::Map(map) => {
             let entries = map.entries.iter().map(|entry| match &entry.expr {
-                EntryExpr::MapEntry(entry) => Ok((node(&entry.key, variables)?, node(&entry.value, variables)?)),
+                EntryExpr::MapEntry(entry) => Ok((node(&entry.key, scope)?, node(&entry.value, scope)?)),
                 EntryExpr::StructField(_) => Err("messages have no meaning here".to_owned()),
             });
             Node::Map(entries.collect::<Result<_, _>>()?)
@@ -93,14 +106,14 @@ fn is_steps(expr: &IdedExpr) -> bool {
     matches!(&expr.expr, Expr::Ident(name) if name == "steps")
 }
 
-fn selected(select: &SelectExpr, variables: &mut Vec<String>) -> Result<Node, String> {
+fn selected(select: &SelectExpr, scope: &mut Scope) -> Result<Node, String> {
     if is_steps(&select.operand) {
         return Ok(Node::Step(select.field.clone()));
     }
-    Ok(Node::Select { of: Box::new(node(&select.operand, variables)?), field: select.field.clone() })
+    Ok(Node::Select { of: Box::new(node(&select.operand, scope)?), field: select.field.clone() })
 }
 
-fn called(call: &CallExpr, variables: &mut Vec<String>) -> Result<Node, String> {
+fn called(call: &CallExpr, scope: &mut Scope) -> Result<Node, String> {
     let name = call.func_name.as_str();
     match (&call.target, call.args.as_slice()) {
         (None, [index_of, at]) if name == operators::INDEX && is_steps(index_of) => match &at.expr {
@@ -108,22 +121,22 @@ fn called(call: &CallExpr, variables: &mut Vec<String>) -> Result<Node, String> 
             _ => Err("a step is named by text, as in `steps[\"name\"]`".to_owned()),
         },
         (None, [condition, one, other]) if name == operators::CONDITIONAL => {
-            let parts = [node(condition, variables)?, node(one, variables)?, node(other, variables)?];
+            let parts = [node(condition, scope)?, node(one, scope)?, node(other, scope)?];
             Ok(Node::Choice(Box::new(parts)))
         }
         (None, [left, right]) if binary(name).is_some() => {
-            let (left, right) = (Box::new(node(left, variables)?), Box::new(node(right, variables)?));
+            let (left, right) = (Box::new(node(left, scope)?), Box::new(node(right, scope)?));
             binary(name).map(|operator| Node::Binary(operator, left, right)).ok_or_else(|| unknown(name))
         }
         (None, [operand]) if name == operators::LOGICAL_NOT => {
-            Ok(Node::Unary(Unary::Not, Box::new(node(operand, variables)?)))
+            Ok(Node::Unary(Unary::Not, Box::new(node(operand, scope)?)))
         }
         (None, [operand]) if name == operators::NEGATE => {
-            Ok(Node::Unary(Unary::Negate, Box::new(node(operand, variables)?)))
+            Ok(Node::Unary(Unary::Negate, Box::new(node(operand, scope)?)))
         }
-        (None, [field]) if name == operators::HAS => has(field, variables),
-        (Some(list), args) if EachKind::of(name).is_some() => each(name, list, args, variables),
-        (target, args) => function(name, target.as_deref(), args, variables),
+        (None, [field]) if name == operators::HAS => has(field, scope),
+        (Some(list), args) if EachKind::of(name).is_some() => each(name, list, args, scope),
+        (target, args) => function(name, target.as_deref(), args, scope),
     }
 }
 
@@ -148,17 +161,17 @@ fn binary(name: &str) -> Option<Binary> {
     })
 }
 
-fn has(field: &IdedExpr, variables: &mut Vec<String>) -> Result<Node, String> {
+fn has(field: &IdedExpr, scope: &mut Scope) -> Result<Node, String> {
     let Expr::Select(select) = &field.expr else {
         return Err("`has` asks for a field, as in `has(steps.name.field)`".to_owned());
     };
     if is_steps(&select.operand) {
         return Err("`has` asks for a field of a step; whether a step brought something is `steps.name != null`".into());
     }
-    Ok(Node::Has { of: Box::new(node(&select.operand, variables)?), field: select.field.clone() })
+    Ok(Node::Has { of: Box::new(node(&select.operand, scope)?), field: select.field.clone() })
 }
 
-fn each(name: &str, list: &IdedExpr, args: &[IdedExpr], variables: &mut Vec<String>) -> Result<Node, String> {
+fn each(name: &str, list: &IdedExpr, args: &[IdedExpr], scope: &mut Scope) -> Result<Node, String> {
     let kind = EachKind::of(name).ok_or_else(|| unknown(name))?;
     let (variable, only, body) = match args {
         [variable, body] => (variable, None, body),
@@ -171,20 +184,15 @@ fn each(name: &str, list: &IdedExpr, args: &[IdedExpr], variables: &mut Vec<Stri
     if matches!(variable.as_str(), "steps" | "item") || variable.starts_with('.') {
         return Err(format!("`{}` cannot be a name in `{name}`", shown(variable)));
     }
-    let list = node(list, variables)?;
-    variables.push(variable.clone());
-    let only = only.map(|only| node(only, variables)).transpose();
-    let body = node(body, variables);
-    variables.pop();
+    let list = node(list, scope)?;
+    scope.variables.push(variable.clone());
+    let only = only.map(|only| node(only, scope)).transpose();
+    let body = node(body, scope);
+    scope.variables.pop();
     Ok(Node::Each(Box::new(Each { kind, list, variable: variable.clone(), only: only?, body: body? })))
 }
 
-fn function(
-    name: &str,
-    target: Option<&IdedExpr>,
-    args: &[IdedExpr],
-    variables: &mut Vec<String>,
-) -> Result<Node, String> {
+fn function(name: &str, target: Option<&IdedExpr>, args: &[IdedExpr], scope: &mut Scope) -> Result<Node, String> {
     let function = Function::ALL.into_iter().find(|function| function.name() == name).ok_or_else(|| unknown(name))?;
     let (behind_dot, alone) = function.forms();
     let args: Vec<&IdedExpr> = target.into_iter().chain(args).collect();
@@ -193,7 +201,7 @@ fn function(
         let form = form.replace('f', name);
         return Err(format!("`{name}` is written `{form}` and takes {} values in all", function.arguments()));
     }
-    let args = args.into_iter().map(|arg| node(arg, variables)).collect::<Result<_, _>>()?;
+    let args = args.into_iter().map(|arg| node(arg, scope)).collect::<Result<_, _>>()?;
     Ok(Node::Call(function, args))
 }
 

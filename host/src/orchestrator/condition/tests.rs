@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -143,11 +144,55 @@ fn a_condition_is_bounded() {
     assert!(Condition::parse(&long).unwrap_err().contains("at most 1024"), "{:?}", Condition::parse(&long));
     let deep = format!("{}true{}", "(".repeat(200), ")".repeat(200));
     assert!(Condition::parse(&deep).is_err());
-    let wide = format!("1{} > 0", "+1".repeat(300));
-    assert!(Condition::parse(&wide).unwrap_err().contains("levels"), "{:?}", Condition::parse(&wide));
+    // As deep as the bytes allow, on a thread's ordinary stack.
+    for wide in [
+        format!("1{} > 0", "+1".repeat(508)),
+        format!("steps.a{} > 0", ".b".repeat(500)),
+        format!("steps.a{}", "[0]".repeat(330)),
+    ] {
+        assert!(Condition::parse(&wide).unwrap_err().contains("levels"), "{:?}", Condition::parse(&wide));
+    }
     let ten = "[1,2,3,4,5,6,7,8,9,10]";
     let busy = (0..8).fold("1".to_owned(), |inner, n| format!("{ten}.map(x{n}, {inner})"));
     assert_eq!(held(&format!("size({busy}) > 0")), Err("it takes more than 1000000 operations".to_owned()));
     let all = (0..8).fold("1 > 2".to_owned(), |inner, n| format!("{ten}.exists(x{n}, {inner})"));
+    // What could not be looked at to its end has no value, on whichever side of an `||` it stands.
+    assert!(held(&format!("({all}) || true")).is_err() && held(&format!("!({all})")).is_err());
     assert_eq!(held(&all), Err("it takes more than 1000000 operations".to_owned()));
+}
+
+/// Conditions over whole numbers and truth, where the crate's own evaluation says the same.
+fn any_condition() -> impl Strategy<Value = String> {
+    let number = (0..9_i64).prop_map(|n| n.to_string()).prop_recursive(3, 12, 2, |inner| {
+        (inner.clone(), prop::sample::select(vec!["+", "-", "*", "/", "%"]), inner)
+            .prop_map(|(a, operator, b)| format!("({a} {operator} {b})"))
+    });
+    let compared = (number.clone(), prop::sample::select(vec!["<", "<=", "==", "!=", ">", ">="]), number.clone());
+    let truth = compared.prop_map(|(a, operator, b)| format!("{a} {operator} {b}"));
+    truth.prop_recursive(3, 24, 3, move |inner| {
+        let list = prop::collection::vec(number.clone(), 0..3).prop_map(|items| items.join(", "));
+        let each = prop::sample::select(vec!["all", "exists", "exists_one"]);
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} && {b})")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} || {b})")),
+            inner.clone().prop_map(|a| format!("!({a})")),
+            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("({a} ? {b} : {c})")),
+            (list, each, inner).prop_map(|(list, each, a)| format!("[{list}].{each}(x, x > 2 || {a})")),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_condition_holds_where_the_crate_says_so(text in any_condition()) {
+        prop_assume!(text.len() <= CONDITION_BYTES_MAX);
+        let ours = Condition::parse(&text).unwrap().holds(&BTreeMap::new(), None);
+        let theirs = cel::Program::compile(&text).unwrap().execute(&cel::Context::default());
+        match theirs {
+            Ok(cel::Value::Bool(truth)) => prop_assert_eq!(ours, Ok(truth), "{}", text),
+            _ => prop_assert!(ours.is_err(), "{}: {:?}, {:?}", text, ours, theirs),
+        }
+    }
 }

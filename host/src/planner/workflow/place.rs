@@ -54,8 +54,8 @@ fn in_json(text: &str, path: &[String]) -> usize {
     let mut found = scan.at;
     for part in path {
         let is_there = match scan.peek() {
-            b'{' => scan.into_field(part),
-            b'[' => part.parse().is_ok_and(|n| scan.into_item(n)),
+            b'{' => scan.seek_field(part),
+            b'[' => part.parse().is_ok_and(|n| scan.seek_item(n)),
             _ => false,
         };
         if !is_there {
@@ -78,7 +78,7 @@ impl Scan<'_> {
     }
 
     /// Goes to the value of a field, from the `{` of its object.
-    fn into_field(&mut self, name: &str) -> bool {
+    fn seek_field(&mut self, name: &str) -> bool {
         self.at += 1;
         loop {
             self.space();
@@ -97,7 +97,7 @@ impl Scan<'_> {
     }
 
     /// Goes to an item, from the `[` of its list.
-    fn into_item(&mut self, n: usize) -> bool {
+    fn seek_item(&mut self, n: usize) -> bool {
         self.at += 1;
         self.space();
         for _ in 0..n {
