@@ -279,6 +279,7 @@ impl Shared {
             progress: Pace::new(limits, start_ms),
             state_writes: 0,
             is_host_call: false,
+            host_depth: 0,
         };
         limited(Store::new(&self.engine, state), limits, lifted_bytes_max(call.tool().tool(), limits))
     }
@@ -368,13 +369,24 @@ fn limited(mut store: Store<GuestState>, limits: &Limits, output_bytes_max: u64)
         [limits.host_call_bytes_max, output_bytes_max].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     store.call_hook(move |mut store, hook| {
         match hook {
-            CallHook::CallingHost => store.set_hostcall_fuel(host_call_bytes_max),
+            CallHook::CallingHost => {
+                store.data_mut().host_depth += 1;
+                store.set_hostcall_fuel(host_call_bytes_max);
+            }
             // Interrupts and the growing of memory cross here too. Interrupts come with time: to charge for them would
             // make fuel depend on it.
-            CallHook::ReturningFromHost if std::mem::take(&mut store.data_mut().is_host_call) => charge(&mut store)?,
+            CallHook::ReturningFromHost => {
+                let state = store.data_mut();
+                state.host_depth = state.host_depth.saturating_sub(1);
+                // One that comes while the guest makes room for a result is not the end of the host call, and the guest's
+                // code would put its own count of fuel over what is charged then.
+                if state.host_depth == 0 && std::mem::take(&mut state.is_host_call) {
+                    charge(&mut store)?;
+                }
+            }
             // What the host reads next, without a host call in between, is the result.
             CallHook::ReturningFromWasm => store.set_hostcall_fuel(output_bytes_max),
-            CallHook::ReturningFromHost | CallHook::CallingWasm => {}
+            CallHook::CallingWasm => {}
         }
         Ok(())
     });

@@ -44,6 +44,8 @@ pub(super) struct GuestState {
     pub(super) seen: Seen,
     /// Whether a host function was entered and is not charged for yet.
     pub(super) is_host_call: bool,
+    /// How often the host was entered and not left: the guest makes room for what a host call brings within it.
+    pub(super) host_depth: u32,
 }
 
 impl WasiView for GuestState {
