@@ -116,10 +116,8 @@ impl Host {
 
 /// Whether nothing more can come, if nobody owns it.
 fn is_over(events: &[Event]) -> bool {
-    match (events.first().map(|event| &event.fact), events.last().map(|event| &event.fact)) {
-        (None | Some(Fact::SessionStarted { .. }), _) | (_, Some(Fact::RunEnded { .. })) => true,
-        _ => false,
-    }
+    let (first, last) = (events.first().map(|event| &event.fact), events.last().map(|event| &event.fact));
+    matches!(first, None | Some(Fact::SessionStarted { .. })) || matches!(last, Some(Fact::RunEnded { .. }))
 }
 
 fn outermost<'a>(run: &'a RunId, around: &'a HashMap<RunId, RunId>) -> &'a RunId {
