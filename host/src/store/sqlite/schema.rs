@@ -125,7 +125,7 @@ fn check_marker(db: &Connection, path: &Path) -> Result<(), Failure> {
 fn check_version(db: &Connection, path: &Path) -> Result<(), Failure> {
     let version = marker(db, "events").map_err(failed("read the format of the log"))?;
     match version.map_or(Ok(0), |version| version.parse::<u16>()) {
-        Ok(version) if version <= SCHEMA_VERSION => Ok(()),
+        Ok(version) if (0..=SCHEMA_VERSION).contains(&version) => Ok(()),
         Ok(version) => Err(unknown_format(path, &format!("{FORMAT} with events of version {version}"))),
         Err(_) => Err(no_log(path)),
     }
