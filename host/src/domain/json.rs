@@ -35,13 +35,25 @@ fn write(value: &Json, text: &mut String) {
                 if n > 0 {
                     text.push(',');
                 }
-                text.push_str(&Json::from(key.as_str()).to_string());
+                write_text(key, text);
                 text.push(':');
                 write(field, text);
             }
             text.push('}');
         }
+        Json::String(string) => write_text(string, text),
         scalar => text.push_str(&scalar.to_string()),
+    }
+}
+
+fn write_text(string: &str, text: &mut String) {
+    // Nothing in it needs an escape: most names and digests.
+    if string.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        text.push('"');
+        text.push_str(string);
+        text.push('"');
+    } else {
+        text.push_str(&Json::from(string).to_string());
     }
 }
 

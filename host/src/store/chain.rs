@@ -2,9 +2,9 @@
 //!
 //! Pure. What is hashed is the canonical text of the whole event, and that text is what the logs store.
 
-use crate::domain::{
-    Digest, Epoch, Event, Fact, Failure, Json, Kind, RunId, SCHEMA_VERSION, Seq, Timestamp, canonical,
-};
+use std::borrow::Cow;
+
+use crate::domain::{Digest, Epoch, Event, Fact, Failure, Kind, RunId, SCHEMA_VERSION, Seq, Timestamp, canonical};
 use crate::store::upcast::{Age, Versions};
 
 /// An event as it is stored: its canonical text, and beside it what a query needs.
@@ -31,9 +31,10 @@ pub(super) fn extend(
     let mut records = Vec::with_capacity(facts.len());
     for (at, fact) in facts {
         seq += 1;
-        let event = Event { v: SCHEMA_VERSION, run: run.clone(), seq, epoch, at, prev, fact, stored: None };
+        let mut event = Event { v: SCHEMA_VERSION, run: run.clone(), seq, epoch, at, prev, fact, stored: None };
         let record = record(&event)?;
         prev = record.hash;
+        event.stored = Some(prev);
         records.push(record);
         events.push(event);
     }
@@ -54,39 +55,38 @@ fn check_by(
     if stored.seq != seq {
         return Err(touched(run, seq, "it is missing"));
     }
-    let age = version(&stored.body).map_or(Age::Current, |v| versions.age(v));
-    let event = match age {
+    let head = Head::of(&stored.body).map_err(|e| touched(run, seq, "it is not an event").detail(e))?;
+    let event = match versions.age(head.v) {
         Age::Newer => return Err(newer(run, seq)),
         Age::Forgotten => return Err(forgotten(run, seq)),
-        Age::Current => current(run, seq, stored)?,
+        Age::Current => current(run, stored)?,
         Age::Older(behind) => older(versions, behind, run, stored)?,
     };
+    if !is_as_appended(stored, &head, &event) {
+        return Err(touched(run, seq, "it is not what was appended"));
+    }
     if event.run != *run || event.prev != prev {
         return Err(touched(run, seq, "it does not follow the event before it"));
     }
-    Ok(event)
+    Ok(Event { stored: Some(stored.hash), ..event })
 }
 
 /// Reads an event of the version that is written now.
-fn current(run: &RunId, seq: Seq, stored: &Record) -> Result<Event, Failure> {
-    let event: Event =
-        serde_json::from_str(&stored.body).map_err(|e| touched(run, seq, "it is not an event").detail(e))?;
-    if record(&event)? == *stored { Ok(event) } else { Err(touched(run, seq, "it is not what was appended")) }
+fn current(run: &RunId, stored: &Record) -> Result<Event, Failure> {
+    serde_json::from_str(&stored.body).map_err(|e| touched(run, stored.seq, "it is not an event").detail(e))
 }
 
-/// Reads an event of an older version: its text is checked as it is stored, and then taken from step to step.
+/// Reads an event of an older version, from step to step.
 fn older(versions: Versions<'_>, behind: usize, run: &RunId, stored: &Record) -> Result<Event, Failure> {
-    let not_an_event = |e: serde_json::Error| touched(run, stored.seq, "it is not an event").detail(e);
-    let body: Json = serde_json::from_str(&stored.body).map_err(not_an_event)?;
-    let is_whole = canonical(&body) == stored.body && Digest::of(stored.body.as_bytes()) == stored.hash;
-    if !is_whole || body["v"] != stored.v || body["fact"]["fact"] != stored.kind {
-        return Err(touched(run, stored.seq, "it is not what was appended"));
-    }
-    let event = Event { stored: Some(stored.hash), ..versions.read(body, behind).map_err(not_an_event)? };
-    if (event.seq, event.epoch, event.at) != (stored.seq, stored.epoch, stored.at) {
-        return Err(touched(run, stored.seq, "it is not what was appended"));
-    }
-    Ok(event)
+    let body = serde_json::from_str(&stored.body).and_then(|body| versions.read(body, behind));
+    body.map_err(|e| touched(run, stored.seq, "it is not an event").detail(e))
+}
+
+/// Returns whether hash and columns are those of the stored text. The hash is over that text, in whatever version.
+fn is_as_appended(stored: &Record, head: &Head, event: &Event) -> bool {
+    (head.v, head.fact.fact.as_ref()) == (stored.v, stored.kind.as_str())
+        && (event.seq, event.epoch, event.at) == (stored.seq, stored.epoch, stored.at)
+        && Digest::of(stored.body.as_bytes()) == stored.hash
 }
 
 /// Checks that the last event read is the last one that the log knows of.
@@ -108,13 +108,24 @@ fn record(event: &Event) -> Result<Record, Failure> {
     Ok(Record { v: event.v, seq: event.seq, epoch: event.epoch, at: event.at, kind, body, hash })
 }
 
-/// Returns the version that an event claims, without reading what only that version may understand.
-fn version(body: &str) -> Option<u16> {
-    #[derive(serde::Deserialize)]
-    struct Header {
-        v: u16,
+/// What every version writes the same: read without what only one version may understand.
+#[derive(serde::Deserialize)]
+struct Head<'a> {
+    v: u16,
+    #[serde(borrow, default)]
+    fact: Name<'a>,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Name<'a> {
+    #[serde(borrow, default)]
+    fact: Cow<'a, str>,
+}
+
+impl<'a> Head<'a> {
+    fn of(body: &'a str) -> serde_json::Result<Self> {
+        serde_json::from_str(body)
     }
-    serde_json::from_str::<Header>(body).ok().map(|header| header.v)
 }
 
 fn touched(run: &RunId, seq: Seq, why: &str) -> Failure {
@@ -135,7 +146,7 @@ fn forgotten(run: &RunId, seq: Seq) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::GENESIS;
+    use crate::domain::{GENESIS, Json};
     use crate::store::upcast::Step;
 
     /// A step as a later version may bring it: what is `owner` now was `holder` then.
@@ -180,7 +191,7 @@ mod tests {
         let reversed = old.body.replace("holder", "Holder");
         for touched in [
             Record { body: reversed, ..old.clone() },
-            Record { hash: Digest::of(spelled.as_bytes()), body: spelled, ..old.clone() },
+            Record { body: spelled, ..old.clone() },
             Record { hash: GENESIS, ..old.clone() },
             Record { v: old.v + 1, ..old.clone() },
             Record { epoch: 9, ..old.clone() },
@@ -233,10 +244,13 @@ mod tests {
 
     #[test]
     fn another_spelling_of_the_same_event_is_refused() {
-        let mut record = records(1).remove(0);
-        record.body = format!("{} ", record.body);
-        record.hash = Digest::of(record.body.as_bytes());
-        assert_eq!(check(&run(), 1, GENESIS, &record).unwrap_err().kind, Kind::HostStorage);
+        let record = records(1).remove(0);
+        let spelled = Record { body: format!("{} ", record.body), ..record.clone() };
+        assert_eq!(check(&run(), 1, GENESIS, &spelled).unwrap_err().kind, Kind::HostStorage);
+        // One that bears the hash of its own spelling is not the event that the next one, or the run, names.
+        let hash = Digest::of(spelled.body.as_bytes());
+        assert_eq!(check(&run(), 1, GENESIS, &Record { hash, ..spelled }).unwrap().hash().unwrap(), hash);
+        assert!(check_end(&run(), (1, hash), (1, record.hash)).unwrap_err().message.contains("event 1 of run"));
     }
 
     #[test]

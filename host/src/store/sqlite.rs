@@ -197,7 +197,7 @@ impl SqliteLog {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        self.writer.flush().await?;
+        self.writer.turn().await?;
         self.readers.read(work).await
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn word(name: &str, n: u32) -> StepProgress {
 }
 
 pub(super) fn begun(n: u32) -> JournalEntry {
-    JournalEntry::Begun { n, what: "http.send".into(), args: GENESIS, is_write: n % 2 == 0 }
+    JournalEntry::Begun { n, what: "http.send".into(), args: GENESIS, is_write: n.is_multiple_of(2) }
 }
 
 pub(super) fn done(n: u32, text: &str) -> JournalEntry {
@@ -104,5 +104,11 @@ fn recorded(text: &str) -> Recorded {
 }
 
 fn record(n: u32, text: Option<&str>) -> HostCallRecord {
-    HostCallRecord { n, what: "http.send".into(), args: GENESIS, is_write: n % 2 == 0, done: text.map(recorded) }
+    HostCallRecord {
+        n,
+        what: "http.send".into(),
+        args: GENESIS,
+        is_write: n.is_multiple_of(2),
+        done: text.map(recorded),
+    }
 }

@@ -6,7 +6,6 @@ use crate::domain::{Digest, Epoch, Event, Failure, GENESIS, RunId, Seq, Timestam
 use crate::store::{
     Verified,
     chain::{self, Record},
-    refusal,
     sqlite::{runs, schema::failed},
 };
 
@@ -20,12 +19,11 @@ pub(super) fn append(
     after: (Seq, Digest),
     records: &[Record],
 ) -> Result<(), Failure> {
-    let end = runs::owned_end(db, run, epoch)?;
-    if end != after {
-        return Err(refusal::conflict(run, after.0, end.0));
+    match records.last() {
+        Some(last) => runs::move_end(db, run, epoch, after, (last.seq, last.hash, last.at))?,
+        None => runs::check_end(db, run, epoch, after)?,
     }
-    insert(db, run, records).map_err(failed("append to a run"))?;
-    records.last().map_or(Ok(()), |last| runs::set_end(db, run, (last.seq, last.hash), last.at))
+    insert(db, run, records).map_err(failed("append to a run"))
 }
 
 /// Returns the events after `after`, checked up to the end of the run.
@@ -52,7 +50,7 @@ fn walk(db: &Connection, run: &RunId, after: Seq, mut each: impl FnMut(Event)) -
     }
     let mut end = (after, hash_of(&view, run, after)?);
     let mut statement =
-        view.prepare(&format!("{COLUMNS} WHERE run = ?1 AND seq > ?2 ORDER BY seq")).map_err(&failed)?;
+        view.prepare_cached(&format!("{COLUMNS} WHERE run = ?1 AND seq > ?2 ORDER BY seq")).map_err(&failed)?;
     let mut rows = statement.query(params![run.as_str(), after.cast_signed()]).map_err(&failed)?;
     while let Some(row) = rows.next().map_err(&failed)? {
         let record = record(row).map_err(&failed)?;
@@ -72,7 +70,7 @@ fn hash_of(db: &Connection, run: &RunId, seq: Seq) -> Result<Digest, Failure> {
 }
 
 fn insert(db: &Connection, run: &RunId, records: &[Record]) -> rusqlite::Result<()> {
-    let mut statement = db.prepare("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+    let mut statement = db.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
     for Record { v, seq, epoch, at, kind, body, hash } in records {
         let (seq, at, epoch) = (seq.cast_signed(), at.0.cast_signed(), epoch.cast_signed());
         statement.execute(params![run.as_str(), seq, v, at, epoch, kind, body, hash.as_bytes()])?;

@@ -58,7 +58,8 @@ impl Owner {
     /// Returns the owner of a run.
     pub(super) fn of_run(db: &Connection, run: &RunId) -> Result<Self, Failure> {
         let sql = "SELECT tenant, user FROM runs WHERE run = ?1";
-        let owner = db.query_row(sql, [run.as_str()], |row| Ok(Self { tenant: row.get(0)?, user: row.get(1)? }));
+        let mut statement = db.prepare_cached(sql).map_err(failed("find a run"))?;
+        let owner = statement.query_row([run.as_str()], |row| Ok(Self { tenant: row.get(0)?, user: row.get(1)? }));
         owner.optional().map_err(failed("find a run"))?.ok_or_else(|| refusal::no_run(run))
     }
 
@@ -75,7 +76,8 @@ pub(super) fn of_owner(db: &Connection, master: &Master, run: &RunId) -> Result<
 /// Returns the key of a user, and makes one where there is none.
 pub(super) fn of(db: &Connection, master: &Master, owner: &Owner) -> Result<OwnerKey, Failure> {
     let sql = "SELECT nonce, sealed, id FROM keys WHERE tenant = ?1 AND user = ?2";
-    let found = db.query_row(sql, [&owner.tenant, &owner.user], |row| Ok((sealed(row, 0)?, row.get(2)?)));
+    let mut statement = db.prepare_cached(sql).map_err(failed("find the key of a user"))?;
+    let found = statement.query_row([&owner.tenant, &owner.user], |row| Ok((sealed(row, 0)?, row.get(2)?)));
     match found.optional().map_err(failed("find the key of a user"))? {
         Some((sealed, id)) => Ok(OwnerKey { id, key: master.open_key(&owner.label(), &sealed)? }),
         None => make(db, master, owner),

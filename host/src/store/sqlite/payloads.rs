@@ -21,7 +21,7 @@ pub(super) fn keep(db: &Connection, master: &Master, run: &RunId, payloads: &[Pa
     let sql = "INSERT INTO payloads VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (run, digest) DO UPDATE
                SET key = excluded.key, nonce = excluded.nonce, sealed = excluded.sealed
                WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id = payloads.key)";
-    let mut statement = db.prepare(sql).map_err(failed("keep a payload"))?;
+    let mut statement = db.prepare_cached(sql).map_err(failed("keep a payload"))?;
     for Payload { digest, bytes } in payloads {
         let Sealed { nonce, bytes } = owner.key.seal(master.clock(), &label(run, digest), bytes)?;
         let values = params![run.as_str(), digest.as_bytes(), owner.id, nonce, bytes];
@@ -37,7 +37,8 @@ pub(super) fn find(db: &Connection, master: &Master, run: &RunId, digest: &Diges
         "SELECT {columns} FROM payloads AS found LEFT JOIN keys ON keys.id = found.key
          WHERE found.run = ?1 AND found.digest = ?2"
     );
-    let row = db.query_row(&sql, params![run.as_str(), digest.as_bytes()], SealedRow::read).optional();
+    let mut statement = db.prepare_cached(&sql).map_err(failed("read a payload"))?;
+    let row = statement.query_row(params![run.as_str(), digest.as_bytes()], SealedRow::read).optional();
     let row = row.map_err(failed("read a payload"))?.ok_or_else(|| refusal::no_payload(run, digest))?;
     let bytes = row.open(master, &label(run, digest))?;
     if bytes.as_ref().is_some_and(|bytes| Digest::of(bytes) != *digest) {

@@ -41,11 +41,32 @@ pub(super) fn owned_end(db: &Connection, run: &RunId, epoch: Epoch) -> Result<(S
     if current == epoch { Ok(end) } else { Err(refusal::superseded(run)) }
 }
 
-/// Moves the end of the run.
-pub(super) fn set_end(db: &Connection, run: &RunId, end: (Seq, Digest), at: Timestamp) -> Result<(), Failure> {
-    let sql = "UPDATE runs SET events = ?2, head = ?3, last = ?4 WHERE run = ?1";
-    let values = params![run.as_str(), end.0.cast_signed(), end.1.as_bytes(), at.0.cast_signed()];
-    db.execute(sql, values).map(drop).map_err(failed("append to a run"))
+/// Moves the end of the run from `after` to `end`, if that is its end and `epoch` that of its owner.
+pub(super) fn move_end(
+    db: &Connection,
+    run: &RunId,
+    epoch: Epoch,
+    after: (Seq, Digest),
+    end: (Seq, Digest, Timestamp),
+) -> Result<(), Failure> {
+    let failed = failed("append to a run");
+    let sql = "UPDATE runs SET events = ?5, head = ?6, last = ?7
+               WHERE run = ?1 AND epoch = ?2 AND events = ?3 AND head = ?4";
+    let mut statement = db.prepare_cached(sql).map_err(&failed)?;
+    let owned = (run.as_str(), epoch.cast_signed(), after.0.cast_signed(), after.1.as_bytes());
+    let next = (end.0.cast_signed(), end.1.as_bytes(), end.2.0.cast_signed());
+    let values = params![owned.0, owned.1, owned.2, owned.3, next.0, next.1, next.2];
+    if statement.execute(values).map_err(&failed)? == 1 {
+        return Ok(());
+    }
+    check_end(db, run, epoch, after)?;
+    Err(refusal::superseded(run))
+}
+
+/// Refuses who knows another end of the run, or is not its owner.
+pub(super) fn check_end(db: &Connection, run: &RunId, epoch: Epoch, after: (Seq, Digest)) -> Result<(), Failure> {
+    let end = owned_end(db, run, epoch)?;
+    if end == after { Ok(()) } else { Err(refusal::conflict(run, after.0, end.0)) }
 }
 
 /// Returns the newest runs first, without owners: only the locks know them.
@@ -93,7 +114,8 @@ fn read_fate(row: &Row<'_>) -> rusqlite::Result<Fate> {
 
 fn state(db: &Connection, run: &RunId) -> Result<(Epoch, (Seq, Digest)), Failure> {
     let sql = "SELECT epoch, events, head FROM runs WHERE run = ?1";
-    let state = db.query_row(sql, [run.as_str()], |row| {
+    let mut statement = db.prepare_cached(sql).map_err(failed("find a run"))?;
+    let state = statement.query_row([run.as_str()], |row| {
         let (epoch, events): (i64, i64) = (row.get(0)?, row.get(1)?);
         Ok((epoch.cast_unsigned(), (events.cast_unsigned(), Digest::from_bytes(row.get(2)?))))
     });

@@ -19,6 +19,9 @@ const FORMAT: &str = "v0";
 /// KiB that the write-ahead log keeps on the disk after a checkpoint: enough to be reused, small beside the log.
 const WAL_KIB_MAX: u32 = 16 * 1_024;
 
+/// Statements that a connection keeps prepared: all that are used often.
+const STATEMENTS_MAX: usize = 48;
+
 // A column `key` may name a key that is gone: that is what erasing a user means. Rows of a run that was removed are taken
 // away after it, so none of them refers to the table of runs.
 const TABLES: &str = "
@@ -89,7 +92,7 @@ CREATE TRIGGER IF NOT EXISTS cached_grows AFTER INSERT ON cached
     BEGIN UPDATE totals SET bytes = bytes + NEW.bytes WHERE name = 'cached'; END;
 CREATE TRIGGER IF NOT EXISTS cached_shrinks AFTER DELETE ON cached
     BEGIN UPDATE totals SET bytes = bytes - OLD.bytes WHERE name = 'cached'; END;
-INSERT OR IGNORE INTO totals VALUES ('cached', 0);
+INSERT OR IGNORE INTO totals VALUES ('cached', 0), ('syncs', 0);
 CREATE TABLE IF NOT EXISTS removed (
     run TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
@@ -122,7 +125,7 @@ fn check_marker(db: &Connection, path: &Path) -> Result<(), Failure> {
 fn check_version(db: &Connection, path: &Path) -> Result<(), Failure> {
     let version = marker(db, "events").map_err(failed("read the format of the log"))?;
     match version.map_or(Ok(0), |version| version.parse::<u16>()) {
-        Ok(version) if version <= SCHEMA_VERSION => Ok(()),
+        Ok(version) if (0..=SCHEMA_VERSION).contains(&version) => Ok(()),
         Ok(version) => Err(unknown_format(path, &format!("{FORMAT} with events of version {version}"))),
         Err(_) => Err(no_log(path)),
     }
@@ -149,6 +152,7 @@ pub(super) fn reader(path: &Path, busy: Duration) -> Result<Connection, Failure>
 fn open(path: &Path, flags: OpenFlags, busy: Duration) -> Result<Connection, Failure> {
     let db = Connection::open_with_flags(path, flags).map_err(failed("open the log"))?;
     db.busy_timeout(busy).map_err(failed("open the log"))?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(db)
 }
 

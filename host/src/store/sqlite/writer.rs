@@ -1,7 +1,8 @@
 //! One thread that writes: a bounded queue, and one commit for all that waits in it.
 //!
 //! Promises: jobs are performed in the order in which they were queued; each is atomic on its own; nobody is answered
-//! before the commit. It knows nothing of runs and events: a job is a function of the connection.
+//! before the commit. A commit for which somebody waits is on the disk when it returns, with all before it; one that holds
+//! nothing but what was queued is not synced: the next one that is syncs it too. It knows nothing of runs and events: a job is a function of the connection.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -44,10 +45,23 @@ trait Job: Send {
     fn perform(&mut self, db: &Connection) -> Result<(), Failure>;
     /// Tells what came of it; `failure` is that of the whole commit.
     fn answer(self: Box<Self>, failure: Option<&Failure>);
-    /// Returns whether there is something to commit.
+    /// Returns what it asks of the commit that it is part of.
+    fn asks(&self) -> Asks;
+    /// Returns whether it changes something.
     fn is_write(&self) -> bool {
         true
     }
+}
+
+/// What a job asks of the commit that it is part of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Asks {
+    /// Its turn, and nothing else.
+    Nothing,
+    /// A commit, on the disk some day.
+    Commit,
+    /// That all until now is on the disk.
+    Sync,
 }
 
 /// A job whose result goes to `answer`, whatever becomes of the writer.
@@ -55,6 +69,7 @@ struct Call<Work, Value, Answer: FnOnce(Result<Value, Failure>)> {
     work: Option<Work>,
     result: Result<Value, Failure>,
     answer: Option<Answer>,
+    asks: Asks,
 }
 
 impl<Work, Value, Answer> Job for Call<Work, Value, Answer>
@@ -75,9 +90,17 @@ where
         }
         self.tell();
     }
+
+    fn asks(&self) -> Asks {
+        self.asks
+    }
 }
 
 impl<Work, Value, Answer: FnOnce(Result<Value, Failure>)> Call<Work, Value, Answer> {
+    fn new(work: Work, answer: Answer, asks: Asks) -> Box<Self> {
+        Box::new(Self { work: Some(work), result: Err(stopped()), answer: Some(answer), asks })
+    }
+
     fn tell(&mut self) {
         if let Some(answer) = self.answer.take() {
             answer(std::mem::replace(&mut self.result, Err(stopped())));
@@ -94,20 +117,28 @@ impl<Work, Value, Answer: FnOnce(Result<Value, Failure>)> Drop for Call<Work, Va
 }
 
 /// Answers when its turn comes: whatever was queued before it is done. That of others may have failed.
-struct Flush(oneshot::Sender<()>);
+struct Flush {
+    tell: oneshot::Sender<Result<(), Failure>>,
+    asks: Asks,
+}
 
 impl Job for Flush {
     fn perform(&mut self, _: &Connection) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn answer(self: Box<Self>, _: Option<&Failure>) {
-        // A caller that has gone needs no answer.
-        let _ = self.0.send(());
+    fn answer(self: Box<Self>, failure: Option<&Failure>) {
+        // Who wants to read needs no commit; who wants the disk does. A caller that has gone needs no answer.
+        let failure = failure.filter(|_| self.asks == Asks::Sync);
+        let _ = self.tell.send(failure.map_or(Ok(()), |failure| Err(failure.clone())));
     }
 
     fn is_write(&self) -> bool {
         false
+    }
+
+    fn asks(&self) -> Asks {
+        self.asks
     }
 }
 
@@ -131,7 +162,8 @@ impl Writer {
     ) -> Result<T, Failure> {
         let (tell, told) = oneshot::channel();
         // A caller that has gone needs no answer.
-        self.queue(bytes, work, |result| drop(tell.send(result))).await?;
+        let answer = |result| drop(tell.send(result));
+        self.place(bytes).await?.put(Call::new(work, answer, Asks::Sync));
         told.await.map_err(|_| stopped())?
     }
 
@@ -142,8 +174,7 @@ impl Writer {
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
         answer: impl FnOnce(Result<T, Failure>) + Send + 'static,
     ) -> Result<(), Failure> {
-        let place = self.place(bytes).await?;
-        place.put(Box::new(Call { work: Some(work), result: Err(stopped()), answer: Some(answer) }));
+        self.place(bytes).await?.put(Call::new(work, answer, Asks::Commit));
         Ok(())
     }
 
@@ -154,15 +185,24 @@ impl Writer {
     ) -> bool {
         let Some(Ok(slot)) = self.queue.as_ref().map(mpsc::Sender::try_reserve) else { return false };
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return false };
-        Place { slot, room }.put(Box::new(Call { work: Some(work), result: Err(stopped()), answer: Some(drop) }));
+        Place { slot, room }.put(Call::new(work, drop, Asks::Commit));
         true
+    }
+
+    /// Waits until all that was queued before can be read, or was refused.
+    pub(super) async fn turn(&self) -> Result<(), Failure> {
+        self.wait(Asks::Nothing).await
     }
 
     /// Waits until all that was queued before is on the disk, or was refused.
     pub(super) async fn flush(&self) -> Result<(), Failure> {
+        self.wait(Asks::Sync).await
+    }
+
+    async fn wait(&self, asks: Asks) -> Result<(), Failure> {
         let (tell, told) = oneshot::channel();
-        self.place(0).await?.put(Box::new(Flush(tell)));
-        told.await.map_err(|_| stopped())
+        self.place(0).await?.put(Box::new(Flush { tell, asks }));
+        told.await.map_err(|_| stopped())?
     }
 
     /// Waits for room. No job exists before there is some: a caller that gives up meanwhile has queued nothing.
@@ -196,6 +236,8 @@ fn stopped() -> Failure {
 }
 
 fn write(db: &Connection, mut jobs: mpsc::Receiver<Queued>) {
+    // A new connection syncs.
+    let mut disk = Disk { is_synced: true, syncs: true };
     while let Some(first) = jobs.blocking_recv() {
         let mut group = vec![first];
         while group.len() < GROUP_JOBS_MAX
@@ -203,37 +245,76 @@ fn write(db: &Connection, mut jobs: mpsc::Receiver<Queued>) {
         {
             group.push(next);
         }
-        let failure = commit(db, &mut group).err();
+        let failure = commit(db, &mut disk, &mut group).err();
         for queued in group {
             queued.job.answer(failure.as_ref());
         }
     }
 }
 
+/// What the writer knows of the disk.
+struct Disk {
+    /// Whether all that was committed is on it.
+    is_synced: bool,
+    /// Whether the connection syncs each commit.
+    syncs: bool,
+}
+
 /// Performs all jobs in one transaction. An error is that of the transaction: nothing of it happened.
-fn commit(db: &Connection, group: &mut [Queued]) -> Result<(), Failure> {
-    if !group.iter().any(|queued| queued.job.is_write()) {
+fn commit(db: &Connection, disk: &mut Disk, group: &mut [Queued]) -> Result<(), Failure> {
+    let asks = group.iter().map(|queued| queued.job.asks()).max().unwrap_or(Asks::Nothing);
+    let is_write = group.iter().any(|queued| queued.job.is_write());
+    let must_sync = asks == Asks::Sync && (is_write || !disk.is_synced);
+    if !is_write && !must_sync {
         return Ok(());
     }
-    let run = |sql: &str| db.execute_batch(sql).map_err(failed("write to the log"));
+    disk.prepare(db, must_sync)?;
     // What another process does meanwhile waits until this commit, so a check made within it holds.
-    run("BEGIN IMMEDIATE")?;
-    let result = group.iter_mut().try_for_each(|queued| attempt(db, queued.job.as_mut())).and_then(|()| run("COMMIT"));
+    run(db, "BEGIN IMMEDIATE")?;
+    let performed = group.iter_mut().try_for_each(|queued| attempt(db, queued.job.as_mut()));
+    // A commit that changes nothing syncs nothing, and what was committed before shall be on the disk.
+    let marked = performed.and_then(|()| if must_sync && !disk.is_synced { run(db, MARK) } else { Ok(()) });
+    let result = marked.and_then(|()| run(db, "COMMIT"));
     if result.is_err() && !db.is_autocommit() {
         // The failure to tell is the one that led here.
-        drop(run("ROLLBACK"));
+        drop(run(db, "ROLLBACK"));
+    }
+    if result.is_ok() {
+        disk.is_synced = must_sync;
     }
     result
 }
 
+/// Changes a number, so that there is something to sync.
+const MARK: &str = "UPDATE totals SET bytes = bytes + 1 WHERE name = 'syncs'";
+
+impl Disk {
+    /// Has the next commit synced, or not. Not to sync loses nothing but the last commits, if the machine stops.
+    fn prepare(&mut self, db: &Connection, sync: bool) -> Result<(), Failure> {
+        if self.syncs != sync {
+            let mode = if sync { "full" } else { "normal" };
+            db.pragma_update(None, "synchronous", mode).map_err(failed("write to the log"))?;
+            self.syncs = sync;
+        }
+        Ok(())
+    }
+}
+
+fn run(db: &Connection, sql: &str) -> Result<(), Failure> {
+    let failed = failed("write to the log");
+    db.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map(drop).map_err(failed)
+}
+
 /// Performs one job, and takes back what it changed if it fails.
 fn attempt(db: &Connection, job: &mut dyn Job) -> Result<(), Failure> {
-    let run = |sql: &str| db.execute_batch(sql).map_err(failed("write to the log"));
-    run("SAVEPOINT job")?;
+    if !job.is_write() {
+        return Ok(());
+    }
+    run(db, "SAVEPOINT job")?;
     match job.perform(db) {
-        Ok(()) => run("RELEASE job"),
+        Ok(()) => run(db, "RELEASE job"),
         // A full disk, for one, makes SQLite take back the whole transaction.
         Err(failure) if db.is_autocommit() => Err(failure),
-        Err(_) => run("ROLLBACK TO job; RELEASE job"),
+        Err(_) => run(db, "ROLLBACK TO job").and_then(|()| run(db, "RELEASE job")),
     }
 }
