@@ -116,6 +116,9 @@ pub(super) struct RunArgs {
     /// The goal in words; a model plans.
     #[arg(long, value_name = "TEXT")]
     pub goal: Option<String>,
+    /// A condition in CEL over `answer` that must hold for the goal to be reached. May be repeated.
+    #[arg(long, value_name = "CONDITION", requires = "goal")]
+    pub assert: Vec<String>,
     /// Set an input of the workflow. VALUE is JSON, or else text.
     #[arg(long, value_name = "NAME=VALUE", value_parser = set, conflicts_with = "goal")]
     pub set: Vec<(String, Json)>,

@@ -26,7 +26,7 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failur
     }
     let goal = match (args.flow, args.goal) {
         (Some(flow), _) => Goal::workflow(&flow, args.set.into_iter().collect())?,
-        (None, goal) => Goal::text(goal.unwrap_or_default()),
+        (None, goal) => Goal::text(goal.unwrap_or_default()).asserting(args.assert.clone())?,
     };
     let end = Finish { commands: session.commands(&args.model), is_strict: args.strict };
     let host = session.host(args.model)?;

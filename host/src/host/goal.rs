@@ -7,14 +7,18 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::{Failure, Json, Kind};
-use crate::orchestrator::{Goal as StoredGoal, PlannerOf};
+use crate::orchestrator::{ANSWER, Condition, Goal as StoredGoal, PlannerOf};
 use crate::planner::Planner;
 use crate::planner::workflow::{Format, WorkflowPlanner};
 
 /// What a person asks for.
 pub enum Goal {
     Workflow(WorkflowPlanner),
-    Text(String),
+    Text {
+        text: String,
+        /// Conditions in CEL over `answer` that decide about success.
+        assert: Vec<String>,
+    },
 }
 
 impl Goal {
@@ -28,13 +32,33 @@ impl Goal {
 
     /// Makes a goal of plain words.
     pub fn text(text: impl Into<String>) -> Self {
-        Self::Text(text.into())
+        Self::Text { text: text.into(), assert: Vec::new() }
+    }
+
+    /// Returns the goal with conditions in CEL over `answer`, all of which must hold for the run to succeed. Those of a
+    /// workflow stand in its file.
+    ///
+    /// # Errors
+    /// `data.condition` for one that cannot be read, or looks at something else than the answer.
+    pub fn asserting(self, conditions: Vec<String>) -> Result<Self, Failure> {
+        for text in &conditions {
+            let refuse = |why: String| Failure::new(Kind::DataCondition, format!("read condition `{text}`: {why}"));
+            let condition = Condition::parse(text).map_err(refuse)?;
+            if condition.uses_item() || condition.steps().iter().any(|step| step != ANSWER) {
+                return Err(refuse("it sees `answer` only".into())
+                    .hint("the model names the steps, and not before it is asked"));
+            }
+        }
+        Ok(match self {
+            Self::Text { text, assert } => Self::Text { text, assert: [assert, conditions].concat() },
+            workflow @ Self::Workflow(_) => workflow,
+        })
     }
 
     /// Returns the goal as it is kept, and who plans it.
     pub(super) fn planned(self, model: Option<Arc<dyn Planner>>) -> Result<(StoredGoal, Arc<dyn Planner>), Failure> {
         match self {
-            Self::Text(text) => Ok((StoredGoal { text, workflow: None, assert: Vec::new() }, needed(model)?)),
+            Self::Text { text, assert } => Ok((StoredGoal { text, workflow: None, assert }, needed(model)?)),
             Self::Workflow(workflow) => {
                 let plan = workflow.proposed()?;
                 let content = json!({

@@ -225,7 +225,7 @@ impl<'a> Check<'a> {
         let steps = self.ordered(steps);
         self.cost(&steps);
         let answer = plan.answer.as_ref().map(|answer| self.answer(answer));
-        CheckedPlan { steps, answer, assert: self.assertions(&plan.assert) }
+        CheckedPlan { steps, answer, assert: self.assertions(&plan.assert, plan.answer.is_some()) }
     }
 
     fn size(&mut self, plan: &Plan) {
@@ -314,12 +314,16 @@ impl<'a> Check<'a> {
         self.renamed(answer)
     }
 
-    fn assertions(&mut self, assertions: &[String]) -> Vec<String> {
+    fn assertions(&mut self, assertions: &[String], has_answer: bool) -> Vec<String> {
         if assertions.len() > ASSERTIONS_MAX {
             self.flaw(Kind::DataPlan, "/assert", format!("{} conditions: at most {ASSERTIONS_MAX}", assertions.len()));
         }
         let checked = assertions.iter().enumerate().filter_map(|(n, text)| {
-            let condition = self.condition(&format!("/assert/{n}"), text, None)?;
+            let at = format!("/assert/{n}");
+            let condition = self.condition(&at, text, None)?;
+            if condition.uses_answer() && !has_answer {
+                self.flaw(Kind::DataCondition, &at, "the plan has no `answer`");
+            }
             Some(self.renamed_condition(&condition))
         });
         checked.collect()

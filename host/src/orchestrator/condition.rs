@@ -32,6 +32,9 @@ const CONDITION_DEPTH_MAX: usize = 96;
 /// Operations of holding a condition once, elements looked at included: a tenth of a second at the most.
 const CONDITION_WORK_MAX: u32 = 1_000_000;
 
+/// Under which the answer of the run stands among what steps brought: no step can bear it.
+pub const ANSWER: &str = "$answer";
+
 /// A condition, read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
@@ -65,6 +68,11 @@ impl Condition {
     /// Returns the names of the steps that it looks at.
     pub fn steps(&self) -> &BTreeSet<String> {
         &self.steps
+    }
+
+    /// Answers whether it looks at the answer of the run.
+    pub fn uses_answer(&self) -> bool {
+        self.steps.contains(ANSWER)
     }
 
     /// Answers whether it looks at the item of a `for_each`.

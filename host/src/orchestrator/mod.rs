@@ -27,7 +27,7 @@ pub use check::{
     CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, cost_of,
     flaws_of,
 };
-pub use condition::Condition;
+pub use condition::{ANSWER, Condition};
 pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait};
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use journal::{Answers, digest as journal_digest, record_digest};

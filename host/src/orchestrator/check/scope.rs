@@ -2,7 +2,7 @@
 
 use crate::domain::{Json, Kind, Reference, Returns, WitType, literal, reference};
 use crate::orchestrator::check::{Check, Earlier, Named, RUN_TOOL};
-use crate::orchestrator::condition::{Condition, Place};
+use crate::orchestrator::condition::{ANSWER, Condition, Place};
 use crate::orchestrator::template::{Marker, marker};
 use crate::orchestrator::types::{Brought, below};
 
@@ -170,6 +170,8 @@ impl Check<'_> {
 
     fn looked_at(&self, place: &Place, item: Option<&[Brought]>) -> Result<(), String> {
         let (whole, name) = match &place.step {
+            // What a run answers may be anything, as its steps may bring anything at the place that it names.
+            Some(step) if step == ANSWER => return Ok(()),
             Some(step) => (self.found(step)?, format!("steps.{step}")),
             None => (item.ok_or("`item` has a meaning in `for_each` only")?.to_vec(), "item".to_owned()),
         };

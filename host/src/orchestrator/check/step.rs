@@ -30,6 +30,9 @@ impl Check<'_> {
         let at = format!("/steps/{n}");
         let item = self.items(&at, step);
         let when = step.when.as_ref().and_then(|text| self.condition(&format!("{at}/when"), text, item.as_deref()));
+        if when.as_ref().is_some_and(crate::orchestrator::Condition::uses_answer) {
+            self.flaw(Kind::DataCondition, &format!("{at}/when"), "there is no answer before the end of the run");
+        }
         let waits = self.waits(&at, step, when.as_ref().map(crate::orchestrator::Condition::steps));
         self.retry(&at, step.retry);
         let local = Local { item, ..Local::steps() };

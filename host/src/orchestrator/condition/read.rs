@@ -8,7 +8,7 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue, SelectExpr, oper
 
 use crate::domain::{Json, printable};
 use crate::orchestrator::condition::node::{Binary, Each, EachKind, Function, Node, Unary};
-use crate::orchestrator::condition::{CONDITION_BYTES_MAX, CONDITION_DEPTH_MAX};
+use crate::orchestrator::condition::{ANSWER, CONDITION_BYTES_MAX, CONDITION_DEPTH_MAX};
 
 /// Reads a condition.
 ///
@@ -96,8 +96,11 @@ fn ident(name: &str, variables: &[String]) -> Result<Node, String> {
     match name {
         _ if variables.iter().any(|variable| variable == name) => Ok(Node::Variable(name.to_owned())),
         "item" => Ok(Node::Item),
+        "answer" => Ok(Node::Step(ANSWER.to_owned())),
         "steps" => Err("`steps` alone is nothing: name a step, as in `steps.name`".to_owned()),
-        other => Err(format!("`{}` is unknown: a condition sees `steps` and `item`", shown(other))),
+        other => {
+            Err(format!("`{}` is unknown: a condition sees `steps`, `item` and, in the end, `answer`", shown(other)))
+        }
     }
 }
 
@@ -181,7 +184,7 @@ fn each(name: &str, list: &IdedExpr, args: &[IdedExpr], scope: &mut Scope) -> Re
     let Expr::Ident(variable) = &variable.expr else {
         return Err(format!("the first argument of `{name}` is a name"));
     };
-    if matches!(variable.as_str(), "steps" | "item") || variable.starts_with('.') {
+    if matches!(variable.as_str(), "steps" | "item" | "answer") || variable.starts_with('.') {
         return Err(format!("`{}` cannot be a name in `{name}`", shown(variable)));
     }
     let list = node(list, scope)?;

@@ -1,7 +1,7 @@
 //! The end of a run: its answer, what decides about its success, and its last event.
 
 use crate::domain::{Caveat, Fact, Failure, Json, Kind, RunEnd};
-use crate::orchestrator::condition::Condition;
+use crate::orchestrator::condition::{ANSWER, Condition};
 use crate::orchestrator::driver::planning::joined;
 use crate::orchestrator::driver::{Drive, Goal};
 use crate::orchestrator::machine::Ending;
@@ -54,7 +54,7 @@ impl Drive {
         };
         let mut values = self.brought_by(parsed.steps().iter()).await?;
         if let Some(answer) = self.run.answer {
-            values.insert("answer".into(), (*self.value(&answer).await?).clone());
+            values.insert(ANSWER.to_owned(), (*self.value(&answer).await?).clone());
         }
         Ok(match parsed.holds(&values, None) {
             Ok(true) => None,
