@@ -149,7 +149,7 @@ fn plain(folder: &Path, group: u64, commits: u64) -> f64 {
         .query_row("SELECT sql FROM sqlite_schema WHERE name = 'events'", [], |row| row.get(0))
         .expect("it is there");
     let pragmas = "PRAGMA auto_vacuum = incremental; PRAGMA journal_mode = wal; PRAGMA synchronous = full;
-                   PRAGMA secure_delete = on;";
+                   PRAGMA secure_delete = on; PRAGMA cache_size = -16384;";
     db.execute_batch(pragmas).expect("they are set");
     db.execute_batch(&table).expect("the table is made");
     let start = now();

@@ -19,6 +19,10 @@ const FORMAT: &str = "v0";
 /// KiB that the write-ahead log keeps on the disk after a checkpoint: enough to be reused, small beside the log.
 const WAL_KIB_MAX: u32 = 16 * 1_024;
 
+/// KiB of pages that the writer keeps in memory: what one commit changes fits many times. Where it does not fit, pages are
+/// written early, and again when they change again.
+const CACHE_KIB: i32 = 16 * 1_024;
+
 /// Statements that a connection keeps prepared: all that are used often.
 const STATEMENTS_MAX: usize = 48;
 
@@ -161,6 +165,9 @@ fn prepare(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "auto_vacuum", "incremental")?;
     db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     db.pragma_update(None, "synchronous", "full")?;
+    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // What a savepoint needs to take a job back goes to memory, and never to a file.
+    db.pragma_update(None, "temp_store", "memory")?;
     // What is deleted (keys of erased users, messages) shall not stay in free pages.
     db.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     db.pragma_update_and_check(None, "journal_size_limit", WAL_KIB_MAX * 1_024, |_| Ok(()))?;
