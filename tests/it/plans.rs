@@ -187,7 +187,7 @@ fn each_kind_of_mistake_is_refused_before_the_first_step_with_its_place() {
     let mutations = [
         Mutation("/steps/0/tool", json!("shop.fnd"), "/steps/0/tool", Kind::DataPlan, "did you mean `shop.find`?"),
         Mutation("/steps/0/tool", json!("shop.mail"), "/steps/0/tool", Kind::PolicyDenied, "no rule allows it"),
-        Mutation("/steps/0/id", json!("a.b"), "/steps/0/id", Kind::DataPlan, "is not like"),
+        Mutation("/steps/0/id", json!("a.b"), "/steps/0/id", Kind::DataPlan, "is not of letters"),
         Mutation("/steps/1/id", json!("find"), "/steps/1/id", Kind::DataPlan, "an earlier step too"),
         Mutation("/steps/0/args/name", json!(3), "/steps/0/args/name", Kind::DataInput, "expects text"),
         Mutation("/steps/0/args", json!({}), "/steps/0/args", Kind::DataInput, "`name` is missing"),

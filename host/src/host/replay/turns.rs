@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Digest, Failure, Json, Kind, RunId, StepId, excerpt, resolved};
+use crate::domain::{CallTemplate, Cost, Digest, Effect, Failure, Json, Kind, RunId, StepId, excerpt, resolved};
 use crate::host::Host;
 use crate::host::goal::planner_of;
 use crate::host::replay::made::{Story, Turn};
@@ -67,9 +67,12 @@ fn planned(
     let Proposal::Plan(plan) = proposal else { return Ok(untold("the reply reads as no plan")) };
     let parts = &host.0.parts;
     let known_then: BTreeMap<String, About> = then.steps.iter().map(|step| (tool(step), about(step))).collect();
-    let about = |tool: &VerifiedTool| match known_then.get(&tool.name().to_string()) {
-        Some(about) => Ok(about.clone()),
-        None => policy::about(&parts.policy, tool),
+    let about = |tool: &VerifiedTool| {
+        let name = tool.name().to_string();
+        match known_then.get(&name).cloned().or_else(|| named_by(then, &name)) {
+            Some(about) => Ok(about),
+            None => policy::about(&parts.policy, tool),
+        }
     };
     let earlier = turn
         .earlier
@@ -94,6 +97,18 @@ fn planned(
         return Ok(Verdict::Same);
     }
     Ok(differs("the plan", &serde_json::json!(then), &serde_json::json!(now)))
+}
+
+/// What policy must have made of a tool that takes a step back, or tells what became of it: it was allowed then.
+fn named_by(then: &CheckedPlan, name: &str) -> Option<About> {
+    let is_named = |template: &Option<CallTemplate>| template.as_ref().is_some_and(|template| template.tool == name);
+    let effect = match () {
+        () if then.steps.iter().any(|step| is_named(&step.undo)) => Effect::Once,
+        () if then.steps.iter().any(|step| is_named(&step.reconcile)) => Effect::Read,
+        () => return None,
+    };
+    let (cost, touches) = (Cost { calls: 1, ..Cost::default() }, Vec::new());
+    Some(About { effect, cost, touches, asks: None, undo: None, reconcile: None, calls_parallel_max: None })
 }
 
 fn tool(step: &CheckedStep) -> String {

@@ -111,7 +111,7 @@ fn what_has_no_meaning_is_told() {
         steps == null => `steps` alone is nothing: name a step, as in `steps.name`
         steps[item.name] == 1 => a step is named by text, as in `steps["name"]`
         now() > 1 => there is no function `now`; there are has, all, exists, exists_one, filter, map, size, contains, startsWith, endsWith, int, double, string
-        env.HOME == "" => `env` is unknown: a condition sees `steps` and `item`
+        env.HOME == "" => `env` is unknown: a condition sees `steps`, `item` and, in the end, `answer`
         has(steps.sum) => `has` asks for a field of a step; whether a step brought something is `steps.name != null`
         [1].map(steps, 1) == [1] => `steps` cannot be a name in `map`
         size() == 1 => `size` is written `x.size(…)` and takes 1 values in all

@@ -243,7 +243,7 @@ impl Play {
 
     /// The process dies, and another one takes the run.
     fn crash(&mut self) {
-        for step in self.hand.0.steps.values() {
+        for step in self.hand.0.in_order() {
             self.writes.insert(step.id().clone(), self.rng.next_u64().is_multiple_of(2));
         }
         let journal = |id: &StepId| {
@@ -257,6 +257,10 @@ impl Play {
         let facts = recover(&self.hand.0, &journals);
         self.take(Fact::RunClaimed { owner: "another".into(), policy: digest(0) });
         facts.into_iter().for_each(|fact| self.take(fact));
+        // A person who finds the run like this may want no more of it.
+        if self.chance(8) && self.hand.0.cancelled.is_none() {
+            self.take(Fact::CancelRequested { by: "ann".into(), undo: false });
+        }
     }
 
     fn undo(&mut self, why: UndoReason, steps: &[StepId]) {
