@@ -5,6 +5,7 @@
 mod budget;
 mod contract;
 mod digest;
+mod doubt;
 mod effect;
 mod event;
 mod failure;
@@ -29,6 +30,7 @@ mod wit_type;
 pub use budget::{Budget, BudgetPatch, Cost};
 pub use contract::{Contract, Export, Param, Returns, ToolContract};
 pub use digest::Digest;
+pub use doubt::Doubt;
 pub use effect::Effect;
 pub use event::{
     Caveat, CaveatKind, Decision, Epoch, Event, Fact, GENESIS, Items, Parent, PlannedStep, Role, RunEnd,

@@ -1,10 +1,9 @@
 //! Ends a run that nobody drives: from its log alone, without its planner and its tools. Runs within it end with it.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 
 use crate::domain::{Cost, Fact, Failure, Kind, RunEnd, RunId, StepEnd, StepId, Usage};
-use crate::orchestrator::{Command, Ending, Parts, Run, recover, to_recover};
+use crate::orchestrator::{Command, Ending, Parts, Run, recovered};
 use crate::store::{Batch, Durability, Ownership, Payload};
 
 /// Takes the run, notes what became of the calls of the process before, and ends it as cancelled.
@@ -70,13 +69,8 @@ impl<'a> Taken<'a> {
 
     async fn claim(&mut self, by: &str) -> Result<(), Failure> {
         let parts = self.parts;
-        let mut journals = HashMap::new();
-        for (step, attempt) in to_recover(&self.run) {
-            let journal = parts.log.journal(&self.run.id, &step, attempt).await?;
-            journals.insert(step, journal);
-        }
         let mut facts = vec![Fact::RunClaimed { owner: parts.owner.clone(), policy: parts.policy.digest() }];
-        facts.extend(recover(&self.run, &journals));
+        facts.extend(recovered(&*parts.log, &self.run).await?);
         if self.run.cancelled.is_none() {
             facts.push(Fact::CancelRequested { by: by.to_owned(), undo: false });
         }

@@ -28,7 +28,7 @@ pub use check::{
     flaws_of,
 };
 pub use condition::{ANSWER, Condition};
-pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait};
+pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, recovered};
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use journal::{Answers, digest as journal_digest, record_digest};
 pub use machine::{
@@ -36,6 +36,6 @@ pub use machine::{
     StepStatus,
 };
 pub use notify::{Notice, Notifier};
-pub use recover::{recover, to_recover};
+pub use recover::{merged, recover, to_recover};
 pub use template::{Lookup, Parts as TemplateParts, filled};
 pub use upstreams::Upstreams;

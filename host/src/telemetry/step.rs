@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::domain::{
-    Decision, Digest, Effect, Fact, Kind, OnFailure, PlannedStep, Role, RunId, Settlement, SkipReason, StepEnd, StepId,
+    Decision, Digest, Doubt, Effect, Fact, Kind, OnFailure, PlannedStep, Role, RunId, Settlement, SkipReason, StepEnd, StepId,
     Timestamp, ToolName, Usage,
 };
 
@@ -14,6 +14,8 @@ pub struct StepTrace {
     pub tool: ToolName,
     pub effect: Effect,
     pub role: Role,
+    /// What its attempts may have changed.
+    pub doubt: Doubt,
     /// The step that takes its place where it fails, by the plan's name or in full.
     pub fallback: Option<String>,
     /// The state machine's word.
@@ -96,6 +98,7 @@ impl StepTrace {
             items: None,
             run: None,
             is_given_up: false,
+            doubt: Doubt::default(),
         }
     }
 
@@ -111,7 +114,7 @@ impl StepTrace {
             Fact::StepExpanded { items, .. } => (self.status, self.items) = ("expanded", Some(*items)),
             Fact::StepGathered { end, .. } => {
                 self.ended = Some(at);
-                self.end(end, false);
+                self.end(end);
             }
             Fact::StepRejected { failure, .. } => {
                 (self.status, self.failure, self.ended, self.asked) = ("rejected", Some(*failure), Some(at), None);
@@ -131,9 +134,10 @@ impl StepTrace {
                 (self.retry, self.ended) = (None, None);
                 self.run = run.clone().or_else(|| self.run.take());
             }
-            Fact::StepEnded { end, usage, log, denials, has_written, retry, .. } => {
+            Fact::WriteBegun { .. } => self.doubt.wrote(),
+            Fact::StepEnded { end, usage, log, denials, retry, .. } => {
                 (self.ended, self.usage, self.log, self.denials) = (Some(at), Some(usage.clone()), *log, *denials);
-                self.end(end, *has_written);
+                self.end(end);
                 let is_stopped = matches!(end, StepEnd::Failed { kind: Kind::HostCancelled, .. });
                 if is_stopped && self.status == "failed" {
                     self.status = "cancelled";
@@ -142,7 +146,10 @@ impl StepTrace {
                     (self.status, self.retry) = ("retry_wait", *retry);
                 }
             }
-            Fact::StepInterrupted { .. } => self.status = "ready",
+            Fact::StepInterrupted { .. } => {
+                self.doubt.interrupted();
+                self.status = "ready";
+            }
             Fact::StepUnknown { .. } => self.status = "unknown",
             Fact::StepSettled { settlement, .. } => {
                 self.settled(settlement);
@@ -175,21 +182,27 @@ impl StepTrace {
         match settlement {
             Settlement::Unknown => {}
             Settlement::Done { output } => {
+                self.doubt.settled();
                 (self.status, self.output, self.failure) = ("succeeded", Some(*output), None);
             }
-            Settlement::Retry => (self.status, self.failure) = ("ready", None),
+            Settlement::Retry => {
+                self.doubt.settled();
+                let status = if self.ready.is_none() { "proposed" } else { "ready" };
+                (self.status, self.failure) = (status, None);
+            }
             Settlement::Failed { failure } => (self.status, self.failure) = ("failed", Some(*failure)),
         }
     }
 
     /// As the state machine has it: a call that was stopped after it had begun to write did not tell what it changed.
-    pub(super) fn end(&mut self, end: &StepEnd, has_written: bool) {
+    pub(super) fn end(&mut self, end: &StepEnd) {
         match end {
             StepEnd::Succeeded { output } => {
+                self.doubt.settled();
                 (self.status, self.output, self.failure) = ("succeeded", Some(*output), None);
             }
             StepEnd::Failed { kind, failure } => {
-                let is_unknown = has_written && !kind.is_told();
+                let is_unknown = self.doubt.failed(*kind);
                 (self.status, self.failure) = (if is_unknown { "unknown" } else { "failed" }, Some(*failure));
             }
         }

@@ -187,7 +187,10 @@ impl Trace {
         }
         if let Some(told) = self.steps.iter_mut().find(|told| told.step == step) {
             (told.ended, told.usage, told.log, told.denials) = (Some(at), Some(usage.clone()), *log, *denials);
-            told.end(end, *has_written);
+            if *has_written {
+                told.doubt.wrote();
+            }
+            told.end(end);
         }
     }
 

@@ -358,7 +358,7 @@ impl Drive {
         let failed = Failed {
             kind: failure.kind,
             effect: step.effect,
-            has_written: step.has_written || outcome.has_written,
+            has_written: step.doubt.has_written() || outcome.has_written,
             attempt,
             retry_after_ms: upstream.and_then(|upstream| upstream.retry_after_ms),
         };

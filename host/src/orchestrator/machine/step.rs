@@ -1,7 +1,7 @@
 //! A step of a run, and where it is.
 
 use crate::domain::{
-    Cost, Decision, Digest, Effect, Fact, Kind, PlannedStep, RunId, Settlement, SkipReason, StepEnd, StepId, Timestamp,
+    Cost, Decision, Digest, Doubt, Effect, Fact, Kind, PlannedStep, RunId, Settlement, SkipReason, StepEnd, StepId, Timestamp,
 };
 
 /// A step of the run.
@@ -21,8 +21,9 @@ pub struct Step {
     pub reserved: Cost,
     /// The run that carries the step out.
     pub run: Option<RunId>,
-    /// The attempt whose host calls are answered from their records when the step starts again.
-    pub interrupted: Option<u32>,
+    /// The attempts whose host calls are answered from their records when the step starts again: those whose processes died,
+    /// one after the other, since one came to its end.
+    pub interrupted: Vec<u32>,
     /// The list whose items the step is done for, and how many there are.
     pub expanded: Option<(u32, Digest)>,
     /// What it brought, also when that was taken back.
@@ -31,8 +32,8 @@ pub struct Step {
     pub failure: Option<(Kind, Digest)>,
     /// Whether anything it logged, printed or read was dropped.
     pub is_truncated: bool,
-    /// Whether an attempt began to change something, and nobody said that it did not happen.
-    pub has_written: bool,
+    /// What its attempts may have changed.
+    pub doubt: Doubt,
     /// Tools asked what became of it, and whether the last of them did not know.
     pub reconciles: u32,
     pub is_reconciled: bool,
@@ -191,12 +192,12 @@ impl Step {
             attempts: 0,
             reserved: Cost::default(),
             run: None,
-            interrupted: None,
+            interrupted: Vec::new(),
             expanded: None,
             output: None,
             failure: None,
             is_truncated: false,
-            has_written: false,
+            doubt: Doubt::default(),
             reconciles: 0,
             is_reconciled: false,
             is_given_up: false,
@@ -272,7 +273,7 @@ impl Step {
     }
 
     fn ended(&self, end: &StepEnd, retry: Option<Timestamp>) -> Result<StepStatus, &'static str> {
-        let has_written = self.status == StepStatus::Running { has_written: true };
+        let has_written = self.doubt.has_written();
         Ok(match (end, retry) {
             (StepEnd::Succeeded { output }, None) => StepStatus::Succeeded { output: *output },
             (StepEnd::Succeeded { .. }, Some(_)) => return Err("it succeeded, and is not tried again"),
@@ -280,7 +281,7 @@ impl Step {
                 return Err("it may have changed something, and is not tried again");
             }
             (StepEnd::Failed { .. }, Some(due)) => StepStatus::RetryWait { due },
-            (StepEnd::Failed { kind, .. }, None) if has_written && !kind.is_told() => StepStatus::Unknown,
+            (StepEnd::Failed { kind, .. }, None) if { self.doubt }.failed(*kind) => StepStatus::Unknown,
             (StepEnd::Failed { kind: Kind::HostCancelled, failure }, None) => {
                 StepStatus::Cancelled { failure: *failure }
             }
@@ -306,9 +307,9 @@ impl Step {
                 self.effect = self.effect.max(*effect);
                 self.run.clone_from(run);
             }
-            Fact::WriteBegun { .. } => self.has_written = true,
+            Fact::WriteBegun { .. } => self.doubt.wrote(),
             Fact::StepEnded { end, usage, .. } => {
-                self.interrupted = None;
+                self.interrupted.clear();
                 self.reserved = Cost::default();
                 self.is_truncated |= usage.log_bytes_dropped > 0;
                 self.end(end);
@@ -316,17 +317,19 @@ impl Step {
             Fact::StepGathered { end, .. } => self.end(end),
             Fact::StepCached { output, .. } | Fact::StepSettled { settlement: Settlement::Done { output }, .. } => {
                 self.output = Some(*output);
+                self.doubt.settled();
             }
             Fact::StepRejected { kind, failure, .. } => self.failure = Some((*kind, *failure)),
             Fact::StepInterrupted { attempt, .. } => {
-                self.interrupted = Some(*attempt);
+                self.doubt.interrupted();
+                self.interrupted.push(*attempt);
                 self.reserved = Cost::default();
             }
             Fact::StepUnknown { .. } => self.reserved = Cost::default(),
             Fact::StepSettled { settlement: Settlement::Unknown, .. } => self.is_reconciled = true,
             Fact::StepSettled { settlement: Settlement::Retry, .. } => {
-                self.has_written = false;
-                self.interrupted = None;
+                self.doubt.settled();
+                self.interrupted.clear();
             }
             Fact::StepSettled { settlement: Settlement::Failed { failure }, .. } => {
                 self.failure = Some((Kind::HostInterrupted, *failure));
@@ -338,8 +341,14 @@ impl Step {
 
     fn end(&mut self, end: &StepEnd) {
         match end {
-            StepEnd::Succeeded { output } => self.output = Some(*output),
-            StepEnd::Failed { kind, failure } => self.failure = Some((*kind, *failure)),
+            StepEnd::Succeeded { output } => {
+                self.output = Some(*output);
+                self.doubt.settled();
+            }
+            StepEnd::Failed { kind, failure } => {
+                self.doubt.failed(*kind);
+                self.failure = Some((*kind, *failure));
+            }
         }
     }
 }

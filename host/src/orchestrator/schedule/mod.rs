@@ -101,7 +101,7 @@ fn leave(step: &Step) -> Command {
 
 /// It has changed something, and was going to go on.
 fn is_half_done(step: &Step) -> bool {
-    step.has_written && matches!(step.status, StepStatus::Ready | StepStatus::RetryWait { .. })
+    step.doubt.has_written() && matches!(step.status, StepStatus::Ready | StepStatus::RetryWait { .. })
 }
 
 /// While a person is waited for, time goes on.
