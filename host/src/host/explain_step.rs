@@ -13,6 +13,7 @@ use crate::domain::{
     idempotency_key,
 };
 use crate::host::Host;
+use crate::orchestrator::{journal_digest, record_digest};
 use crate::telemetry::{StepTrace, Trace, trace};
 
 mod link;
@@ -188,6 +189,25 @@ impl<'a> Chain<'a> {
             Err(failure) => return Err(failure),
         };
         Ok((CheckedDigest { of, digest, state }, bytes))
+    }
+
+    /// Computes the digest of a call's journal again. One that was erased with its owner is no difference.
+    async fn check_journal(
+        &self,
+        step: &StepId,
+        attempt: u32,
+        digest: Digest,
+        is_erased: bool,
+    ) -> Result<CheckedDigest, Failure> {
+        let records = self.host.0.parts.log.journal(&self.run, step, attempt).await?;
+        let again = journal_digest(&records.iter().map(|record| (record.n, record_digest(record))).collect());
+        let state = match again {
+            Some(again) if again == digest => DigestState::Fits,
+            None if is_erased => DigestState::Erased,
+            None => DigestState::Missing,
+            Some(_) => DigestState::Differs,
+        };
+        Ok(CheckedDigest { of: "host calls", digest, state })
     }
 
     /// Computes the key of a step again.

@@ -12,10 +12,9 @@ use crate::host::{
     Approve, CallOptions, CallReport,
     keyed::{self, Held},
 };
-use crate::orchestrator::Parts;
+use crate::orchestrator::{LoneLink, Parts};
 use crate::policy::{Approval, Call, Decision, RunGrant, authorize};
 use crate::registry::VerifiedTool;
-use crate::sandbox::NoLink;
 use crate::store::{Batch, Durability, Ownership, Payload};
 
 /// The session of one host. Its log is made with its first call.
@@ -80,7 +79,8 @@ impl Session {
             };
             self.record(parts, fact, vec![args.clone()], Durability::Synced).await?;
         }
-        let mut outcome = parts.runner.run(call, Arc::new(NoLink)).await;
+        let link = LoneLink::new(parts, &call);
+        let mut outcome = parts.runner.run(call, Arc::new(link)).await;
         outcome.result = outcome.result.and_then(|output| tool.check_output(&output).map(|()| output));
         self.ended(parts, principal, number, &tool, args, effect, &outcome).await?;
         Ok(CallReport { tool: tool.name().clone(), effect, outcome, repeats: None })

@@ -14,13 +14,12 @@ use crate::domain::{
     Digest, Failure, HostCallRecord, JournalEntry, Kind, Principal, Recorded, StateOp, StateQuota, StateReply,
     StateScope, StateSpace, StepId, ToolName,
 };
-use crate::orchestrator::breaker::Admit;
 use crate::orchestrator::driver::{Parts, Signal};
 use crate::orchestrator::journal::{self, Answers};
 use crate::orchestrator::upstreams::Upstreams;
 use crate::policy::Call;
 use crate::sandbox::{Begin, CallLink, HostCall, HostCallEnd};
-use crate::store::{Durability, EventLog, Ownership};
+use crate::store::{Durability, EventLog, Ownership, StepProgress};
 
 /// Entries of a journal that may wait in memory before they go to the log.
 const PENDING_ENTRIES_MAX: usize = 64;
@@ -129,15 +128,7 @@ impl LiveLink {
     /// Refuses a request to a server that has failed too often.
     fn admit(&self, call: &HostCall) -> Option<Failure> {
         let server = call.upstream.as_deref()?;
-        let now = self.clock.now();
-        match self.upstreams.admit(&self.principal, &self.tool, server, now) {
-            Admit::Yes => None,
-            Admit::No(until) => {
-                let message = format!("send to `{server}`: it failed too often, and is left alone");
-                let seconds = until.ms_since(now).div_ceil(1_000);
-                Some(Failure::new(Kind::NetworkCircuitOpen, message).hint(format!("try again in {seconds} s")))
-            }
-        }
+        self.upstreams.check(&self.principal, &self.tool, server, self.clock.now()).err()
     }
 
     fn note(&self, call: &HostCall, recorded: Recorded) -> JournalEntry {
@@ -217,6 +208,9 @@ impl CallLink for LiveLink {
     }
 
     fn progress(&self, fraction: Option<f64>, message: &str) {
+        let at = self.clock.now();
+        let told = StepProgress { step: self.step.clone(), fraction, message: message.to_owned(), at };
+        self.log.note_progress(&*self.wires.owner, told);
         // Nobody listens: nobody minds.
         let signal = Signal::Progress { step: self.step.clone(), fraction, message: message.to_owned() };
         let _ = self.wires.signals.send(signal);

@@ -14,6 +14,7 @@ mod driver;
 mod graph;
 mod journal;
 mod link;
+mod lone;
 mod machine;
 mod notify;
 mod recover;
@@ -31,6 +32,7 @@ pub use condition::{ANSWER, Condition};
 pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, recovered};
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use journal::{Answers, digest as journal_digest, record_digest};
+pub use lone::LoneLink;
 pub use machine::{
     Cancel, Command, Ending, IllegalTransition, Run, RunStage, RunStatus, STEPS, STEPS_MAX, Stage, Step, StepRow,
     StepStatus,

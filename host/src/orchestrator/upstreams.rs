@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::domain::{Kind, Principal, Timestamp, ToolName};
+use crate::domain::{Failure, Kind, Principal, Timestamp, ToolName};
 use crate::orchestrator::breaker::{Admit, Breaker};
 use crate::orchestrator::retry::RetryTokens;
 use crate::policy::Call;
@@ -46,6 +46,17 @@ impl Upstreams {
         let key = Key::new(principal, tool, server);
         // A server of which nothing is known is one that works.
         self.known().breakers.get_mut(&key).map_or(Admit::Yes, |breaker| breaker.admit(now))
+    }
+
+    /// Refuses a request to a server that has failed too often of late.
+    ///
+    /// # Errors
+    /// `network.circuit_open`, with the time that is left.
+    pub fn check(&self, principal: &Principal, tool: &ToolName, server: &str, now: Timestamp) -> Result<(), Failure> {
+        let Admit::No(until) = self.admit(principal, tool, server, now) else { return Ok(()) };
+        let message = format!("send to `{server}`: it failed too often, and is left alone");
+        let seconds = until.ms_since(now).div_ceil(1_000);
+        Err(Failure::new(Kind::NetworkCircuitOpen, message).hint(format!("try again in {seconds} s")))
     }
 
     /// Notes how a request to `server` ended.

@@ -134,6 +134,17 @@ pub trait CallLink: Send + Sync {
         Ok(())
     }
 
+    /// Says whether a request may go to `upstream`, of a call that is not recorded.
+    ///
+    /// # Errors
+    /// The guest hears that it failed like this: a server that is known to be down.
+    fn admits(&self, _upstream: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Reports what came of a request to `upstream`, of a call that is not recorded.
+    fn answered(&self, _upstream: &str, _end: &UpstreamEnd) {}
+
     /// Reads or changes what the tool keeps between calls.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::domain::{
-    Decision, Digest, Doubt, Effect, Fact, Kind, OnFailure, PlannedStep, Role, RunId, Settlement, SkipReason, StepEnd, StepId,
-    Timestamp, ToolName, Usage,
+    Decision, Digest, Doubt, Effect, Fact, Kind, OnFailure, PlannedStep, Role, RunId, Settlement, SkipReason, StepEnd,
+    StepId, Timestamp, ToolName, Usage,
 };
 
 /// The story of a step.

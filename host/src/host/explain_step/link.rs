@@ -6,7 +6,7 @@ use crate::domain::{
 };
 use crate::orchestrator::Goal;
 
-use super::{Chain, Link};
+use super::{Chain, DigestState, Link};
 
 /// Characters of somebody's words.
 const QUOTE_CHARS_MAX: usize = 400;
@@ -32,6 +32,10 @@ pub(super) async fn of(chain: &Chain<'_>, event: &Event, policy: Option<Digest>)
         if let Fact::StepReady { step, key, .. } = fact {
             link.digests.extend(chain.check_key(step, *key, bytes.as_deref()));
         }
+    }
+    if let Fact::StepEnded { step, attempt, host_calls: Some(digest), .. } = fact {
+        let is_erased = link.digests.iter().any(|checked| checked.state == DigestState::Erased);
+        link.digests.push(chain.check_journal(step, *attempt, *digest, is_erased).await?);
     }
     if let Fact::StepEnded { usage, .. } | Fact::Called { usage, .. } = fact {
         link.usage = Some(usage.clone());

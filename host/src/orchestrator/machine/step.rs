@@ -1,7 +1,8 @@
 //! A step of a run, and where it is.
 
 use crate::domain::{
-    Cost, Decision, Digest, Doubt, Effect, Fact, Kind, PlannedStep, RunId, Settlement, SkipReason, StepEnd, StepId, Timestamp,
+    Cost, Decision, Digest, Doubt, Effect, Fact, Kind, PlannedStep, RunId, Settlement, SkipReason, StepEnd, StepId,
+    Timestamp,
 };
 
 /// A step of the run.

@@ -48,6 +48,10 @@ impl Exchange {
             Err(error) => upstream::of_error(error),
         };
         requests.ended(&asking, &end);
+        if !requests.journal.records() {
+            // A recorded request is reported with all that it brought.
+            requests.journal.link().answered(&asking.upstream, &end);
+        }
         answered
     }
 

@@ -188,7 +188,11 @@ async fn handle(
         let recording = Recording::new(exchange, admitted);
         spawn(async move { recording.run().await })
     } else {
-        announce(state, &admitted, exchange.asking.upstream.clone()).await?;
+        let upstream = exchange.asking.upstream.clone();
+        if let Err(failure) = state.journal.link().admits(&upstream) {
+            return Ok(Err(state.http.requests.left_alone(&exchange.asking, &admitted, failure)));
+        }
+        announce(state, &admitted, upstream).await?;
         spawn(async move { exchange.run(admitted).await.map(streamed) })
     };
     Ok(Ok(state.table.push(started)?))

@@ -22,7 +22,7 @@ use super::exchange::Exchange;
 use super::refusal::Refusal;
 use super::requests::Admitted;
 use super::upstream;
-use crate::domain::{Digest, Failure, Kind, Recorded, RecordedValue, UpstreamEnd, canonical};
+use crate::domain::{Digest, Failure, Recorded, RecordedValue, UpstreamEnd, canonical};
 use crate::sandbox::journal::{Journal, unreadable};
 use crate::sandbox::{Begin, HostCall};
 
@@ -116,10 +116,7 @@ impl Recording {
                 let _ = requests.quota.take_egress(body.len() as u64);
                 Ok(answer)
             }
-            Begin::Refuse(failure) => {
-                let refusal = Refusal::denied(refused(&failure), ErrorCode::ConnectionRefused, failure.message);
-                Ok(Answer::failed(requests.refused(&admitted.what, refusal)))
-            }
+            Begin::Refuse(failure) => Ok(Answer::failed(requests.left_alone(&exchange.asking, &admitted, failure))),
         }
     }
 }
@@ -168,14 +165,6 @@ fn end(answer: &Answer, journal: &Journal) -> UpstreamEnd {
     match (&answer.head, &answer.cut) {
         (Err(error), _) | (Ok(_), Some(error)) => upstream::of_error(error),
         (Ok((status, headers)), None) => upstream::of_head(*status, headers, journal.now()),
-    }
-}
-
-/// The code under which the receipt lists a request that whoever drives the call does not let through.
-fn refused(failure: &Failure) -> &'static str {
-    match failure.kind {
-        Kind::NetworkCircuitOpen => "network.circuit_open",
-        _ => "denied.net",
     }
 }
 

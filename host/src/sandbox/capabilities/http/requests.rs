@@ -9,7 +9,7 @@ use super::clients::{Clients, Key};
 use super::headers;
 use super::quota::Quota;
 use super::refusal::Refusal;
-use crate::domain::{Digest, FailedUpstream, HttpGrant, Limits, Method, UpstreamEnd, WebUrl};
+use crate::domain::{Digest, FailedUpstream, Failure, HttpGrant, Kind, Limits, Method, UpstreamEnd, WebUrl};
 use crate::policy::Call;
 use crate::sandbox::denials::Denials;
 use crate::sandbox::journal::Journal;
@@ -88,6 +88,17 @@ impl Requests {
                 retry_after_ms: end.retry_after_ms,
             });
         }
+    }
+
+    /// Notes that a request was not sent, as whoever drives the call knows its server to be down, and returns what the guest
+    /// is told.
+    pub(super) fn left_alone(&self, asking: &Asking, admitted: &Admitted, failure: Failure) -> ErrorCode {
+        self.ended(asking, &UpstreamEnd { failure: Some(failure.kind), retry_after_ms: None });
+        let code = match failure.kind {
+            Kind::NetworkCircuitOpen => "network.circuit_open",
+            _ => "denied.net",
+        };
+        self.refused(&admitted.what, Refusal::denied(code, ErrorCode::ConnectionRefused, failure.message))
     }
 
     /// Returns the server of the last request, where that failed.
