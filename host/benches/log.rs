@@ -70,6 +70,7 @@ fn fact() -> Fact {
         has_written: false,
         host_calls: Some(GENESIS),
         retry: None,
+        has_caveats: false,
     }
 }
 

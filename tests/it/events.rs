@@ -90,6 +90,7 @@ fn facts() -> Vec<Fact> {
         has_written: true,
         host_calls: log,
         retry,
+        has_caveats: false,
     };
     let started = |run| Fact::StepStarted {
         step: step(),

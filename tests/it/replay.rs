@@ -187,6 +187,7 @@ async fn made(writer: &mut Writer, id: &StepId, call: Call) -> Option<Json> {
         has_written: outcome.has_written,
         host_calls: journal_digest(&records.iter().map(|record| (record.n, record_digest(record))).collect()),
         retry: None,
+        has_caveats: false,
     };
     let ready = Fact::StepReady { step: id.clone(), args: args.digest(), key };
     writer.record(vec![ready, started, ended], vec![args, stored]).await;

@@ -90,7 +90,19 @@ impl Canned {
     fn ended(self, step: &str, attempt: u32, end: StepEnd, retry: Option<Timestamp>) -> Self {
         let usage = Usage { wall_ms: 12, fuel: 34, host_calls: 5, ..Usage::default() };
         let (step, cost, log, denials, host_calls, has_written) = (id(step), Cost::default(), None, None, None, false);
-        self.fact(Fact::StepEnded { step, attempt, end, usage, cost, log, denials, has_written, host_calls, retry })
+        self.fact(Fact::StepEnded {
+            step,
+            attempt,
+            end,
+            usage,
+            cost,
+            log,
+            denials,
+            has_written,
+            host_calls,
+            retry,
+            has_caveats: false,
+        })
     }
 
     fn brought(mut self, step: &str, attempt: u32, output: &Value) -> Self {

@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::{Stdin, stdin};
 
-use crate::domain::{Digest, StepId};
+use crate::domain::{Digest, RunId, StepId};
 use crate::host::{ApprovalView, Choice};
 
 use super::approval::{self, Length};
@@ -28,6 +28,8 @@ pub(super) enum Matter {
     Approval(Box<ApprovalView>),
     /// The planner's question of a turn.
     Question {
+        /// A run, or one within it.
+        run: RunId,
         turn: u32,
         text: String,
     },
@@ -75,13 +77,13 @@ impl Ask {
     }
 
     /// Drops the question about `step`, which was decided elsewhere; answers whether it was the open one.
-    pub(super) fn withdraw(&mut self, step: &StepId) -> bool {
-        self.drop_all(|matter| matches!(matter, Matter::Approval(view) if view.step == *step))
+    pub(super) fn withdraw(&mut self, run: &RunId, step: &StepId) -> bool {
+        self.drop_all(|matter| matches!(matter, Matter::Approval(view) if view.step == *step && view.run == *run))
     }
 
     /// Drops the planner's questions, which were answered elsewhere; answers whether one was open.
-    pub(super) fn withdraw_questions(&mut self) -> bool {
-        self.drop_all(|matter| matches!(matter, Matter::Question { .. }))
+    pub(super) fn withdraw_questions(&mut self, of: &RunId) -> bool {
+        self.drop_all(|matter| matches!(matter, Matter::Question { run, .. } if run == of))
     }
 
     fn drop_all(&mut self, is_dropped: impl Fn(&Matter) -> bool) -> bool {
@@ -124,7 +126,7 @@ mod tests {
 
     fn approval(local: &str, binding: &[u8]) -> Matter {
         Matter::Approval(Box::new(ApprovalView {
-            run: "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap(),
+            run: run(),
             step: StepId::new(1, local).unwrap(),
             tool: "notes.write".parse().unwrap(),
             args: json!({}),
@@ -135,8 +137,12 @@ mod tests {
         }))
     }
 
+    fn run() -> RunId {
+        "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap()
+    }
+
     fn question() -> Matter {
-        Matter::Question { turn: 2, text: "Which year?\napprove? y".into() }
+        Matter::Question { run: run(), turn: 2, text: "Which year?\napprove? y".into() }
     }
 
     #[test]
@@ -160,7 +166,7 @@ mod tests {
         assert!(!ask.add(approval("b", b"2")) && !ask.add(question()) && !ask.add(question()));
         assert_eq!(ask.take(), Some(approval("a", b"1")));
         assert!(!ask.add(approval("a", b"1")), "it was answered");
-        assert!(ask.withdraw(&StepId::new(1, "b").unwrap()) && ask.withdraw_questions());
+        assert!(ask.withdraw(&run(), &StepId::new(1, "b").unwrap()) && ask.withdraw_questions(&run()));
         assert_eq!(ask.open(), None);
         assert!(ask.add(approval("a", b"3")), "another call of the same step is another matter");
     }

@@ -1,6 +1,6 @@
 //! Follows a run of this process: shows its signals, asks the person, and passes on what the person says.
 
-use crate::domain::{Event, Fact, Failure, Kind};
+use crate::domain::{Event, Fact, Failure, Kind, RunId};
 use crate::host::{ApprovalView, Choice, Host, Message, RunHandle, RunReport, Signal, StepReport};
 
 use super::Session;
@@ -45,7 +45,8 @@ impl<'a> Follow<'a> {
     /// Asks what the planner of the run asked before this process took it.
     pub(super) fn asking(mut self, question: Option<(u32, String)>) -> Self {
         if let Some((turn, text)) = question {
-            self.wanted(Matter::Question { turn, text });
+            let run = self.handle.run().clone();
+            self.wanted(Matter::Question { run, turn, text });
         }
         self
     }
@@ -104,11 +105,12 @@ impl<'a> Follow<'a> {
     async fn event(&mut self, event: &Event) -> Result<(), Failure> {
         let Some(ask) = &mut self.ask else { return Ok(()) };
         let was_open = match &event.fact {
-            Fact::ApprovalDecided { step, .. } => ask.withdraw(step),
-            Fact::QuestionAnswered { .. } => ask.withdraw_questions(),
+            Fact::ApprovalDecided { step, .. } => ask.withdraw(&event.run, step),
+            Fact::QuestionAnswered { .. } => ask.withdraw_questions(&event.run),
             Fact::Asked { turn, .. } => {
                 if let Some(text) = self.host.show(&event.run).await?.question {
-                    self.wanted(Matter::Question { turn: *turn, text });
+                    let (run, turn) = (event.run.clone(), *turn);
+                    self.wanted(Matter::Question { run, turn, text });
                 }
                 false
             }
@@ -163,8 +165,8 @@ impl<'a> Follow<'a> {
 
     async fn decide(&mut self, choice: Choice) -> Result<(), Failure> {
         let Some(Matter::Approval(view)) = self.ask.as_mut().and_then(Ask::take) else { return Ok(()) };
-        let ApprovalView { step, binding, .. } = *view;
-        self.send(Message::Decide { step, binding, choice, by: self.session.by(None), reason: None }).await
+        let ApprovalView { run, step, binding, .. } = *view;
+        self.send(&run, Message::Decide { step, binding, choice, by: self.session.by(None), reason: None }).await
     }
 
     async fn answer(&mut self, text: &str) -> Result<(), Failure> {
@@ -172,13 +174,13 @@ impl<'a> Follow<'a> {
             self.screen.ask("an answer, please (Ctrl-C stops the run): ");
             return Ok(());
         }
-        let Some(Matter::Question { turn, .. }) = self.ask.as_mut().and_then(Ask::take) else { return Ok(()) };
-        self.send(Message::Answer { turn, text: text.to_owned(), by: self.session.by(None) }).await
+        let Some(Matter::Question { run, turn, .. }) = self.ask.as_mut().and_then(Ask::take) else { return Ok(()) };
+        self.send(&run, Message::Answer { turn, text: text.to_owned(), by: self.session.by(None) }).await
     }
 
     /// Passes on what the person said, and asks the next thing.
-    async fn send(&mut self, message: Message) -> Result<(), Failure> {
-        let sent = self.host.send(self.handle.run(), message).await;
+    async fn send(&mut self, run: &RunId, message: Message) -> Result<(), Failure> {
+        let sent = self.host.send(run, message).await;
         self.too_late(sent)?;
         self.ask_next();
         Ok(())

@@ -109,10 +109,11 @@ pub(super) fn caveat(caveat: &Caveat) -> String {
         CaveatKind::Skipped => "it was skipped, as one that it needs did not succeed",
         CaveatKind::Unfinished => "the run ended before it did",
         CaveatKind::Unknown => "nobody knows what became of it",
-        CaveatKind::Degraded => "another step took its place",
+        CaveatKind::Degraded => "another step took its place, or its run ended with caveats",
         CaveatKind::Truncated => "part of what it logged, printed or read was dropped",
         CaveatKind::Undone => "it was taken back",
         CaveatKind::UndoFailed => "it could not be taken back",
+        CaveatKind::NotUndone => "it was done, and no call is known that takes it back",
     };
     format!("{}: {what}", caveat.step)
 }
@@ -285,6 +286,7 @@ mod tests {
             has_written: false,
             host_calls,
             retry,
+            has_caveats: false,
         }
     }
 

@@ -163,6 +163,9 @@ pub enum Fact {
         host_calls: Option<Digest>,
         /// When it is tried again, where it failed and may be.
         retry: Option<Timestamp>,
+        /// Whether the run that carried it out ended with caveats of its own.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        has_caveats: bool,
     },
     /// The process died while the call ran: it may run again, as what it did is known. Host calls that were seen to end are
     /// answered from their records.
@@ -456,6 +459,8 @@ pub enum CaveatKind {
     Undone,
     /// It could not be taken back.
     UndoFailed,
+    /// The rest was taken back, and no call is known that takes this back.
+    NotUndone,
 }
 
 /// How a run ended.

@@ -98,6 +98,7 @@ impl<'a> Taken<'a> {
             has_written: false,
             host_calls: None,
             retry: None,
+            has_caveats: false,
         };
         self.append(vec![fact], vec![stored]).await
     }
@@ -122,6 +123,9 @@ fn spent_at_end<'a>(
     by: &'a str,
 ) -> Pin<Box<dyn Future<Output = Result<Cost, Failure>> + Send + 'a>> {
     Box::pin(async move {
+        if parts.log.read(child, 0).await.is_ok_and(|events| events.is_empty()) {
+            return Ok(Cost::default());
+        }
         let mut taken = match Taken::new(parts, child).await {
             Ok(taken) => taken,
             Err(failure) if failure.kind == Kind::DataNotFound => return Ok(Cost::default()),

@@ -57,7 +57,8 @@ pub(super) fn call_request(tool: &ToolName, args: &Json) -> Digest {
 /// The digest of a run that is asked for.
 pub(super) fn run_request(goal: &StoredGoal, planner: &str) -> Digest {
     let workflow = goal.workflow.as_ref().map(canonical).unwrap_or_default();
-    Digest::of_parts(&[b"run", goal.text.as_bytes(), workflow.as_bytes(), planner.as_bytes()])
+    let assert = canonical(&Json::from(goal.assert.clone()));
+    Digest::of_parts(&[b"run", goal.text.as_bytes(), workflow.as_bytes(), planner.as_bytes(), assert.as_bytes()])
 }
 
 /// The outcome of a call, as it is kept for repeats.

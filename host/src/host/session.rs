@@ -19,7 +19,7 @@ use crate::store::{Batch, Durability, Ownership, Payload};
 
 /// The session of one host. Its log is made with its first call.
 #[derive(Default)]
-pub(super) struct Session(Mutex<Option<Log>>);
+pub(super) struct Session(Arc<Mutex<Option<Log>>>);
 
 struct Log {
     owner: Box<dyn Ownership>,
@@ -145,10 +145,13 @@ impl Session {
         payloads: Vec<Payload>,
         durability: Durability,
     ) -> Result<(), Failure> {
-        let mut guard = self.0.lock().await;
-        let log =
-            guard.as_mut().ok_or_else(|| Failure::new(Kind::HostBug, "write to the session's log: it is closed"))?;
-        log.record(parts, fact, payloads, durability).await
+        let (mut guard, parts) = (self.0.clone().lock_owned().await, parts.clone());
+        // To its end, also where nobody waits any more: the log and what is known of its end must not part.
+        let recording = tokio::spawn(async move {
+            let closed = || Failure::new(Kind::HostBug, "write to the session's log: it is closed");
+            guard.as_mut().ok_or_else(closed)?.record(&parts, fact, payloads, durability).await
+        });
+        recording.await.map_err(|e| Failure::new(Kind::HostBug, "write to the session's log").detail(e))?
     }
 
     pub(super) async fn close(&self, parts: &Parts) -> Result<(), Failure> {

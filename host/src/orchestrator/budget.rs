@@ -73,10 +73,14 @@ pub(super) fn room(run: &Run, step: &Step, pending: &Pending) -> Room {
     let Some(usd_micros) = fits(left.usd_micros, want.usd_micros, is_alone && is_run) else {
         return later("usd_micros_max");
     };
+    let Some(turns) = fits(left.turns.into(), want.turns.into(), is_alone && is_run) else {
+        return later("planner_turns_max");
+    };
     let Some(fuel) = fits(left.fuel, want.fuel, is_alone) else { return later("fuel_max") };
     let Some(bytes) = fits(left.bytes, want.bytes, is_alone) else { return later("bytes_max") };
     let calls = u32::try_from(calls).unwrap_or(u32::MAX);
-    Room::Yes(Cost { calls, turns: want.turns.min(left.turns), fuel, bytes, usd_micros })
+    let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+    Room::Yes(Cost { calls, turns, fuel, bytes, usd_micros })
 }
 
 /// The most that one attempt may cost. A run within the run may try its own calls again, and what nobody bounds is all

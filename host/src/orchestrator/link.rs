@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OnceCell, broadcast, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::domain::{
@@ -53,6 +53,8 @@ pub(super) struct LiveLink {
     upstreams: Arc<Upstreams>,
     wires: Wires,
     journal: Mutex<Journal>,
+    /// Set once the first write is in the run's events: until then no other begins.
+    first_write: OnceCell<()>,
 }
 
 /// What the call's host calls brought, on its way to the log.
@@ -61,7 +63,6 @@ struct Journal {
     answers: Option<Answers>,
     pending: Vec<JournalEntry>,
     digests: BTreeMap<u32, Digest>,
-    has_written: bool,
 }
 
 impl LiveLink {
@@ -78,6 +79,7 @@ impl LiveLink {
             upstreams: parts.upstreams.clone(),
             wires,
             journal: Mutex::new(Journal { answers, ..Journal::default() }),
+            first_write: OnceCell::new(),
         }
     }
 
@@ -113,16 +115,17 @@ impl LiveLink {
 
     /// Notes that a write begins: in the run's events for the first one, and in the journal for each.
     async fn begin_write(&self, call: &HostCall) -> Result<(), Failure> {
-        let is_first = !std::mem::replace(&mut self.journal().has_written, true);
-        if is_first {
-            let gone =
-                || Failure::new(Kind::HostInterrupted, "write down that a write begins: the run's driver is gone");
-            let (written, answer) = oneshot::channel();
-            let request = WriteRequest { step: self.step.clone(), attempt: self.attempt, written };
-            self.wires.writes.send(request).await.map_err(|_| gone())?;
-            answer.await.map_err(|_| gone())??;
-        }
+        self.first_write.get_or_try_init(|| self.announce()).await?;
         self.flush(vec![begun(call)], Durability::Synced).await
+    }
+
+    /// Has the driver note that the call begins to write.
+    async fn announce(&self) -> Result<(), Failure> {
+        let gone = || Failure::new(Kind::HostInterrupted, "write down that a write begins: the run's driver is gone");
+        let (written, answer) = oneshot::channel();
+        let request = WriteRequest { step: self.step.clone(), attempt: self.attempt, written };
+        self.wires.writes.send(request).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 
     /// Refuses a request to a server that has failed too often.

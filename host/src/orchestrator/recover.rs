@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::domain::{Effect, Fact, HostCallRecord, StepId};
+use crate::domain::{Effect, Fact, HostCallRecord, Role, StepId};
 use crate::orchestrator::machine::{Run, Step};
 
 /// Returns one fact per call that nobody runs any more; `journals` hold what the host calls of its attempts brought,
@@ -17,7 +17,8 @@ pub fn recover(run: &Run, journals: &HashMap<StepId, Vec<HostCallRecord>>) -> Ve
         let (id, attempt) = (step.id().clone(), step.attempts);
         let has_written = step.doubt.has_written();
         let may_run_again = !has_written || is_known(step, journals.get(&id).map_or(&[], Vec::as_slice));
-        let is_over = run.cancelled.is_some() && has_written;
+        let is_own = matches!(step.planned.role, Role::Undo { .. } | Role::Reconcile { .. });
+        let is_over = run.cancelled.is_some() && has_written && !is_own;
         match may_run_again && !is_over {
             true => Fact::StepInterrupted { step: id, attempt },
             false => Fact::StepUnknown { step: id, attempt },
@@ -35,7 +36,7 @@ fn lost(run: &Run) -> impl Iterator<Item = &Step> {
 fn is_known(step: &Step, journal: &[HostCallRecord]) -> bool {
     let mut writes = journal.iter().filter(|record| record.is_write).peekable();
     let is_recorded = writes.peek().is_some();
-    is_recorded && (step.effect <= Effect::Idempotent || writes.all(|write| write.done.is_some()))
+    step.effect <= Effect::Idempotent || (is_recorded && writes.all(|write| write.done.is_some()))
 }
 
 /// Returns the calls whose journals [`recover`] wants to see, each with all attempts that belong together.

@@ -116,6 +116,9 @@ impl StepTrace {
                 self.ended = Some(at);
                 self.end(end);
             }
+            Fact::StepRejected { failure, .. } if self.doubt.has_written() => {
+                (self.status, self.failure, self.asked) = ("unknown", Some(*failure), None);
+            }
             Fact::StepRejected { failure, .. } => {
                 (self.status, self.failure, self.ended, self.asked) = ("rejected", Some(*failure), Some(at), None);
             }
@@ -135,7 +138,10 @@ impl StepTrace {
                 self.run = run.clone().or_else(|| self.run.take());
             }
             Fact::WriteBegun { .. } => self.doubt.wrote(),
-            Fact::StepEnded { end, usage, log, denials, retry, .. } => {
+            Fact::StepEnded { end, usage, log, denials, retry, has_written, .. } => {
+                if *has_written {
+                    self.doubt.wrote();
+                }
                 (self.ended, self.usage, self.log, self.denials) = (Some(at), Some(usage.clone()), *log, *denials);
                 self.end(end);
                 let is_stopped = matches!(end, StepEnd::Failed { kind: Kind::HostCancelled, .. });
@@ -169,6 +175,9 @@ impl StepTrace {
             Fact::ApprovalDecided { decision: Decision::Approve, .. } => (self.status, self.asked) = ("ready", None),
             Fact::ApprovalDecided { decision: Decision::Modify { args, .. }, .. } => {
                 (self.status, self.asked, self.args) = ("ready", None, Some(*args));
+            }
+            Fact::ApprovalExpired { failure, .. } if self.doubt.has_written() => {
+                (self.status, self.failure, self.asked) = ("unknown", Some(*failure), None);
             }
             Fact::ApprovalExpired { failure, .. } => {
                 (self.status, self.failure, self.ended, self.asked) = ("rejected", Some(*failure), Some(at), None);

@@ -300,6 +300,7 @@ mod tests {
             has_written: false,
             host_calls: None,
             retry,
+            has_caveats: false,
         }
     }
 

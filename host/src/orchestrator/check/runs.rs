@@ -64,7 +64,9 @@ impl Check<'_> {
         let checked = check.plan(&workflow.open_plan());
         self.flaws.append(&mut check.flaws);
         let (effect, touches) = within(&checked.steps);
-        Some((effect, cost::worst(&checked.steps), touches))
+        // Its plan is asked for once.
+        let cost = cost::worst(&checked.steps).plus(Cost { turns: 1, ..Cost::default() });
+        Some((effect, cost, touches))
     }
 
     /// What stands for each input: the step's argument, else the default in the file.

@@ -2,7 +2,7 @@
 
 use crate::domain::{Decision, Digest, Direction, Effect, Fact, Failure, Kind, ReadyStep, StepId, idempotency_key};
 use crate::orchestrator::driver::{ApprovalView, Drive, Signal};
-use crate::orchestrator::machine::StepStatus;
+use crate::orchestrator::machine::{Step, StepStatus};
 use crate::policy::{self, RunGrant, authorize};
 use crate::registry::VerifiedTool;
 use crate::store::{Durability, Payload};
@@ -18,13 +18,22 @@ pub(super) struct Question {
 impl Drive {
     /// Asks again, after another process asked and left: whoever watches this one was not there.
     pub(super) async fn ask_again(&mut self) -> Result<(), Failure> {
-        let waits = self.run.in_order().filter(|step| matches!(step.status, StepStatus::AwaitingApproval { .. }));
-        for step in waits.map(|step| step.id().clone()).collect::<Vec<_>>() {
+        let now = self.driver.parts.clock.now();
+        // What expired meanwhile is not asked again: the machine says no.
+        let waits = |step: &Step| match step.status {
+            StepStatus::AwaitingApproval { binding, expires } if now < expires => {
+                Some((step.id().clone(), binding, expires))
+            }
+            _ => None,
+        };
+        for (step, asked, expires) in self.run.in_order().filter_map(waits).collect::<Vec<_>>() {
             let checked = self.checked(&step).await?;
             let tool = self.tool(&checked.planned.tool)?;
             let ready = self.ready(&checked).await?;
             let decision = authorize(&self.driver.parts.policy, &self.unhurried(), &ready, &tool, None);
             if let policy::Decision::Ask { binding, effect, rule, expires_ms } = decision {
+                // The same question has the time that it had.
+                let expires_ms = if binding == asked { expires.ms_since(now) } else { expires_ms };
                 self.ask_person(&ready, &tool, Question { binding, effect, rule, expires_ms }).await?;
             }
         }

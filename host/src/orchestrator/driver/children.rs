@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::pin::Pin;
 
 use crate::domain::{
-    Budget, Cost, Digest, Fact, Failure, GENESIS, Json, Kind, Parent, RunEnd, RunId, StepEnd, StepId, Suspension, Usage,
+    Budget, Caveat, CaveatKind, Cost, Digest, Fact, Failure, GENESIS, Json, Kind, Parent, RunEnd, RunId, StepEnd,
+    StepId, Suspension, Usage,
 };
 use crate::orchestrator::check::{CheckedRun, CheckedStep, budget_within};
 use crate::orchestrator::driver::{Done, Drive, Driver, Goal, Start};
@@ -18,12 +19,29 @@ pub(super) struct Children {
     is_stopping: bool,
 }
 
+/// What the end of a run within the run does not tell.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    has_caveats: bool,
+    /// Nobody knows what became of something that it began.
+    has_written: bool,
+}
+
 enum Child {
     Driven,
     Waits(Suspension),
 }
 
 impl Children {
+    /// Runs may be stopped again.
+    pub(super) fn go_on(&mut self) {
+        self.is_stopping = false;
+    }
+
+    fn is_driven(&self, step: &StepId) -> bool {
+        matches!(self.states.get(step), Some(Child::Driven))
+    }
+
     /// Returns what a person must do, where every call that runs is a run within the run, and all of those wait.
     pub(super) fn all_wait(&self, run: &Run) -> Option<Suspension> {
         let mut why = None;
@@ -95,7 +113,7 @@ impl Drive {
             parts,
             planner,
             wait: self.driver.wait,
-            approve: self.driver.approve.clone(),
+            approve: self.driver.approve.within(),
             signals: self.driver.signals.clone(),
         };
         self.children.states.insert(step.clone(), Child::Driven);
@@ -145,21 +163,58 @@ impl Drive {
             }
         };
         let turns = child.planning.requests.saturating_add(child.spent.turns);
-        self.end_child(step, end, stored, Cost { turns, ..child.spent }).await
+        let caveats = self.caveats_of(&child.id).await?;
+        let is_unknown = |caveat: &Caveat| matches!(caveat.what, CaveatKind::Unknown | CaveatKind::UndoFailed);
+        let told = Told { has_caveats: !caveats.is_empty(), has_written: caveats.iter().any(is_unknown) };
+        self.end_child(step, end, stored, Cost { turns, ..child.spent }, told).await
     }
 
     /// The run could not be driven here at all.
     async fn child_failed(&mut self, step: StepId, failure: Failure) -> Result<(), Failure> {
-        if matches!(failure.kind, Kind::HostStorage | Kind::HostOwned | Kind::HostBug) {
-            // Its log tells where it is: another process goes on with both.
-            return Err(failure);
+        let run = self.run.step(&step).and_then(|step| step.run.clone());
+        let began = match &run {
+            Some(run) => self.begun(run).await?,
+            None => None,
+        };
+        match began {
+            // It ended meanwhile: that is what counts.
+            Some(child) if child.is_ended() => return Box::pin(self.child_ended(step, Ok(Box::new(child)))).await,
+            // It may have changed something: its log tells where it is, and another process goes on with both.
+            Some(_) => return Err(failure),
+            None if matches!(failure.kind, Kind::HostStorage | Kind::HostOwned | Kind::HostBug) => return Err(failure),
+            None => {}
         }
         let (end, stored) = failed(&failure)?;
         let cost = self.run.step(&step).map(|step| step.reserved).unwrap_or_default();
-        self.end_child(step, end, stored, cost).await
+        self.end_child(step, end, stored, cost, Told::default()).await
     }
 
-    async fn end_child(&mut self, step: StepId, end: StepEnd, stored: Payload, cost: Cost) -> Result<(), Failure> {
+    /// Returns a run within the run as its log tells, if it was begun.
+    async fn begun(&self, run: &RunId) -> Result<Option<Run>, Failure> {
+        match self.driver.parts.log.read(run, 0).await {
+            Ok(events) if events.is_empty() => Ok(None),
+            Ok(events) => Run::of(&events).map(Some).map_err(super::parted),
+            Err(failure) if failure.kind == Kind::DataNotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn caveats_of(&self, child: &RunId) -> Result<Vec<Caveat>, Failure> {
+        let last = self.driver.parts.log.read(child, 0).await?.pop();
+        Ok(match last.map(|event| event.fact) {
+            Some(Fact::RunEnded { caveats, .. }) => caveats,
+            _ => Vec::new(),
+        })
+    }
+
+    async fn end_child(
+        &mut self,
+        step: StepId,
+        end: StepEnd,
+        stored: Payload,
+        cost: Cost,
+        told: Told,
+    ) -> Result<(), Failure> {
         self.children.states.remove(&step);
         let attempt = self.run.step(&step).map_or(1, |step| step.attempts);
         let fact = Fact::StepEnded {
@@ -170,9 +225,10 @@ impl Drive {
             cost,
             log: None,
             denials: None,
-            has_written: false,
+            has_written: told.has_written,
             host_calls: None,
             retry: None,
+            has_caveats: told.has_caveats,
         };
         self.record(vec![fact], vec![stored], Durability::Synced).await
     }
@@ -199,10 +255,16 @@ impl Drive {
             Some(cancel) => (cancel.by.clone(), cancel.undo),
             None => ("budget".to_owned(), false),
         };
-        let children: Vec<RunId> =
-            self.run.in_order().filter(|step| step.status.is_running()).filter_map(|step| step.run.clone()).collect();
-        for child in children {
-            self.driver.parts.log.send(&child, &Message::Cancel { by: by.clone(), undo }).await?;
+        let running = self.run.in_order().filter(|step| step.status.is_running());
+        let children: Vec<_> = running.filter_map(|step| Some((step.id().clone(), step.run.clone()?))).collect();
+        for (step, child) in children {
+            match self.driver.parts.log.send(&child, &Message::Cancel { by: by.clone(), undo }).await {
+                Ok(()) => {}
+                // It is not there yet: where somebody is about to make it, it is told a little later.
+                Err(failure) if failure.kind == Kind::DataNotFound => self.stop_unborn(step, &by).await?,
+                Err(failure) if failure.kind == Kind::HostBusy => self.children.is_stopping = false,
+                Err(failure) => return Err(failure),
+            }
         }
         // One that waited for a person goes on, to end.
         self.children.states.retain(|_, child| matches!(child, Child::Driven));
@@ -217,6 +279,17 @@ impl Drive {
         }
         Ok(false)
     }
+
+    /// Ends a step whose run was never made.
+    async fn stop_unborn(&mut self, step: StepId, by: &str) -> Result<(), Failure> {
+        if self.children.is_driven(&step) {
+            self.children.is_stopping = false;
+            return Ok(());
+        }
+        let message = format!("finish `{step}`: the run was cancelled by {by} before it began");
+        let (end, stored) = failed(&Failure::new(Kind::HostCancelled, message))?;
+        self.end_child(step, end, stored, Cost::default(), Told::default()).await
+    }
 }
 
 /// A run that drives runs drives itself in the end: its future needs a type of its own.
@@ -230,6 +303,7 @@ fn drive(driver: Driver, start: Start) -> Driven {
 async fn create_or_take(driver: Driver, start: Start) -> Result<Run, Failure> {
     let log = driver.parts.log.clone();
     let events = match log.read(&start.run, 0).await {
+        Ok(events) if events.is_empty() => return driver.start(start).await,
         Ok(events) => events,
         Err(failure) if failure.kind == Kind::DataNotFound => return driver.start(start).await,
         Err(failure) => return Err(failure),

@@ -68,6 +68,14 @@ impl Drive {
         let waits = self.run.step(&step).is_some_and(
             |s| matches!(&s.status, StepStatus::AwaitingApproval { binding: asked, .. } if *asked == binding),
         );
+        let now = self.driver.parts.clock.now();
+        let is_late = self
+            .run
+            .step(&step)
+            .is_some_and(|s| matches!(s.status, StepStatus::AwaitingApproval { expires, .. } if now >= expires));
+        if waits && is_late {
+            return self.expire(step, binding).await;
+        }
         if !waits {
             tracing::warn!(run = %self.run.id, %step, %by, "a decision about a call that does not wait for one was dropped");
             return Ok(());

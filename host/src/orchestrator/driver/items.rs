@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::{Fact, Failure, ForEach, Json, Kind, Role, StepEnd, StepId};
 use crate::orchestrator::driver::Drive;
-use crate::orchestrator::machine::StepStatus;
+use crate::orchestrator::machine::{STEPS_MAX, StepStatus};
 use crate::store::{Durability, Payload};
 
 impl Drive {
@@ -18,7 +18,8 @@ impl Drive {
             let failure = Failure::new(Kind::DataInput, format!("do `{step}` for each item: `in` is not a list"));
             return self.reject(step, failure).await;
         };
-        let items_max = for_each.items_max;
+        let places = STEPS_MAX.saturating_sub(self.run.steps.len());
+        let items_max = for_each.items_max.min(u32::try_from(places).unwrap_or(u32::MAX));
         let items = match u32::try_from(items.len()) {
             Ok(items) if items <= items_max => items,
             _ => {

@@ -107,6 +107,14 @@ pub enum Approve {
 }
 
 impl Approve {
+    /// What holds for a run within the run: names were given for steps of this one.
+    fn within(&self) -> Self {
+        match self {
+            Self::Steps { .. } => Self::Ask,
+            other => other.clone(),
+        }
+    }
+
     fn by(&self, step: &StepId) -> Option<&String> {
         match self {
             Self::Ask => None,
@@ -172,7 +180,7 @@ impl Driver {
     /// The log could not be written. The run is then as its log tells.
     pub async fn start(self, start: Start) -> Result<Run, Failure> {
         let parts = &self.parts;
-        let owner = parts.log.create(&start.run, &start.principal, &parts.owner, parts.clock.now()).await?;
+        let owner = self.owned_new(&start).await?;
         let goal = Payload::of(&start.goal)?;
         let fact = Fact::RunCreated {
             principal: start.principal,
@@ -192,6 +200,17 @@ impl Driver {
             let _ = self.signals.send(Signal::Event(Box::new(event)));
         }
         Drive::new(self, Arc::from(owner), run).go().await
+    }
+
+    /// Makes the run, or takes one whose process died between making it and its first event.
+    async fn owned_new(&self, start: &Start) -> Result<Box<dyn Ownership>, Failure> {
+        let Parts { log, clock, owner, .. } = &self.parts;
+        match log.create(&start.run, &start.principal, owner, clock.now()).await {
+            Err(failure) if failure.kind == Kind::DataConflict && log.read(&start.run, 0).await?.is_empty() => {
+                log.own(&start.run, owner).await
+            }
+            created => created,
+        }
     }
 
     /// Takes a run that no living process owns, and drives it on.
@@ -228,6 +247,8 @@ struct Drive {
     answers: HashMap<u32, (Option<Json>, Vec<String>)>,
     /// Arguments and outputs that were read or made here, by digest.
     values: HashMap<Digest, Arc<Json>>,
+    /// Under which key the outcome of a call that runs may be kept.
+    cacheable: HashMap<StepId, Digest>,
     tasks: JoinSet<Done>,
     /// Steps whose tools are made ready to run, and what came of it once that has ended.
     preparing: HashMap<StepId, Option<Result<(), Failure>>>,
@@ -263,6 +284,7 @@ impl Drive {
             plans: HashMap::new(),
             answers: HashMap::new(),
             values: HashMap::new(),
+            cacheable: HashMap::new(),
             tasks: JoinSet::new(),
             preparing: HashMap::new(),
             children: Children::default(),
@@ -382,7 +404,8 @@ impl Drive {
     /// Until the next look into the inbox, or until something is due.
     fn pause(&self) -> Duration {
         let now = self.driver.parts.clock.now();
-        let due = self.run.wakes_at().map(|due| Duration::from_millis(due.ms_since(now).max(1)));
+        // What was due already and did not start waits for something else than time.
+        let due = self.run.wakes_at().filter(|due| *due > now).map(|due| Duration::from_millis(due.ms_since(now)));
         due.map_or(INBOX_POLL, |due| due.min(INBOX_POLL))
     }
 

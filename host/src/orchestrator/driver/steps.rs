@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::domain::{
-    Cost, Direction, Effect, Fact, Failure, Json, Kind, Outcome, ReadyStep, Role, SkipReason, StepEnd, StepId,
-    Timestamp, idempotency_key,
+    Cost, Digest, Direction, Effect, Fact, Failure, Grant, Json, Kind, Limits, Outcome, ReadyStep, Role, SkipReason,
+    StepEnd, StepId, Timestamp, idempotency_key,
 };
 use crate::orchestrator::check::CheckedStep;
 use crate::orchestrator::condition::Condition;
@@ -226,8 +226,10 @@ impl Drive {
         let Some(age_ms_max) = cache_age(call.effect(), checked.cache_ttl_ms).filter(|_| is_first) else {
             return Ok(false);
         };
+        let key = cache_key(call);
+        self.cacheable.insert(call.step().clone(), key);
         let parts = &self.driver.parts;
-        let Some(cached) = parts.log.cached(call.principal(), &cache_key(call)).await? else { return Ok(false) };
+        let Some(cached) = parts.log.cached(call.principal(), &key).await? else { return Ok(false) };
         let age_ms = parts.clock.now().ms_since(cached.at);
         let Ok(output) = serde_json::from_slice::<Json>(&cached.output) else { return Ok(false) };
         if age_ms > age_ms_max || call.tool().check_output(&output).is_err() {
@@ -301,7 +303,7 @@ impl Drive {
         step: StepId,
         attempt: u32,
         outcome: Outcome,
-        host_calls: Option<crate::domain::Digest>,
+        host_calls: Option<Digest>,
     ) -> Result<(), Failure> {
         let planned = self.run.step(&step).map(|step| step.planned.clone());
         let bug = || Failure::new(Kind::HostBug, format!("end `{step}`: it is not in the run"));
@@ -344,6 +346,7 @@ impl Drive {
             has_written: outcome.has_written,
             host_calls,
             retry,
+            has_caveats: false,
         };
         let durability = if is_write { Durability::Synced } else { Durability::Queued };
         let payloads = [Some(stored), log, denials].into_iter().flatten().collect();
@@ -363,7 +366,8 @@ impl Drive {
             retry_after_ms: upstream.and_then(|upstream| upstream.retry_after_ms),
         };
         let rule = &step.planned.retry;
-        if self.run.cancelled.is_some() || !retry::may_retry(&failed, rule) {
+        let is_own = matches!(step.planned.role, Role::Undo { .. } | Role::Reconcile { .. });
+        if (self.run.cancelled.is_some() && !is_own) || !retry::may_retry(&failed, rule) {
             return None;
         }
         let upstreams = &self.driver.parts.upstreams;
@@ -371,11 +375,7 @@ impl Drive {
         if !upstreams.may_retry(&self.run.principal, &step.planned.tool, server) {
             return None;
         }
-        let seed = crate::domain::Digest::of_parts(&[
-            self.run.id.as_str().as_bytes(),
-            id.as_str().as_bytes(),
-            &attempt.to_le_bytes(),
-        ]);
+        let seed = Digest::of_parts(&[self.run.id.as_str().as_bytes(), id.as_str().as_bytes(), &attempt.to_le_bytes()]);
         let draw = seed.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let now = self.driver.parts.clock.now();
         let due = retry::due(&failed, rule, now, draw);
@@ -384,13 +384,8 @@ impl Drive {
     }
 
     async fn keep_cached(&mut self, id: &StepId, output: &Payload) -> Result<(), Failure> {
-        let checked = self.checked(id).await?;
-        let Some(step) = self.run.step(id) else { return Ok(()) };
-        let (Some(_), Some((args, _))) = (cache_age(step.effect, checked.cache_ttl_ms), step.ready) else {
-            return Ok(());
-        };
-        let tool = self.tool(&checked.planned.tool)?;
-        let key = key_of(&tool, &args);
+        // Known where the cache was looked into before the call: another attempt is as good.
+        let Some(key) = self.cacheable.remove(id) else { return Ok(()) };
         let parts = &self.driver.parts;
         let outcome =
             CachedOutcome { output: output.bytes().to_vec(), run: self.run.id.clone(), at: parts.clock.now() };
@@ -411,16 +406,17 @@ fn cache_age(effect: Effect, ttl_ms: Option<u64>) -> Option<u64> {
     }
 }
 
-fn cache_key(call: &Call) -> crate::domain::Digest {
-    key_of(call.tool(), &call.args_digest())
-}
-
-/// A new build of a component, another function or other arguments: another key.
-fn key_of(tool: &VerifiedTool, args: &crate::domain::Digest) -> crate::domain::Digest {
-    crate::domain::Digest::of_parts(&[
+/// A new build of a component, another function or other arguments: another key. So is another grant of a call that looks
+/// at the world: the same path may be another place. What a call may use is not part of it.
+fn cache_key(call: &Call) -> Digest {
+    let grant = Grant { limits: Limits::default(), rules: Vec::new(), ..call.grant().clone() };
+    let grant = serde_json::to_value(grant).unwrap_or_default();
+    let tool = call.tool();
+    Digest::of_parts(&[
         b"outcome",
         tool.digest().as_bytes(),
         tool.name().to_string().as_bytes(),
-        args.as_bytes(),
+        call.args_digest().as_bytes(),
+        Digest::of_json(&grant).as_bytes(),
     ])
 }

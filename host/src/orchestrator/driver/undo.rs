@@ -24,7 +24,11 @@ impl Drive {
             let step = self.own_call(of.undo(), Role::Undo { of }, template.as_ref())?;
             planned.push(PlannedStep { after, ..step });
         }
-        self.record(vec![Fact::UndoBegun { why, steps: planned }], Vec::new(), Durability::Synced).await
+        self.record(vec![Fact::UndoBegun { why, steps: planned }], Vec::new(), Durability::Synced).await?;
+        // What was stopped has ended: what takes back is not to be.
+        self.stop.send_replace(false);
+        self.children.go_on();
+        Ok(())
     }
 
     /// Plans the call that asks what became of a step.

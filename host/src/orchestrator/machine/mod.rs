@@ -25,7 +25,7 @@ pub use table::{RunStage, STEPS, StepRow};
 /// Replies in a row that may be refused before the run fails: one repair, as a model that fails twice goes on failing.
 const REPAIRS_MAX: u32 = 1;
 
-/// Steps of one run, items and calls that take back included: what a process can hold and a person can look through.
+/// Steps of one run, items included: what a process can hold and a person can look through.
 pub const STEPS_MAX: usize = 10_000;
 
 /// A run, as its events so far tell.
@@ -436,6 +436,11 @@ impl Run {
         if self.steps.len() + steps.len() > STEPS_MAX {
             return Err("there are too many steps");
         }
+        self.check_ids(steps)
+    }
+
+    /// What takes back, or asks, is bounded by what was done.
+    fn check_ids(&self, steps: &[PlannedStep]) -> Result<(), &'static str> {
         let is_taken = |(n, step): (usize, &PlannedStep)| {
             self.steps.contains_key(&step.id) || steps[..n].iter().any(|earlier| earlier.id == step.id)
         };
@@ -467,7 +472,7 @@ impl Run {
     }
 
     fn reconcile(&mut self, of: &StepId, planned: &PlannedStep) -> Result<(), &'static str> {
-        self.check_new(std::slice::from_ref(planned))?;
+        self.check_ids(std::slice::from_ref(planned))?;
         let asked = self.steps.get_mut(of).ok_or("there is no such step")?;
         if asked.status != StepStatus::Unknown {
             return Err("what became of the step is known");
@@ -489,7 +494,7 @@ impl Run {
         if self.steps.values().any(|step| step.status.is_running()) {
             return Err("a call is running");
         }
-        self.check_new(steps)?;
+        self.check_ids(steps)?;
         for planned in steps {
             let Role::Undo { of } = &planned.role else { return Err("it takes nothing back") };
             let of = self.step(of).ok_or("there is no such step")?;

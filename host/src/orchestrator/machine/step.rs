@@ -33,6 +33,8 @@ pub struct Step {
     pub failure: Option<(Kind, Digest)>,
     /// Whether anything it logged, printed or read was dropped.
     pub is_truncated: bool,
+    /// Whether the run that carried it out ended with caveats of its own.
+    pub has_caveats: bool,
     /// What its attempts may have changed.
     pub doubt: Doubt,
     /// Tools asked what became of it, and whether the last of them did not know.
@@ -198,6 +200,7 @@ impl Step {
             output: None,
             failure: None,
             is_truncated: false,
+            has_caveats: false,
             doubt: Doubt::default(),
             reconciles: 0,
             is_reconciled: false,
@@ -222,6 +225,8 @@ impl Step {
                 Some(bounds) if *items <= bounds.items_max => S::Expanded,
                 _ => return Err("it is not done for so many items"),
             },
+            // It does not go on, and what it had begun is not undone by that.
+            Fact::StepRejected { .. } if self.doubt.has_written() => S::Unknown,
             Fact::StepRejected { kind, failure, .. } => S::Rejected { kind: *kind, failure: *failure },
             Fact::StepSkipped { why, .. } => S::Skipped { why: why.clone() },
             Fact::StepCached { output, .. } => S::Succeeded { output: *output },
@@ -231,14 +236,17 @@ impl Step {
             Fact::ApprovalDecided { binding, decision, .. } => self.decided(binding, decision)?,
             Fact::ApprovalExpired { binding, failure, .. } => {
                 self.is_asked(binding)?;
+                if self.doubt.has_written() {
+                    return Ok(S::Unknown);
+                }
                 S::Rejected { kind: Kind::PolicyExpired, failure: *failure }
             }
             Fact::StepStarted { attempt, .. } if *attempt == self.attempts + 1 => S::Running { has_written: false },
             Fact::StepStarted { .. } => return Err("it is not the next attempt"),
             Fact::WriteBegun { attempt, .. } => is_this(attempt).map(|()| S::Running { has_written: true })?,
-            Fact::StepEnded { attempt, end, retry, .. } => {
+            Fact::StepEnded { attempt, end, retry, has_written, .. } => {
                 is_this(attempt)?;
-                self.ended(end, *retry)?
+                self.ended(end, *retry, *has_written)?
             }
             Fact::StepGathered { end, .. } => match end {
                 StepEnd::Succeeded { output } => S::Succeeded { output: *output },
@@ -273,8 +281,12 @@ impl Step {
         })
     }
 
-    fn ended(&self, end: &StepEnd, retry: Option<Timestamp>) -> Result<StepStatus, &'static str> {
-        let has_written = self.doubt.has_written();
+    fn ended(&self, end: &StepEnd, retry: Option<Timestamp>, has_written: bool) -> Result<StepStatus, &'static str> {
+        let mut doubt = self.doubt;
+        if has_written {
+            doubt.wrote();
+        }
+        let has_written = doubt.has_written();
         Ok(match (end, retry) {
             (StepEnd::Succeeded { output }, None) => StepStatus::Succeeded { output: *output },
             (StepEnd::Succeeded { .. }, Some(_)) => return Err("it succeeded, and is not tried again"),
@@ -282,7 +294,7 @@ impl Step {
                 return Err("it may have changed something, and is not tried again");
             }
             (StepEnd::Failed { .. }, Some(due)) => StepStatus::RetryWait { due },
-            (StepEnd::Failed { kind, .. }, None) if { self.doubt }.failed(*kind) => StepStatus::Unknown,
+            (StepEnd::Failed { kind, .. }, None) if doubt.failed(*kind) => StepStatus::Unknown,
             (StepEnd::Failed { kind: Kind::HostCancelled, failure }, None) => {
                 StepStatus::Cancelled { failure: *failure }
             }
@@ -309,7 +321,11 @@ impl Step {
                 self.run.clone_from(run);
             }
             Fact::WriteBegun { .. } => self.doubt.wrote(),
-            Fact::StepEnded { end, usage, .. } => {
+            Fact::StepEnded { end, usage, has_written, has_caveats, .. } => {
+                if *has_written {
+                    self.doubt.wrote();
+                }
+                self.has_caveats = *has_caveats;
                 self.interrupted.clear();
                 self.reserved = Cost::default();
                 self.is_truncated |= usage.log_bytes_dropped > 0;

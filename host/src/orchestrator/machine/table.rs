@@ -33,7 +33,8 @@ steps! {
         approval_requested => AwaitingApproval;
         step_started => Running;
         step_cached => Succeeded;
-        step_rejected => Rejected;
+        // Unknown where an attempt before had begun to change something.
+        step_rejected => Rejected | Unknown;
         // The run ends before it could go on.
         step_unknown => Unknown;
     }
@@ -42,8 +43,10 @@ steps! {
         approval_requested => AwaitingApproval;
         // A no stays here until the rejection follows it.
         approval_decided => Ready | AwaitingApproval;
-        approval_expired => Rejected;
-        step_rejected => Rejected;
+        approval_expired => Rejected | Unknown;
+        step_rejected => Rejected | Unknown;
+        // The run ends before it could go on.
+        step_unknown => Unknown;
     }
     Running {
         write_begun => Running;
@@ -55,7 +58,7 @@ steps! {
     RetryWait {
         step_started => Running;
         approval_requested => AwaitingApproval;
-        step_rejected => Rejected;
+        step_rejected => Rejected | Unknown;
         step_unknown => Unknown;
     }
     Expanded {
@@ -71,6 +74,9 @@ steps! {
     }
     // Only of a call that takes something back: a person may have it tried again, or say that it is done.
     Failed {
+        step_settled => Succeeded | Ready | Failed;
+    }
+    Cancelled {
         step_settled => Succeeded | Ready | Failed;
     }
     Rejected {

@@ -159,6 +159,7 @@ fn ended(name: &str, attempt: u32, end: StepEnd, retry: Option<Timestamp>) -> Fa
         has_written: false,
         host_calls: None,
         retry,
+        has_caveats: false,
     }
 }
 
@@ -719,7 +720,19 @@ fn calls_side_by_side_cannot_pass_a_cap_together() {
     let end_with = |fuel| match ended("a", 1, succeeded(), None) {
         Fact::StepEnded { step, attempt, end, usage, log, denials, has_written, host_calls, retry, .. } => {
             let cost = cost(fuel);
-            Fact::StepEnded { step, attempt, end, usage, cost, log, denials, has_written, host_calls, retry }
+            Fact::StepEnded {
+                step,
+                attempt,
+                end,
+                usage,
+                cost,
+                log,
+                denials,
+                has_written,
+                host_calls,
+                retry,
+                has_caveats: false,
+            }
         }
         other => other,
     };

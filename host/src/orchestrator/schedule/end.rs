@@ -48,6 +48,11 @@ fn caveat(run: &Run, step: &Step) -> Option<CaveatKind> {
         return None;
     }
     match &step.status {
+        // What was done by its items they tell themselves.
+        StepStatus::Succeeded { .. } if run.undo.is_some() && step.is_write() && step.attempts > 0 => {
+            Some(CaveatKind::NotUndone)
+        }
+        StepStatus::Succeeded { .. } if step.has_caveats => Some(CaveatKind::Degraded),
         StepStatus::Succeeded { .. } => step.is_truncated.then_some(CaveatKind::Truncated),
         status if status.is_failed() && has_stand_in(run, step) => Some(CaveatKind::Degraded),
         StepStatus::Failed { .. } => Some(CaveatKind::Failed),

@@ -101,14 +101,20 @@ fn leave(step: &Step) -> Command {
 
 /// It has changed something, and was going to go on.
 fn is_half_done(step: &Step) -> bool {
-    step.doubt.has_written() && matches!(step.status, StepStatus::Ready | StepStatus::RetryWait { .. })
+    step.doubt.has_written()
+        && matches!(step.status, StepStatus::Ready | StepStatus::RetryWait { .. } | StepStatus::AwaitingApproval { .. })
 }
 
 /// While a person is waited for, time goes on.
 fn due(run: &Run, now: Timestamp) -> Vec<Command> {
     let mut round = Round::new(run);
     let scope = waiting_scope(run);
-    run.in_order().filter(|step| scope.holds(step)).filter_map(|step| timed(run, step, now, &mut round)).collect()
+    let in_scope = run.in_order().filter(|step| scope.holds(step));
+    let commands: Vec<_> = in_scope.filter_map(|step| timed(run, step, now, &mut round)).collect();
+    match round.over {
+        Some(what) if commands.is_empty() && !is_running(run) => out_of(run, what),
+        _ => commands,
+    }
 }
 
 fn timed(run: &Run, step: &Step, now: Timestamp, round: &mut Round) -> Option<Command> {

@@ -207,7 +207,7 @@ fn start(
     let asked = Asked::read(request, options).map_err(|refusal| requests.refused(&written, refusal))?;
     let Asked { url, method, headers, body, waits } = asked;
     let admitted = requests.admit(url, method, headers.clone())?;
-    let asking = requests.asking(&admitted.url);
+    let asking = requests.asking(&admitted);
     let hops = Arc::default();
     Ok((Exchange { requests: requests.clone(), headers, body, waits, asking, hops }, admitted))
 }

@@ -37,6 +37,7 @@ pub(super) struct Asking {
     order: u64,
     /// Where it goes first, as `scheme://host:port`.
     pub(super) upstream: String,
+    is_write: bool,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +46,8 @@ struct Last {
     /// Of those that have ended, the last that was asked.
     ended: u64,
     failed: Option<FailedUpstream>,
+    /// The first write that no server answered: whatever comes after it, it may have been done.
+    unanswered: Option<FailedUpstream>,
 }
 
 /// A request that a rule allows, that is within the quota, and whose head is complete. Only [`Requests::admit`] makes
@@ -71,22 +74,27 @@ impl Requests {
     }
 
     /// Counts a request that the guest makes.
-    pub(super) fn asking(&self, url: &WebUrl) -> Asking {
+    pub(super) fn asking(&self, admitted: &Admitted) -> Asking {
         let mut last = self.last();
         last.asked += 1;
-        Asking { order: last.asked, upstream: url.upstream() }
+        let is_write = !admitted.method.is_read();
+        Asking { order: last.asked, upstream: admitted.url.upstream(), is_write }
     }
 
     /// Keeps how a request ended; what is heard later of the same one stands.
     pub(super) fn ended(&self, asking: &Asking, end: &UpstreamEnd) {
+        let failed = end.failure.map(|kind| FailedUpstream {
+            upstream: asking.upstream.clone(),
+            kind,
+            retry_after_ms: end.retry_after_ms,
+        });
         let mut last = self.last();
+        if asking.is_write && end.failure.is_some_and(|kind| !kind.is_told()) && last.unanswered.is_none() {
+            last.unanswered.clone_from(&failed);
+        }
         if asking.order >= last.ended {
             last.ended = asking.order;
-            last.failed = end.failure.map(|kind| FailedUpstream {
-                upstream: asking.upstream.clone(),
-                kind,
-                retry_after_ms: end.retry_after_ms,
-            });
+            last.failed = failed;
         }
     }
 
@@ -101,9 +109,10 @@ impl Requests {
         self.refused(&admitted.what, Refusal::denied(code, ErrorCode::ConnectionRefused, failure.message))
     }
 
-    /// Returns the server of the last request, where that failed.
+    /// Returns the server of a write that was not answered, or else of the last request, where that failed.
     pub(super) fn failed(&self) -> Option<FailedUpstream> {
-        self.last().failed.clone()
+        let last = self.last();
+        last.unanswered.clone().or_else(|| last.failed.clone())
     }
 
     fn last(&self) -> MutexGuard<'_, Last> {
