@@ -169,7 +169,7 @@ fn a_whole_plan_is_put_in_order_with_its_edges() {
     assert_eq!(plan.assert[0], r#"steps["t2.charge"] != null || steps["t2.reserve"] == null"#);
     assert_eq!(plan.answer.expect("it answers")["paid"], json!({"$from": "t2.charge", "default": null}));
     let step = |name: &str| plan.steps.iter().find(|step| step.planned.id.local() == name).expect("it is there");
-    assert_eq!(step("again").planned.cost, Cost { calls: 2, fuel: 20, bytes: 200, ..Cost::default() });
+    assert_eq!(step("again").planned.cost, Cost { calls: 2, fuel: 20, bytes: 200, turns: 1, ..Cost::default() });
     assert_eq!(step("find").planned.on_failure.to_string(), "fallback:t2.other");
     assert_eq!(
         step("prices").for_each.as_ref().expect("it repeats").list,
