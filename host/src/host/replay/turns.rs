@@ -66,7 +66,13 @@ fn planned(
 ) -> Result<Verdict, Failure> {
     let Proposal::Plan(plan) = proposal else { return Ok(untold("the reply reads as no plan")) };
     let parts = &host.0.parts;
-    let known_then: BTreeMap<String, About> = then.steps.iter().map(|step| (tool(step), about(step))).collect();
+    let of_templates = then.steps.iter().flat_map(|step| {
+        let templates = [&step.undo, &step.reconcile].into_iter().flatten();
+        templates.map(move |template| (template.tool.clone(), About { undo: None, reconcile: None, ..about(step) }))
+    });
+    // Calls that templates make were allowed then; where they are steps too, the steps tell more.
+    let known_then: BTreeMap<String, About> =
+        of_templates.chain(then.steps.iter().map(|step| (tool(step), about(step)))).collect();
     let about = |tool: &VerifiedTool| match known_then.get(&tool.name().to_string()) {
         Some(about) => Ok(about.clone()),
         None => policy::about(&parts.policy, tool),
