@@ -260,6 +260,12 @@ struct CrashingLink(Arc<dyn CallLink>, Arc<Crash>);
 
 #[async_trait]
 impl CallLink for CrashingLink {
+    fn records(&self) -> bool {
+        self.0.records()
+    }
+    fn peek(&self, n: u32) -> Option<HostCallRecord> {
+        self.0.peek(n)
+    }
     async fn begin(&self, call: &HostCall) -> Result<Begin, Failure> {
         self.1.point();
         let begin = self.0.begin(call).await;
