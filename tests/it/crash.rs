@@ -263,6 +263,9 @@ impl CallLink for CrashingLink {
     fn records(&self) -> bool {
         self.0.records()
     }
+    fn peek(&self, n: u32) -> Option<HostCallRecord> {
+        self.0.peek(n)
+    }
     async fn begin(&self, call: &HostCall) -> Result<Begin, Failure> {
         self.1.point();
         let begin = self.0.begin(call).await;
@@ -455,4 +458,64 @@ async fn a_call_that_has_written_and_not_returned_leaves_nothing_to_settle() {
     assert!(!facts.iter().any(|fact| matches!(fact, Fact::WriteBegun { .. })), "{facts:#?}");
     assert_eq!(ledger(folder), Vec::<String>::new());
     assert!(!staging(folder).exists());
+}
+
+const REPLACE: &str = r#"
+workflow = "replace"
+goal = "Replace a note, and take that back."
+[[steps]]
+id = "write"
+tool = "notes.write"
+args = { path = "/reports/note.md", text = "new" }
+[[steps]]
+id = "fails"
+tool = "notes.read"
+needs = ["write"]
+args = { path = "/reports/none.md" }
+on_failure = "undo"
+"#;
+
+/// Dies when a call has committed what it wrote, before anybody hears of it.
+struct MortalRunner(WasmRunner);
+
+#[async_trait]
+impl Runner for MortalRunner {
+    async fn prepare(&self, tool: &VerifiedTool) -> Result<(), Failure> {
+        self.0.prepare(tool).await
+    }
+    async fn run(&self, call: Call, link: Arc<dyn CallLink>) -> Outcome {
+        let outcome = self.0.run(call, link).await;
+        assert!(outcome.has_written, "{outcome:?}");
+        Crash(AtomicI64::new(1)).point();
+        outcome
+    }
+}
+
+/// Not a test of its own: the process that is killed between a commit and the end of its step.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the parent speaks to its child by the environment")]
+async fn replacing_child() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let host = host(folder, Arc::new(open(folder)), Arc::new(MortalRunner(runner())));
+    host.start(goal(REPLACE), approved()).await.unwrap().finished().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_step_replaced_is_put_back_though_its_process_died_after_the_commit() {
+    let world = World::with_policy(POLICY);
+    let (folder, note) = (world.path(), world.path().join("reports/note.md"));
+    fs::write(&note, "old").unwrap();
+    let mut command = Command::new(std::env::current_exe().expect("this test has a file"));
+    command.args(["crash::replacing_child", "--exact", "--test-threads=1"]).env(FOLDER, folder);
+    assert!(!command.output().expect("the child starts").status.success());
+    assert_eq!(fs::read_to_string(&note).unwrap(), "new", "the commit was done");
+
+    let host = host(folder, Arc::new(open(folder)), Arc::new(runner()));
+    let run = host.runs(1).await.unwrap()[0].run.clone();
+    let report = host.resume(&run, approved()).await.unwrap().finished().await.unwrap();
+    assert_eq!((report.state, report.unknown.len()), (RunState::Failed, 0), "{report:#?}");
+    let facts: Vec<Fact> = host.events(&run).await.unwrap().into_iter().map(|event| event.fact).collect();
+    assert!(facts.iter().any(|fact| matches!(fact, Fact::StepInterrupted { .. })), "{facts:#?}");
+    assert_eq!(fs::read_to_string(&note).unwrap(), "old", "{facts:#?}");
 }

@@ -67,6 +67,10 @@ impl CallLink for Tape {
         true
     }
 
+    fn peek(&self, n: u32) -> Option<HostCallRecord> {
+        locked(&self.answers).peek(n).cloned()
+    }
+
     async fn begin(&self, host_call: &HostCall) -> Result<Begin, Failure> {
         let begin = locked(&self.answers).next(host_call, self.is_keyed)?;
         if begin != Begin::Proceed {
@@ -358,7 +362,7 @@ async fn a_commit_that_was_done_is_not_done_again() {
     let tape = Arc::new(Tape::default());
     let live = run(write("first"), &tape).await;
     good(&live);
-    assert_eq!(tape.lines(), ["call.grant", "files.write"]);
+    assert_eq!(tape.lines(), ["call.grant", "files.seen", "files.write"], "what it saw is kept before it writes");
     std::fs::write(folders.data().join("new.md"), "of somebody else").expect("a file is written");
     let again = run(write("first"), &Arc::new(Tape::after(tape.records()))).await;
     assert_eq!((good(&again), again.has_written), (good(&live), true));
@@ -367,10 +371,58 @@ async fn a_commit_that_was_done_is_not_done_again() {
     assert_eq!(kind(&other), Some(Kind::HostDiverged), "another text is another commit");
 
     // It was begun, and nobody saw it end: whether it was done is for others to find out.
-    let dying = Arc::new(Tape { dies_at: Some(2), ..Tape::default() });
+    let dying = Arc::new(Tape { dies_at: Some(3), ..Tape::default() });
     assert_eq!(kind(&run(write("third"), &dying).await), Some(Kind::HostInterrupted));
     let unknown = run(write("third"), &Arc::new(Tape::after(dying.records()))).await;
     assert_eq!((kind(&unknown), unknown.has_written), (Some(Kind::HostInterrupted), true));
+}
+
+#[tokio::test]
+async fn a_note_that_is_written_again_tells_what_it_replaced_the_first_time() {
+    let folders = Folders::new();
+    let rule = Rule::default().writes("/data", &folders.data()).gives("log");
+    let note = || folders.text("data/note.md");
+    let replaced = note().expect("there is a note");
+    let write = || call(&tool("notes.write"), &json!({"path": "/data/note.md", "text": "new"}), &rule);
+    let tape = Arc::new(Tape::default());
+    let live = run(write(), &tape).await;
+    assert_eq!((&good(&live)["replaced"], note().as_deref()), (&json!(replaced), Some("new")));
+    for tape in [Tape::after(tape.records()), Tape::closed(tape.records())] {
+        let again = run(write(), &Arc::new(tape)).await;
+        assert_eq!((good(&again), again.usage.fuel), (good(&live), live.usage.fuel));
+    }
+    let undo = json!({"path": "/data/note.md", "written": "new", "text": good(&live)["replaced"]});
+    good(&run(call(&tool("notes.restore"), &undo, &rule), &Arc::new(Tape::default())).await);
+    assert_eq!(note(), Some(replaced));
+}
+
+#[tokio::test]
+async fn what_was_seen_of_a_folder_that_may_be_written_is_answered() {
+    let folders = Folders::new();
+    let large = folders.data().join("large.md");
+    std::fs::write(&large, "x".repeat(200_000)).expect("a file is written");
+    let verbs = [("read", "note.md"), ("read", "none.md"), ("count", "."), ("size", "note.md"), ("read", "large.md")];
+    let steps: Vec<Json> =
+        verbs.iter().map(|(verb, name)| json!({"verb": verb, "path": format!("/data/{name}")})).collect();
+    let look = |rule: &Rule| call(&tool("probe.files"), &json!({"steps": steps}), rule);
+    let rule = Rule::default().writes("/data", &folders.data());
+    let small = rule.clone().limit("record_bytes_max", 10_000);
+    let whole = Arc::new(Tape::default());
+    let live = good(&run(look(&rule), &whole).await).clone();
+    let part = Arc::new(Tape::default());
+    assert_eq!(*good(&run(look(&small), &part).await), live);
+    assert_eq!(whole.lines(), ["call.grant", "files.seen"]);
+
+    std::fs::remove_file(folders.data().join("note.md")).expect("a file is removed");
+    std::fs::write(folders.data().join("none.md"), "made since").expect("a file is written");
+    for (rule, tape) in [(&rule, &whole), (&small, &part)] {
+        assert_eq!(*good(&run(look(rule), &Arc::new(Tape::closed(tape.records()))).await), live);
+    }
+    // What was kept whole is not looked at; what was too large must be as it was.
+    std::fs::write(&large, "y".repeat(200_000)).expect("a file is written");
+    assert_eq!(*good(&run(look(&rule), &Arc::new(Tape::closed(whole.records()))).await), live);
+    let changed = run(look(&small), &Arc::new(Tape::closed(part.records()))).await;
+    assert_eq!(kind(&changed), Some(Kind::HostDiverged));
 }
 
 #[tokio::test]

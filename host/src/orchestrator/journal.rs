@@ -23,6 +23,11 @@ impl Answers {
         Self { left: records.into_iter().map(|record| (record.n, record)).collect() }
     }
 
+    /// Returns what a host call brought before, which is not asked for yet.
+    pub fn peek(&self, n: u32) -> Option<&HostCallRecord> {
+        self.left.get(&n)
+    }
+
     /// Returns what to do with a host call: proceed where it was never begun. `is_keyed` says that its server takes a
     /// request of a key that it has seen as done, so that a write may be sent again.
     ///

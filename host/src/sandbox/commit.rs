@@ -47,9 +47,14 @@ impl GuestState {
     pub(super) async fn ready_commit(&mut self) -> Result<(), Failure> {
         for mount in &self.files.clone() {
             self.sync(mount).await?;
-            tokio::task::block_in_place(|| lock(mount).check_commit()).map_err(|refused| self.unkept(&refused))?;
         }
-        Ok(())
+        if self.journal.is_next_known() {
+            // It was begun before: the mounts are, at least in part, what it made of them.
+            return Ok(());
+        }
+        self.files.iter().try_for_each(|mount| {
+            tokio::task::block_in_place(|| lock(mount).check_commit()).map_err(|refused| self.unkept(&refused))
+        })
     }
 
     /// Commits what the call has written and made ready. To be awaited to its end.

@@ -7,6 +7,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
 use crate::clock::Clock;
 use crate::domain::{Digest, Failure, Json, Kind, Limits, Recorded, RecordedValue, Timestamp, UpstreamEnd, canonical};
 use crate::sandbox::{Begin, CallLink, HostCall, HostCallEnd};
@@ -24,6 +28,8 @@ pub(super) struct Journal {
     has_written: AtomicBool,
     /// Bytes of results that may still be kept whole: those of reads, those of writes.
     left: [AtomicU64; 2],
+    /// The same of looks at files: a call that reads files is answered by servers as well.
+    looks_left: AtomicU64,
     time: Mutex<Passed>,
     /// Ends the call, though it happened beside the guest.
     failed: Mutex<Option<Failure>>,
@@ -56,6 +62,7 @@ impl Journal {
             begun: AtomicU32::new(0),
             has_written: AtomicBool::new(false),
             left: [AtomicU64::new(limits.record_bytes_max), AtomicU64::new(limits.record_bytes_max)],
+            looks_left: AtomicU64::new(limits.record_bytes_max),
             time: Mutex::new(passed),
             failed: Mutex::default(),
         }
@@ -80,6 +87,18 @@ impl Journal {
     pub(super) fn number(&self, what: &'static str, args: Digest, is_write: bool) -> HostCall {
         let n = self.begun.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         HostCall { n, what, args, is_write, upstream: None }
+    }
+
+    /// Returns what a host call of this number and name brought before, without announcing it.
+    pub(super) fn peek(&self, host_call: &HostCall) -> Option<RecordedValue> {
+        let record = self.link.peek(host_call.n).filter(|record| record.what == host_call.what)?;
+        record.done.map(|recorded| recorded.value)
+    }
+
+    /// Whether the next host call was begun before.
+    pub(super) fn is_next_known(&self) -> bool {
+        let next = self.begun.load(Ordering::Relaxed).saturating_add(1);
+        self.records && self.link.peek(next).is_some()
     }
 
     /// Announces a host call.
@@ -190,8 +209,12 @@ impl Journal {
 
     /// Takes room for a result that is kept whole; false where there is not enough.
     pub(super) fn keep(&self, bytes: u64, is_write: bool) -> bool {
-        let less = |left: u64| left.checked_sub(bytes);
-        self.left[usize::from(is_write)].fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        taken(&self.left[usize::from(is_write)], bytes)
+    }
+
+    /// Takes room for a look at a file that is kept whole; false where there is not enough.
+    pub(super) fn keep_look(&self, bytes: u64) -> bool {
+        taken(&self.looks_left, bytes)
     }
 
     /// The time of day, which the guest does not see.
@@ -267,10 +290,27 @@ impl Journal {
     }
 }
 
+fn taken(left: &AtomicU64, bytes: u64) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+}
+
 /// How the result of a host call is written down, and read again.
 pub(super) struct Form<T> {
     pub(super) write: fn(&T) -> Json,
     pub(super) read: fn(&Json) -> Option<T>,
+}
+
+/// Octets as text where they are text: a record is read by people too.
+pub(super) fn octets(bytes: &[u8]) -> Json {
+    std::str::from_utf8(bytes).map_or_else(|_| json!({"base64": STANDARD.encode(bytes)}), Json::from)
+}
+
+/// Reads what [`octets`] wrote.
+pub(super) fn read_octets(value: &Json) -> Option<Vec<u8>> {
+    match value {
+        Json::String(text) => Some(text.clone().into_bytes()),
+        coded => STANDARD.decode(coded.get("base64")?.as_str()?).ok(),
+    }
 }
 
 /// A record that does not read as what this host call brings: it is that of another.

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::domain::{
-    Digest, Failure, Kind, Outcome, Recorded, RecordedValue, StateOp, StateReply, StateScope, UpstreamEnd,
+    Digest, Failure, HostCallRecord, Kind, Outcome, Recorded, RecordedValue, StateOp, StateReply, StateScope,
+    UpstreamEnd,
 };
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
@@ -24,6 +25,7 @@ mod flags;
 mod journal;
 mod limits;
 mod linker;
+mod looks;
 mod open_files;
 mod overlay;
 mod run;
@@ -115,6 +117,12 @@ pub trait CallLink: Send + Sync {
     /// request leaves that would carry them.
     fn is_replay(&self) -> bool {
         false
+    }
+
+    /// Returns the record of the host call of this number, where the call was made before: what it saw of files is answered
+    /// look by look, before all that it saw is announced.
+    fn peek(&self, _n: u32) -> Option<HostCallRecord> {
+        None
     }
 
     /// Announces a host call. A write is durable in the log before this returns. Requests that are under way at one time may

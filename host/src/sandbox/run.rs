@@ -32,6 +32,7 @@ use crate::sandbox::flags::deceptive;
 use crate::sandbox::journal::Journal;
 use crate::sandbox::limits::{HOST_CALL_FUEL, Meter, Pace};
 use crate::sandbox::linker::{Linked, linker};
+use crate::sandbox::looks::Looks;
 use crate::sandbox::open_files::{OpenFiles, raise_process_limit};
 use crate::sandbox::overlay::{self, Deadline};
 use crate::sandbox::secrets::{Granted, Secrets};
@@ -259,6 +260,7 @@ impl Shared {
         let log = LogSink::new(limits, &secrets);
         let wasi = self.wasi(call, (&secrets, &log), (&journal, &seed))?;
         let denials = Denials::new(secrets.clone());
+        let looks = Looks::new(&journal, &secrets);
         let mut table = ResourceTable::new();
         table.set_max_capacity(usize::try_from(limits.handles_max).unwrap_or(usize::MAX));
         let state = GuestState {
@@ -267,10 +269,11 @@ impl Shared {
             meter: Meter::new(limits),
             call: call.clone(),
             log,
-            files: self.overlays(call, deadline_ms)?,
+            files: self.overlays(call, deadline_ms, &looks)?,
             open_files: OpenFiles::new(limits),
             http: Http::new(call.clone(), self.clients.clone(), (denials.clone(), secrets.clone()), journal.clone()),
             seen: Seen::new(&journal),
+            looks,
             journal,
             secrets,
             denials,
@@ -309,7 +312,7 @@ impl Shared {
     }
 
     /// The mounts that the call may write.
-    fn overlays(&self, call: &Call, at_ms: u64) -> Result<Vec<overlay::Shared>, Failure> {
+    fn overlays(&self, call: &Call, at_ms: u64, looks: &Looks) -> Result<Vec<overlay::Shared>, Failure> {
         let mounts: Vec<&Mount> =
             call.grant().mounts.iter().filter(|mount| mount.access == Access::ReadWrite).collect();
         if mounts.is_empty() {
@@ -318,7 +321,8 @@ impl Shared {
         let mut name = [0; 16];
         self.clock.random(&mut name).map_err(|e| Failure::new(Kind::HostBug, e))?;
         let paths = mounts.iter().map(|mount| (mount.guest.as_str(), mount.host.as_path()));
-        overlay::open(paths, &hex::encode(name), &call.grant().limits, Deadline { clock: self.clock.clone(), at_ms })
+        let deadline = Deadline { clock: self.clock.clone(), at_ms };
+        overlay::open(paths, &hex::encode(name), &call.grant().limits, (deadline, looks.clone()))
             .map_err(|(n, error)| no_directory(call.grant(), &mounts[n].host, &error.into()))
     }
 }
@@ -476,8 +480,7 @@ impl Instance {
         let func = func.ok_or_else(|| Failure::new(Kind::HostBug, format!("find the function of `{}`", tool.name)))?;
         let results = self.invoke(&func, &args).await;
         self.store.data().journal.check()?;
-        let (seen, journal) = (self.store.data().seen.clone(), self.store.data().journal.clone());
-        seen.report(&journal).await?;
+        self.store.data_mut().report_files().await?;
         let results = results?;
         let output = self.read(tool, &results)?;
         if self.store.data().has_staged() {

@@ -1,8 +1,7 @@
 //! What a call saw of the files that it may only read, as one digest: run again, it must see the same.
 //!
 //! Promises: a call whose host calls are not recorded pays nothing; one whose are pays for hashing, not for keeping. Leaves to
-//! others: when it is reported. What a call sees of a mount that it may write is not here: what it makes of that is in its
-//! later host calls and its result.
+//! others: when it is reported, and what a call sees of mounts that it may write (`looks.rs`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -12,6 +12,7 @@ use crate::sandbox::capabilities::http::Http;
 use crate::sandbox::denials::Denials;
 use crate::sandbox::journal::Journal;
 use crate::sandbox::limits::{Meter, Pace};
+use crate::sandbox::looks::Looks;
 use crate::sandbox::open_files::OpenFiles;
 use crate::sandbox::overlay::Shared;
 use crate::sandbox::secrets::{Granted, Scrubber};
@@ -42,6 +43,8 @@ pub(super) struct GuestState {
     pub(super) state_writes: u64,
     /// What it saw of mounts that it may only read.
     pub(super) seen: Seen,
+    /// What it saw of mounts that it may write.
+    pub(super) looks: Looks,
     /// Whether a host function was entered and is not charged for yet.
     pub(super) is_host_call: bool,
     /// How often the host was entered and not left: the guest makes room for what a host call brings within it.
@@ -68,6 +71,15 @@ impl GuestState {
             self.journal.pass(recorded.ms);
         }
         Ok((host_call, begin))
+    }
+
+    /// Reports what the call saw of files: what it writes next may depend on it.
+    ///
+    /// # Errors
+    /// Ends the call: it sees something else than before.
+    pub(super) async fn report_files(&mut self) -> Result<(), Failure> {
+        self.looks.report().await?;
+        self.seen.report(&self.journal).await
     }
 
     /// Reports what a host call brought.

@@ -43,6 +43,10 @@ impl CallLink for ReplayLink {
         true
     }
 
+    fn peek(&self, n: u32) -> Option<HostCallRecord> {
+        self.answers().peek(n).cloned()
+    }
+
     async fn begin(&self, host_call: &HostCall) -> Result<Begin, Failure> {
         let begin = self.answers().next(host_call, true)?;
         if begin != Begin::Proceed {

@@ -90,6 +90,9 @@ impl GuestState {
             self.deny("limit.state", &format!("state {scope}: {}", about(&op)));
             return Ok(Err(error));
         }
+        if op.is_write() {
+            self.report_files().await.map_err(Ended)?;
+        }
         let (host_call, begin) = self.begin(name(&op), digest(scope, &op), op.is_write()).await.map_err(Ended)?;
         match begin {
             // What was kept may have changed since: such a result is always recorded whole.

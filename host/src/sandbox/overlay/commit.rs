@@ -152,7 +152,7 @@ impl Overlay {
     fn check_step(&self, step: &Step) -> Result<(), Errno> {
         let Some((_, parent)) = step.place().split_last() else { return Err(Errno::BUSY) };
         if !self.changes.contains_key(parent) {
-            let dir = self.base.changeable(parent)?;
+            let dir = self.view.base.changeable(parent)?;
             accessat(&dir, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
             self.check_sticky(&fstat(&dir)?, step)?;
         }
@@ -160,7 +160,7 @@ impl Overlay {
             self.check_emptied(place)?;
         }
         let hides = self.changes.get(step.place()).and_then(|change| change.hides);
-        let found = self.base.stat(step.place())?.map(|stat| kind(&stat));
+        let found = self.view.base.stat(step.place())?.map(|stat| kind(&stat));
         match (step, found) {
             (Step::MakeDir(_), Some(found)) if found != FileType::Directory && hides.is_none() => Err(Errno::EXIST),
             (Step::Put(..), Some(FileType::Directory)) if hides != Some(Hidden::Dir) => Err(Errno::ISDIR),
@@ -173,7 +173,7 @@ impl Overlay {
     /// Checks that what stands at the place of `step` is ours to replace or remove, where only owners may.
     fn check_sticky(&self, dir: &Stat, step: &Step) -> Result<(), Errno> {
         if Mode::from_raw_mode(dir.st_mode).contains(Mode::SVTX)
-            && let Some(found) = self.base.stat(step.place())?
+            && let Some(found) = self.view.base.stat(step.place())?
             && !is_ours(dir, &found, rustix::process::geteuid().as_raw())
         {
             return Err(Errno::PERM);
@@ -183,7 +183,7 @@ impl Overlay {
 
     /// Checks that nothing stays in a directory which is to be removed: not what the guest never saw either.
     fn check_emptied(&self, place: &Place) -> Result<(), Errno> {
-        let dir = match self.base.dir(place) {
+        let dir = match self.view.base.dir(place) {
             // It is gone, or no directory any more.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             dir => openat(dir?, ".", DIRECTORY, Mode::empty())?,
@@ -204,7 +204,7 @@ impl Overlay {
 
     fn take(&self, step: &Step, placed: &mut Placed) -> Result<(), Errno> {
         let Some((name, parent)) = step.place().split_last() else { return Err(Errno::BUSY) };
-        let dir = self.base.changeable(parent)?;
+        let dir = self.view.base.changeable(parent)?;
         let name = name.as_str();
         match step {
             Step::MakeDir(_) => made_dir(&dir, name)?,
@@ -225,7 +225,7 @@ impl Overlay {
     }
 
     fn sync_dir(&self, place: &[String]) -> Result<(), Errno> {
-        let dir = match self.base.dir(place) {
+        let dir = match self.view.base.dir(place) {
             // It was removed in the same commit, or by somebody else: its own parent tells.
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             dir => dir?,
@@ -246,7 +246,7 @@ impl Overlay {
     }
 
     fn shown(&self, place: &[String]) -> String {
-        format!("{}/{}", self.guest.trim_end_matches('/'), place.join("/"))
+        format!("{}/{}", self.view.guest.trim_end_matches('/'), place.join("/"))
     }
 }
 

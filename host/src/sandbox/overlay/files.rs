@@ -1,32 +1,34 @@
 //! Open files: of the mount until they are written, then of the staging area.
 
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps, fchmod, fstat, futimens};
+use rustix::fs::{FileType, Timespec, Timestamps, futimens};
 use rustix::io::Errno;
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorStat, DescriptorType, ErrorCode, NewTimestamp};
 
-use crate::sandbox::overlay::base::{device, kind};
+use crate::sandbox::overlay::copy::{copied, copied_by_looks, handed_on};
 use crate::sandbox::overlay::path::{Resolved, Use};
-use crate::sandbox::overlay::quota::Quota;
+use crate::sandbox::overlay::view::{Attributes, BaseFile};
 use crate::sandbox::overlay::{DirId, FileId, Now, Overlay, Place, Seen, code, io_code};
-
-/// Bytes that are copied before the clock is looked at: some milliseconds of a slow disk.
-const COPY_BYTES_MAX: u64 = 1 << 20;
 
 /// A file that is open, or staged.
 pub(super) struct OpenFile {
     pub(super) content: Content,
     /// Open while somebody uses it.
-    handle: Option<File>,
+    handle: Option<Handle>,
     /// Whether it was opened for writing, so that it is known that it may be written.
     is_writable: bool,
     uses: u32,
     /// `None` once it was removed; who has it open may go on with it.
     pub(super) place: Option<Place>,
+}
+
+/// What an open file is read from.
+enum Handle {
+    Base(BaseFile),
+    Staged(File),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl Overlay {
             Seen::Made => self.open_dir(place, is_change),
             Seen::Staged(_) if how.directory || is_dir => Err(ErrorCode::NotDirectory),
             Seen::Staged(id) => self.open_staged(id, how.truncate),
-            Seen::Base(stat) => match kind(&stat) {
+            Seen::Base(found) => match found.kind() {
                 FileType::Directory => self.open_dir(place, is_change),
                 FileType::RegularFile if how.directory || is_dir => Err(ErrorCode::NotDirectory),
                 FileType::RegularFile => self.open_base(&place, how),
@@ -115,7 +117,13 @@ impl Overlay {
         let content = Content::Staged { number, bytes: 0 };
         self.files.insert(
             id,
-            OpenFile { content, handle: Some(handle), is_writable: true, uses: 1, place: Some(place.to_vec()) },
+            OpenFile {
+                content,
+                handle: Some(Handle::Staged(handle)),
+                is_writable: true,
+                uses: 1,
+                place: Some(place.to_vec()),
+            },
         );
         Ok(id)
     }
@@ -142,7 +150,7 @@ impl Overlay {
 
     /// Opens a file of the mount, or uses it once more.
     pub(super) fn use_base(&mut self, place: &[String], is_write: bool) -> Result<FileId, ErrorCode> {
-        let handle = self.base.file(place, is_write).map_err(code)?;
+        let handle = Handle::Base(self.view.open(place, is_write).map_err(code)?);
         if let Some(id) = self.opened.get(place).copied()
             && let Some(file) = self.files.get_mut(&id)
         {
@@ -171,14 +179,14 @@ impl Overlay {
         if self.changes.contains_key(parent) || self.is_covered(parent) {
             return Ok(());
         }
-        self.base.changeable(parent).map(drop).map_err(code)
+        self.view.changeable(parent).map_err(code)
     }
 
     /// Uses an open or staged file once more.
     pub(in crate::sandbox) fn retain(&mut self, id: FileId) -> Result<(), ErrorCode> {
         let file = self.files.get_mut(&id).ok_or(ErrorCode::BadDescriptor)?;
         if let (None, Content::Staged { number, .. }, Some(area)) = (&file.handle, file.content, &self.area) {
-            file.handle = Some(area.open(number).map_err(code)?);
+            file.handle = Some(Handle::Staged(area.open(number).map_err(code)?));
         }
         file.uses += 1;
         Ok(())
@@ -224,17 +232,29 @@ impl Overlay {
         self.dirs.remove(&id);
     }
 
-    fn file(&self, id: FileId) -> Result<(&File, Content), ErrorCode> {
-        let file = self.files.get(&id).ok_or(ErrorCode::BadDescriptor)?;
-        Ok((file.handle.as_ref().ok_or(ErrorCode::BadDescriptor)?, file.content))
+    fn handle(&self, id: FileId) -> Result<&Handle, ErrorCode> {
+        self.files.get(&id).and_then(|file| file.handle.as_ref()).ok_or(ErrorCode::BadDescriptor)
+    }
+
+    /// A staged file that is open, and its length.
+    fn staged_file(&self, id: FileId) -> Result<(&File, u64), ErrorCode> {
+        match (self.handle(id)?, self.files.get(&id).map(|file| file.content)) {
+            (Handle::Staged(file), Some(Content::Staged { bytes, .. })) => Ok((file, bytes)),
+            _ => Err(ErrorCode::BadDescriptor),
+        }
     }
 
     /// Reads up to `bytes_max` bytes from `offset`; none at the end of the file.
     pub(in crate::sandbox) fn read(&self, id: FileId, bytes_max: usize, offset: u64) -> Result<Vec<u8>, ErrorCode> {
-        let mut buffer = vec![0; bytes_max];
-        let read = self.file(id)?.0.read_at(&mut buffer, offset).map_err(|e| io_code(&e))?;
-        buffer.truncate(read);
-        Ok(buffer)
+        match self.handle(id)? {
+            Handle::Base(file) => self.view.read(file, bytes_max, offset).map_err(code),
+            Handle::Staged(file) => {
+                let mut buffer = vec![0; bytes_max];
+                let read = file.read_at(&mut buffer, offset).map_err(|e| io_code(&e))?;
+                buffer.truncate(read);
+                Ok(buffer)
+            }
+        }
     }
 
     /// Writes all of `bytes` at `offset`, or at the end where there is none. Returns where they end.
@@ -251,14 +271,16 @@ impl Overlay {
             return Ok(offset.unwrap_or_default());
         }
         self.stage(id, u64::MAX)?;
-        let (_, Content::Staged { bytes: size, .. }) = self.file(id)? else { return Err(ErrorCode::BadDescriptor) };
+        let (_, size) = self.staged_file(id)?;
         let start = offset.unwrap_or(size);
         let end = start.checked_add(units(bytes.len())).ok_or(ErrorCode::FileTooLarge)?;
         let grown = end.saturating_sub(size);
         self.quota.take_bytes(grown)?;
-        let written = self.file(id).and_then(|(file, _)| file.write_all_at(bytes, start).map_err(|e| io_code(&e)));
+        let written =
+            self.staged_file(id).and_then(|(file, _)| file.write_all_at(bytes, start).map_err(|e| io_code(&e)));
         // A write that failed may have made the file longer.
-        let now = if written.is_ok() { size.max(end) } else { self.file(id)?.0.metadata().map_or(end, |m| m.len()) };
+        let now =
+            if written.is_ok() { size.max(end) } else { self.staged_file(id)?.0.metadata().map_or(end, |m| m.len()) };
         self.quota.give_bytes(size.max(end).saturating_sub(now.max(size)));
         self.sized(id, now.max(size));
         written.map(|()| end)
@@ -267,7 +289,7 @@ impl Overlay {
     /// Sets the length of a file.
     pub(in crate::sandbox) fn resize(&mut self, id: FileId, size: u64) -> Result<(), ErrorCode> {
         self.stage(id, size)?;
-        let (file, Content::Staged { bytes, .. }) = self.file(id)? else { return Err(ErrorCode::BadDescriptor) };
+        let (file, bytes) = self.staged_file(id)?;
         self.quota.take_bytes(size.saturating_sub(bytes))?;
         if let Err(error) = file.set_len(size) {
             self.quota.give_bytes(size.saturating_sub(bytes));
@@ -287,33 +309,42 @@ impl Overlay {
     /// Copies a file of the mount to the staging area, at most its first `bytes_max` bytes; all who have it open use the
     /// copy from then on.
     pub(super) fn stage(&mut self, id: FileId, bytes_max: u64) -> Result<(), ErrorCode> {
-        let (source, Content::Base) = self.file(id)? else { return Ok(()) };
+        let Handle::Base(_) = self.handle(id)? else { return Ok(()) };
         if self.files.get(&id).is_some_and(|file| file.place.is_some()) {
             // Or a guest could have us copy again and again what it then has no room for.
             self.quota.check_one_more()?;
         }
         self.check_writable(id)?;
-        let stat = fstat(source).map_err(code)?;
-        let mut source = source.try_clone().map_err(|e| io_code(&e))?;
-        let bytes = u64::try_from(stat.st_size).unwrap_or_default().min(bytes_max);
+        let Handle::Base(source) = self.handle(id)? else { return Ok(()) };
+        let found = self.view.stat_file(source).map_err(code)?;
+        let bytes = found.bytes.min(bytes_max);
         self.quota.take_bytes(bytes)?;
         let staged = self.area().and_then(|area| area.create().map_err(code)).and_then(|(number, mut copy)| {
-            let copied = copied(&mut source, &mut copy, bytes, &self.quota).and_then(|()| handed_on(&copy, &stat));
+            let copied = self.copied(id, &mut copy, bytes).and_then(|()| handed_on(&copy, &found));
             copied.and_then(|()| self.staged_at(id)).inspect_err(|_| self.discard(number)).map(|()| (number, copy))
         });
         let (number, copy) = staged.inspect_err(|_| self.quota.give_bytes(bytes))?;
         if let Some(file) = self.files.get_mut(&id) {
             file.content = Content::Staged { number, bytes };
-            file.handle = Some(copy);
+            file.handle = Some(Handle::Staged(copy));
         }
         Ok(())
+    }
+
+    /// Copies the first `bytes` of a file of the mount, as long as the call has time.
+    fn copied(&self, id: FileId, copy: &mut File, bytes: u64) -> Result<(), ErrorCode> {
+        let Handle::Base(source) = self.handle(id)? else { return Err(ErrorCode::BadDescriptor) };
+        if self.view.is_watched() {
+            return copied_by_looks((&self.view, source), copy, bytes, &self.quota);
+        }
+        copied(self.view.file(source).map_err(code)?, copy, bytes, &self.quota)
     }
 
     /// Checks that a file which was opened for reading may be written: a commit that finds out is too late.
     fn check_writable(&self, id: FileId) -> Result<(), ErrorCode> {
         let Some(OpenFile { is_writable: false, place: Some(place), .. }) = self.files.get(&id) else { return Ok(()) };
         self.reach(place)?;
-        match self.base.file(place, true) {
+        match self.view.open(place, true) {
             // Somebody else removed it: it is made again.
             Ok(_) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(code(error)),
@@ -343,7 +374,7 @@ impl Overlay {
     ) -> Result<(), ErrorCode> {
         self.stage(id, u64::MAX)?;
         let times = Timestamps { last_access: timespec(accessed)?, last_modification: timespec(modified)? };
-        futimens(self.file(id)?.0, &times).map_err(code)
+        futimens(self.staged_file(id)?.0, &times).map_err(code)
     }
 
     /// Sets the times of what is at `path`: a file, and no other thing.
@@ -372,8 +403,19 @@ impl Overlay {
 
     /// Returns what is known of an open file, and what tells it from others.
     pub(in crate::sandbox) fn stat(&self, id: FileId) -> Result<(DescriptorStat, Identity), ErrorCode> {
-        let stat = fstat(self.file(id)?.0).map_err(code)?;
-        Ok((told(&stat), identity(&stat)))
+        match self.handle(id)? {
+            Handle::Base(file) => {
+                let found = self.view.stat_file(file).map_err(code)?;
+                Ok((told(&found), identity(&found)))
+            }
+            Handle::Staged(file) => self.stat_staged(id, file),
+        }
+    }
+
+    fn stat_staged(&self, id: FileId, file: &File) -> Result<(DescriptorStat, Identity), ErrorCode> {
+        let place = self.files.get(&id).and_then(|file| file.place.as_deref()).unwrap_or_default();
+        let found = self.view.stat_staged(place, file).map_err(code)?;
+        Ok((told(&found), Identity::Staged(id)))
     }
 
     pub(in crate::sandbox) fn stat_dir(&self, id: DirId) -> Result<(DescriptorStat, Identity), ErrorCode> {
@@ -399,12 +441,11 @@ impl Overlay {
     fn stat_place(&self, place: &[String]) -> Result<(DescriptorStat, Identity), ErrorCode> {
         match self.look(place)? {
             Seen::Nothing => Err(ErrorCode::NoEntry),
-            Seen::Base(stat) => Ok((told(&stat), identity(&stat))),
+            Seen::Base(found) => Ok((told(&found), identity(&found))),
             Seen::Staged(id) => match (self.stat(id), self.files.get(&id).map(|file| file.content), &self.area) {
                 // Not open at present.
                 (Err(_), Some(Content::Staged { number, .. }), Some(area)) => {
-                    let stat = area.open(number).and_then(fstat).map_err(code)?;
-                    Ok((told(&stat), identity(&stat)))
+                    self.stat_staged(id, &area.open(number).map_err(code)?)
                 }
                 (stat, ..) => stat,
             },
@@ -417,7 +458,7 @@ impl Overlay {
         let Resolved { place, .. } = self.resolve(dir, path, Use::Look { follow: false })?;
         let target = match self.look(&place)? {
             Seen::Nothing => return Err(ErrorCode::NoEntry),
-            Seen::Base(stat) if kind(&stat) == FileType::Symlink => self.base.link(&place).map_err(code)?,
+            Seen::Base(found) if found.kind() == FileType::Symlink => self.view.link(&place).map_err(code)?,
             _ => return Err(ErrorCode::Invalid),
         };
         // It would name a directory of this machine.
@@ -430,35 +471,13 @@ impl Overlay {
 pub(in crate::sandbox) enum Identity {
     /// Device and inode.
     Inode(u64, u64),
+    /// The call's own: the copy of a file, when the call runs again, is another file of this machine.
+    Staged(FileId),
     Made(Vec<String>),
 }
 
-fn identity(stat: &Stat) -> Identity {
-    Identity::Inode(device(stat), stat.st_ino)
-}
-
-/// Copies the first `bytes` of a file, as long as the call has time.
-fn copied(source: &mut File, copy: &mut File, bytes: u64, quota: &Quota) -> Result<(), ErrorCode> {
-    source.rewind().map_err(|e| io_code(&e))?;
-    let mut left = bytes;
-    while left > 0 {
-        quota.check_time()?;
-        let wanted = left.min(COPY_BYTES_MAX);
-        let copied = std::io::copy(&mut source.take(wanted), copy).map_err(|e| io_code(&e))?;
-        left -= copied;
-        if copied < wanted {
-            // It was cut by somebody else meanwhile: its length stays what was counted.
-            return copy.set_len(bytes).map_err(|e| io_code(&e));
-        }
-    }
-    Ok(())
-}
-
-/// Gives a copy what a replaced file hands on beside its bytes: permissions and times.
-fn handed_on(copy: &File, stat: &Stat) -> Result<(), ErrorCode> {
-    fchmod(copy, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(code)?;
-    let times = Timestamps { last_access: accessed(stat), last_modification: modified(stat) };
-    futimens(copy, &times).map_err(code)
+fn identity(found: &Attributes) -> Identity {
+    Identity::Inode(found.device, found.inode)
 }
 
 /// A directory that the call made has no times yet.
@@ -473,13 +492,13 @@ fn made() -> DescriptorStat {
     }
 }
 
-fn told(stat: &Stat) -> DescriptorStat {
+fn told(found: &Attributes) -> DescriptorStat {
     DescriptorStat {
-        type_: descriptor_type(kind(stat)),
-        link_count: units(usize::try_from(stat.st_nlink).unwrap_or(usize::MAX)),
-        size: u64::try_from(stat.st_size).unwrap_or_default(),
-        data_access_timestamp: datetime(accessed(stat)),
-        data_modification_timestamp: datetime(modified(stat)),
+        type_: descriptor_type(found.kind()),
+        link_count: found.links,
+        size: found.bytes,
+        data_access_timestamp: datetime(found.accessed()),
+        data_modification_timestamp: datetime(found.modified()),
         status_change_timestamp: None,
     }
 }
@@ -495,14 +514,6 @@ pub(super) fn descriptor_type(kind: FileType) -> DescriptorType {
         FileType::Socket => DescriptorType::Socket,
         FileType::Unknown => DescriptorType::Unknown,
     }
-}
-
-fn accessed(stat: &Stat) -> Timespec {
-    Timespec { tv_sec: stat.st_atime, tv_nsec: i64::try_from(stat.st_atime_nsec).unwrap_or_default() }
-}
-
-fn modified(stat: &Stat) -> Timespec {
-    Timespec { tv_sec: stat.st_mtime, tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or_default() }
 }
 
 fn datetime(time: Timespec) -> Option<Datetime> {
@@ -521,6 +532,6 @@ fn timespec(time: NewTimestamp) -> Result<Timespec, ErrorCode> {
     })
 }
 
-fn units(n: usize) -> u64 {
+pub(super) fn units(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }

@@ -3,19 +3,36 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, openat, statat};
+use rustix::fs::Dir;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
-use crate::sandbox::overlay::base::{DIRECTORY, kind};
 use crate::sandbox::overlay::files::descriptor_type;
-use crate::sandbox::overlay::{DirId, Now, Overlay, Place, code, is_reserved};
+use crate::sandbox::overlay::view::{BaseDir, Named, next_named};
+use crate::sandbox::overlay::{DirId, Now, Overlay, Place, code};
 
 /// One name, or why it cannot be told.
 pub(in crate::sandbox) type Entry = Result<DirectoryEntry, ErrorCode>;
 
+/// What a listing reads.
+enum Source {
+    /// A directory as it is on this machine.
+    Plain(Dir),
+    /// A directory of a mount that may be written.
+    Viewed(BaseDir),
+}
+
+impl Source {
+    fn next(&mut self) -> Option<Named> {
+        match self {
+            Self::Plain(dir) => next_named(dir),
+            Self::Viewed(dir) => dir.next(),
+        }
+    }
+}
+
 /// A directory that is being listed: what is on this machine, then what the call made of it before the listing began.
 pub(in crate::sandbox) struct Listing {
-    dir: Option<Dir>,
+    source: Option<Source>,
     /// What the call changed in this directory: what each name is now.
     changed: BTreeMap<String, Option<DescriptorType>>,
 }
@@ -23,7 +40,7 @@ pub(in crate::sandbox) struct Listing {
 impl Listing {
     /// Lists an open directory as it is on this machine.
     pub(in crate::sandbox) fn of(dir: impl AsFd) -> Result<Self, ErrorCode> {
-        Ok(Self { dir: Some(Dir::read_from(dir).map_err(code)?), changed: BTreeMap::new() })
+        Ok(Self { source: Some(Source::Plain(Dir::read_from(dir).map_err(code)?)), changed: BTreeMap::new() })
     }
 
     /// Returns the next entries, at most `entries_max`; none at the end.
@@ -39,18 +56,12 @@ impl Listing {
     }
 
     fn next(&mut self) -> Option<Entry> {
-        while let Some(dir) = &mut self.dir {
-            match dir.read() {
-                None => self.dir = None,
+        while let Some(source) = &mut self.source {
+            match source.next() {
+                None => self.source = None,
                 Some(Err(error)) => return Some(Err(code(error))),
-                Some(Ok(entry)) => {
-                    let Ok(name) = entry.file_name().to_str() else { return Some(Err(ErrorCode::IllegalByteSequence)) };
-                    let is_hidden = matches!(name, "." | "..") || is_reserved(name) || self.changed.contains_key(name);
-                    if !is_hidden {
-                        let type_ = descriptor_type(type_of(dir, name, entry.file_type()));
-                        return Some(Ok(DirectoryEntry { type_, name: name.to_owned() }));
-                    }
-                }
+                Some(Ok((name, _))) if self.changed.contains_key(&name) => {}
+                Some(Ok((name, kind))) => return Some(Ok(DirectoryEntry { type_: descriptor_type(kind), name })),
             }
         }
         loop {
@@ -60,15 +71,6 @@ impl Listing {
             }
         }
     }
-}
-
-/// Some file systems do not tell it with the name.
-fn type_of(dir: &Dir, name: &str, told: FileType) -> FileType {
-    if told != FileType::Unknown {
-        return told;
-    }
-    let stat = dir.fd().and_then(|fd| statat(fd, name, AtFlags::SYMLINK_NOFOLLOW));
-    stat.map_or(FileType::Unknown, |stat| kind(&stat))
 }
 
 impl Overlay {
@@ -90,10 +92,9 @@ impl Overlay {
         let changed = changed.collect();
         let is_made = self.changes.contains_key(place) || self.is_covered(place);
         if is_made {
-            return Ok(Listing { dir: None, changed });
+            return Ok(Listing { source: None, changed });
         }
-        let dir = self.base.dir(place).map_err(code)?;
-        let dir = openat(&dir, ".", DIRECTORY, Mode::empty()).map_err(code)?;
-        Ok(Listing { dir: Some(Dir::new(dir).map_err(code)?), changed })
+        let source = self.view.list(place).map_err(code)?;
+        Ok(Listing { source: Some(Source::Viewed(source)), changed })
     }
 }

@@ -14,20 +14,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 
 use crate::domain::Limits;
+use crate::sandbox::looks::Looks;
 
 mod area;
 mod base;
 mod commit;
+mod copy;
 mod files;
 mod list;
 mod path;
 mod quota;
 mod tree;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -41,9 +44,10 @@ pub(in crate::sandbox) use path::check;
 pub(in crate::sandbox) use quota::Deadline;
 
 use area::Area;
-use base::{Base, kind};
+use base::Base;
 use files::OpenFile;
 use quota::Quota;
+use view::{Attributes, View};
 
 /// Where something is within a mount: one name for each directory on the way, none for the mount itself.
 type Place = Vec<String>;
@@ -64,9 +68,7 @@ pub(in crate::sandbox) type Shared = Arc<Mutex<Overlay>>;
 
 /// A mount with the changes of one call.
 pub(in crate::sandbox) struct Overlay {
-    base: Base,
-    /// The path by which the guest knows the mount.
-    guest: String,
+    view: Arc<View>,
     /// The name that the staging area gets: random, so that no two are equal.
     name: String,
     area: Option<Area>,
@@ -112,7 +114,7 @@ enum Seen {
     Nothing,
     Staged(FileId),
     Made,
-    Base(Stat),
+    Base(Attributes),
 }
 
 /// Opens the mounts of a call that it may write. With the first write to one goes what calls of a dead process left there.
@@ -125,22 +127,21 @@ pub(in crate::sandbox) fn open<'a>(
     mounts: impl Iterator<Item = (&'a str, &'a Path)>,
     name: &str,
     limits: &Limits,
-    deadline: Deadline,
+    (deadline, looks): (Deadline, Looks),
 ) -> Result<Vec<Shared>, (usize, std::io::Error)> {
     let quota = Arc::new(Quota::new(limits, deadline));
     let opened = mounts.enumerate().map(|(n, (guest, host))| {
-        let overlay = Overlay::new(guest, host, &format!("{name}-{n}"), quota.clone());
+        let overlay = Overlay::new((guest, host), &format!("{name}-{n}"), quota.clone(), looks.clone());
         overlay.map(|overlay| Arc::new(Mutex::new(overlay))).map_err(|error| (n, error.into()))
     });
     opened.collect()
 }
 
 impl Overlay {
-    fn new(guest: &str, host: &Path, name: &str, quota: Arc<Quota>) -> Result<Self, Errno> {
-        let base = Base::open(host)?;
+    fn new((guest, host): (&str, &Path), name: &str, quota: Arc<Quota>, looks: Looks) -> Result<Self, Errno> {
+        let view = Arc::new(View::new(Base::open(host)?, guest, looks));
         Ok(Self {
-            base,
-            guest: guest.to_owned(),
+            view,
             name: name.to_owned(),
             area: None,
             changes: BTreeMap::new(),
@@ -155,7 +156,7 @@ impl Overlay {
 
     /// Returns the path by which the guest knows the mount.
     pub(in crate::sandbox) fn guest(&self) -> &str {
-        &self.guest
+        &self.view.guest
     }
 
     /// Keeps what a stream was refused, for the receipt.
@@ -184,7 +185,7 @@ impl Overlay {
             None if self.is_covered(place) => return Ok(Seen::Nothing),
             None => {}
         }
-        Ok(self.base.stat(place).map_err(code)?.map_or(Seen::Nothing, Seen::Base))
+        Ok(self.view.stat(place).map_err(code)?.map_or(Seen::Nothing, Seen::Base))
     }
 
     /// Whether something above `place` was changed, so that the mount does not show through.
@@ -195,7 +196,7 @@ impl Overlay {
     fn is_dir(&self, place: &[String]) -> Result<bool, ErrorCode> {
         Ok(match self.look(place)? {
             Seen::Made => true,
-            Seen::Base(stat) => kind(&stat) == FileType::Directory,
+            Seen::Base(found) => found.kind() == FileType::Directory,
             Seen::Nothing | Seen::Staged(_) => false,
         })
     }
@@ -208,8 +209,8 @@ impl Overlay {
         if self.is_covered(place) {
             return Ok(None);
         }
-        let stat = self.base.stat(place).map_err(code)?;
-        Ok(stat.map(|stat| if kind(&stat) == FileType::Directory { Hidden::Dir } else { Hidden::Leaf }))
+        let found = self.view.stat(place).map_err(code)?;
+        Ok(found.map(|found| if found.kind() == FileType::Directory { Hidden::Dir } else { Hidden::Leaf }))
     }
 
     /// Puts something at `place`, in place of what was there.
@@ -247,7 +248,7 @@ impl Overlay {
     fn area(&mut self) -> Result<&mut Area, ErrorCode> {
         match &mut self.area {
             Some(area) => Ok(area),
-            none => Ok(none.insert(Area::make(&self.base, &self.name).map_err(code)?)),
+            none => Ok(none.insert(Area::make(&self.view.base, &self.name).map_err(code)?)),
         }
     }
 }

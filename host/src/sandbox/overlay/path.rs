@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use rustix::fs::FileType;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 
-use crate::sandbox::overlay::base::kind;
 use crate::sandbox::overlay::{DirId, Overlay, Place, Seen, code, is_reserved};
 
 /// Bytes of a path: `PATH_MAX` of Linux.
@@ -97,15 +96,15 @@ impl Overlay {
         if is_end && usage != (Use::Look { follow: true }) {
             return Ok(None);
         }
-        let Seen::Base(stat) = self.look(place)? else { return Ok(None) };
-        if kind(&stat) != FileType::Symlink {
+        let Seen::Base(found) = self.look(place)? else { return Ok(None) };
+        if found.kind() != FileType::Symlink {
             return Ok(None);
         }
         // Whoever made the link would choose what is changed.
         if usage == Use::Change {
             return Err(ErrorCode::NotPermitted);
         }
-        self.base.link(place).map(Some).map_err(code)
+        self.view.link(place).map(Some).map_err(code)
     }
 
     /// The place of an open directory.

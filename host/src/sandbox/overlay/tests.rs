@@ -16,6 +16,8 @@ use super::*;
 use crate::clock::SimClock;
 use crate::domain::Timestamp;
 
+mod recorded;
+
 const WRITE: How = How { follow: true, create: true, exclusive: false, truncate: true, directory: false, write: true };
 const CHANGE: How = How { create: false, truncate: false, ..WRITE };
 const READ: How = How { write: false, ..CHANGE };
@@ -29,10 +31,16 @@ struct Guest {
 
 impl Guest {
     fn new(dir: &Path, limits: &Limits) -> Self {
+        Self::watched(dir, limits, Looks::default())
+    }
+
+    /// One whose looks are recorded, or answered.
+    fn watched(dir: &Path, limits: &Limits, looks: Looks) -> Self {
         let name = format!("{:032x}-0", RandomState::new().hash_one(dir));
         let clock = Arc::new(SimClock::at(Timestamp(0)));
         let quota = Quota::new(limits, Deadline { clock: clock.clone(), at_ms: 1_000 });
-        let mut overlay = Overlay::new("/m", dir, &name, Arc::new(quota)).expect("the mount opens");
+        let overlay = Overlay::new(("/m", dir), &name, Arc::new(quota), looks);
+        let mut overlay = overlay.expect("the mount opens");
         let root = overlay.open_root();
         Self { overlay, root, clock }
     }

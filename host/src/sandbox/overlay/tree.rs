@@ -1,11 +1,10 @@
 //! Changes of names: directories made and removed, files removed, both renamed.
 
-use rustix::fs::{Dir, FileType, Mode, openat};
+use rustix::fs::FileType;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 
-use crate::sandbox::overlay::base::{DIRECTORY, kind};
 use crate::sandbox::overlay::path::{Resolved, Use, fits};
-use crate::sandbox::overlay::{Change, DirId, FileId, Hidden, Now, Overlay, Place, Seen, code, is_reserved};
+use crate::sandbox::overlay::{Change, DirId, FileId, Hidden, Now, Overlay, Place, Seen, code};
 
 impl Overlay {
     /// Makes a directory.
@@ -40,7 +39,7 @@ impl Overlay {
         match self.look(&place)? {
             Seen::Nothing => return Err(ErrorCode::NoEntry),
             _ if is_dir => return Err(ErrorCode::NotDirectory),
-            Seen::Base(stat) if !matches!(kind(&stat), FileType::RegularFile | FileType::Symlink) => {
+            Seen::Base(found) if !matches!(found.kind(), FileType::RegularFile | FileType::Symlink) => {
                 return Err(ErrorCode::NotPermitted);
             }
             _ => {}
@@ -66,7 +65,7 @@ impl Overlay {
         match self.look(&old.place)? {
             Seen::Nothing => return Err(ErrorCode::NoEntry),
             // A link would be read from another place then; a FIFO or device is nothing that a guest handles.
-            Seen::Base(stat) if kind(&stat) != FileType::RegularFile => return Err(ErrorCode::NotPermitted),
+            Seen::Base(found) if found.kind() != FileType::RegularFile => return Err(ErrorCode::NotPermitted),
             _ if old.is_dir || new.is_dir => return Err(ErrorCode::NotDirectory),
             _ => {}
         }
@@ -155,7 +154,7 @@ impl Overlay {
                 return Err(ErrorCode::NameTooLong);
             }
             match self.look(&inner)? {
-                Seen::Base(stat) => match kind(&stat) {
+                Seen::Base(found) => match found.kind() {
                     FileType::Directory => self.stage_tree(&inner)?,
                     FileType::RegularFile => self.staged(&inner).map(drop)?,
                     _ => return Err(ErrorCode::NotPermitted),
@@ -169,17 +168,13 @@ impl Overlay {
 
     /// The names that the mount has in a directory: at most as many as a call may change.
     fn base_names(&self, place: &Place) -> Result<Vec<String>, ErrorCode> {
-        let dir = self.base.changeable(place).map_err(code)?;
-        let dir = openat(&dir, ".", DIRECTORY, Mode::empty()).map_err(code)?;
+        self.view.changeable(place).map_err(code)?;
+        let mut dir = self.view.list(place).map_err(code)?;
         let mut names = Vec::new();
-        for entry in Dir::read_from(&dir).map_err(code)? {
-            let entry = entry.map_err(code)?;
-            let name = entry.file_name().to_str().map_err(|_| ErrorCode::IllegalByteSequence)?;
-            if matches!(name, "." | "..") || is_reserved(name) {
-                continue;
-            }
+        while let Some(named) = dir.next() {
+            let (name, _) = named.map_err(code)?;
             self.quota.check_entries(names.len())?;
-            names.push(name.to_owned());
+            names.push(name);
         }
         Ok(names)
     }
@@ -225,7 +220,7 @@ impl Overlay {
     /// Refuses to replace what is neither file nor link.
     fn check_leaf(&self, place: &Place) -> Result<(), ErrorCode> {
         match self.look(place)? {
-            Seen::Base(stat) if !matches!(kind(&stat), FileType::RegularFile | FileType::Symlink) => {
+            Seen::Base(found) if !matches!(found.kind(), FileType::RegularFile | FileType::Symlink) => {
                 Err(ErrorCode::NotPermitted)
             }
             _ => Ok(()),

@@ -4,8 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::vec::IntoIter;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -20,6 +18,7 @@ use super::error_json;
 use super::quota::Held;
 use super::response_body::ResponseBody;
 use crate::domain::{Digest, Json};
+use crate::sandbox::journal::{octets, read_octets};
 
 /// What came of a request, read to its end.
 pub(super) struct Answer {
@@ -122,18 +121,6 @@ impl Body for Frames {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         Poll::Ready(self.left.next())
-    }
-}
-
-/// Octets as text where they are text: a record is read by people too.
-fn octets(bytes: &[u8]) -> Json {
-    std::str::from_utf8(bytes).map_or_else(|_| json!({"base64": STANDARD.encode(bytes)}), Json::from)
-}
-
-fn read_octets(value: &Json) -> Option<Vec<u8>> {
-    match value {
-        Json::String(text) => Some(text.clone().into_bytes()),
-        coded => STANDARD.decode(coded.get("base64")?.as_str()?).ok(),
     }
 }
 

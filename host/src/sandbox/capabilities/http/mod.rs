@@ -14,12 +14,14 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p2::Pollable;
 use wasmtime_wasi_http::p2::bindings::LinkOptions;
-use wasmtime_wasi_http::p2::bindings::http::types::{self, ErrorCode, HostFutureIncomingResponse as _};
-use wasmtime_wasi_http::p2::body::HyperIncomingBody;
+use wasmtime_wasi_http::p2::bindings::http::types::{
+    self, ErrorCode, Host as _, HostFutureIncomingResponse as _, HostOutgoingBody as _,
+};
+use wasmtime_wasi_http::p2::body::{HostOutgoingBody, HyperIncomingBody};
 use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostIncomingResponse, HostOutgoingRequest};
 use wasmtime_wasi_http::{
-    Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
-    WasiHttpView,
+    Error, FieldMap, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView,
+    WasiHttpHooks, WasiHttpView,
 };
 
 use crate::domain::{Digest, FailedUpstream, Failure, Json, Kind};
@@ -153,6 +155,12 @@ pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasm
             Box::new(async move { get(entered(store.data_mut()), future).await.map(|got| (got,)) })
         },
     )?;
+    linker.instance(TYPES)?.func_wrap_async(
+        "[static]outgoing-body.finish",
+        |mut store: StoreContextMut<'_, GuestState>, (body, trailers): Finished| {
+            Box::new(async move { finish(entered(store.data_mut()), body, trailers).await.map(|ended| (ended,)) })
+        },
+    )?;
     linker.allow_shadowing(false);
     linker.instance(OUTGOING_HANDLER)?.func_wrap_async(
         "handle",
@@ -163,7 +171,22 @@ pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasm
 }
 
 type Got = Option<Result<Result<Resource<HostIncomingResponse>, ErrorCode>, ()>>;
+type Finished = (Resource<HostOutgoingBody>, Option<Resource<FieldMap>>);
 type Called = (Resource<HostOutgoingRequest>, Option<Resource<RequestOptions>>);
+
+/// Ends a request's body, after which it may be sent: what was read of files until then may be in it.
+async fn finish(
+    state: &mut GuestState,
+    body: Resource<HostOutgoingBody>,
+    trailers: Option<Resource<FieldMap>>,
+) -> wasmtime::Result<Result<(), ErrorCode>> {
+    state.report_files().await.map_err(Ended)?;
+    let mut http = state.http();
+    match http.finish(body, trailers) {
+        Ok(()) => Ok(Ok(())),
+        Err(error) => http.convert_error_code(error).map(Err),
+    }
+}
 
 /// Decides about a request, announces it if it writes, and starts it.
 async fn handle(
@@ -183,7 +206,7 @@ async fn handle(
     let started = if state.journal.records() {
         if !admitted.method.is_read() {
             // What it read so far may be why it writes.
-            state.seen.report(&state.journal).await.map_err(Ended)?;
+            state.report_files().await.map_err(Ended)?;
         }
         let recording = Recording::new(exchange, admitted);
         spawn(async move { recording.run().await })
