@@ -118,7 +118,8 @@ impl Recording {
             }
             Begin::Refuse(failure) => {
                 let refusal = Refusal::denied(refused(&failure), ErrorCode::ConnectionRefused, failure.message);
-                Ok(Answer::failed(requests.refused(&admitted.what, refusal)))
+                let withheld = Some(failure.kind).filter(|kind| *kind == Kind::NetworkCircuitOpen);
+                Ok(Answer { withheld, ..Answer::failed(requests.refused(&admitted.what, refusal)) })
             }
         }
     }
@@ -165,6 +166,9 @@ fn large(answer: &Answer) -> RecordedValue {
 }
 
 fn end(answer: &Answer, journal: &Journal) -> UpstreamEnd {
+    if answer.withheld.is_some() {
+        return UpstreamEnd { failure: answer.withheld, retry_after_ms: None };
+    }
     match (&answer.head, &answer.cut) {
         (Err(error), _) | (Ok(_), Some(error)) => upstream::of_error(error),
         (Ok((status, headers)), None) => upstream::of_head(*status, headers, journal.now()),
