@@ -363,7 +363,8 @@ impl Host {
     /// # Errors
     /// `data.not_found`; `data.conflict` where the message does not fit the run as it is; `host.storage`.
     pub async fn send(&self, run: &RunId, message: Message) -> Result<(), Failure> {
-        message::check(&self.show(run).await?, &message, |tool| self.0.parts.catalog.tool(tool).cloned())?;
+        let now = self.0.parts.clock.now();
+        message::check(&self.show(run).await?, &message, now, |tool| self.0.parts.catalog.tool(tool).cloned())?;
         self.0.parts.log.send(run, &message).await
     }
 

@@ -18,13 +18,21 @@ pub(super) struct Question {
 impl Drive {
     /// Asks again, after another process asked and left: whoever watches this one was not there.
     pub(super) async fn ask_again(&mut self) -> Result<(), Failure> {
-        let waits = self.run.in_order().filter(|step| matches!(step.status, StepStatus::AwaitingApproval { .. }));
-        for step in waits.map(|step| step.id().clone()).collect::<Vec<_>>() {
+        let now = self.driver.parts.clock.now();
+        // There is no more time than there was; what nobody decided in time is not asked again.
+        let waits = self.run.in_order().filter_map(|step| match step.status {
+            StepStatus::AwaitingApproval { expires, .. } if now < expires => {
+                Some((step.id().clone(), expires.ms_since(now)))
+            }
+            _ => None,
+        });
+        for (step, left_ms) in waits.collect::<Vec<_>>() {
             let checked = self.checked(&step).await?;
             let tool = self.tool(&checked.planned.tool)?;
             let ready = self.ready(&checked).await?;
             let decision = authorize(&self.driver.parts.policy, &self.unhurried(), &ready, &tool, None);
             if let policy::Decision::Ask { binding, effect, rule, expires_ms } = decision {
+                let expires_ms = expires_ms.min(left_ms);
                 self.ask_person(&ready, &tool, Question { binding, effect, rule, expires_ms }).await?;
             }
         }
