@@ -27,6 +27,7 @@ mod plans;
 mod policy;
 mod replay;
 mod runs;
+mod saga;
 mod sandbox;
 mod secrets;
 mod soak;
