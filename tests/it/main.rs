@@ -8,6 +8,7 @@ mod catalogue;
 mod cli;
 mod contracts;
 mod crash;
+mod crashloop;
 mod demo;
 mod doctor;
 mod events;

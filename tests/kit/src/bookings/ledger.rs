@@ -164,8 +164,9 @@ impl Ledger {
     }
 
     fn book(&mut self, kind: &str, asked: &Asked<'_>) -> (u16, Value) {
-        let what = serde_json::from_slice::<Value>(asked.body).ok();
-        let Some(what) = what.as_ref().and_then(|body| body["what"].as_str()) else {
+        let body = serde_json::from_slice::<Value>(asked.body).unwrap_or_default();
+        let query = asked.target.split_once('?').map_or("", |(_, query)| query);
+        let Some(what) = body["what"].as_str().or_else(|| parameter(query, "what")) else {
             return (400, json!({"error": "the body is not {\"what\": text}"}));
         };
         if let Some(known) = self.seen(asked.key) {

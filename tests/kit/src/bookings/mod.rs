@@ -1,7 +1,8 @@
 //! A service that books flights, hotels and cars, well or ill as a test says, and counts what it did.
 //!
-//! - `POST /flights`, `/hotels`, `/cars` with `{"what": text}` books: 201 with `{"id", "kind", "what", "state"}`. A request
-//!   of an `Idempotency-Key` that it has seen is answered with the booking of then, status 200; with another body, 422.
+//! - `POST /flights`, `/hotels`, `/cars` with `{"what": text}`, or with `?what=text` for whoever sends no such body, books:
+//!   201 with `{"id", "kind", "what", "state"}`. A request of an `Idempotency-Key` that it has seen is answered with the
+//!   booking of then, status 200; with another body, 422.
 //! - `DELETE /flights/ID` cancels: 200 with the booking, also where it was cancelled before.
 //! - `GET /flights?key=KEY` finds what was booked under a key: 200 with the booking, or 404.
 //! - `POST /fail?kind=car&status=503&times=1`, `/drop?kind=car&times=1`, `/slow?ms=100`, `/forget-keys` make it ill; `GET /effects`
