@@ -297,7 +297,7 @@ impl Host {
         self.0.pinned.iter().filter_map(|(component, state)| state.refusal(component)).collect()
     }
 
-    /// Returns the newest runs first, at most `runs_max`, without what their steps brought.
+    /// Returns the newest runs first, without what their steps brought: those of the newest `runs_max` that have begun.
     ///
     /// # Errors
     /// `host.storage`.
@@ -305,6 +305,10 @@ impl Host {
         let mut reports = Vec::new();
         for entry in self.0.parts.log.runs(runs_max).await? {
             let events = self.events(&entry.run).await?;
+            if events.is_empty() {
+                // Its process died before the first event was kept, or has yet to write it: it has not begun.
+                continue;
+            }
             reports.push(report::brief(self, &entry, &events).await?);
         }
         Ok(reports)
