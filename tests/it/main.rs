@@ -13,6 +13,7 @@ mod demo;
 mod doctor;
 mod events;
 mod explain;
+mod faults;
 mod files;
 mod guest;
 mod hostile;
