@@ -3,22 +3,26 @@
 //! `examples/saga` are tried: with a service that takes each key once, and with one of which nobody says so.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use cofferdam::clock::{Clock, SystemClock};
-use cofferdam::domain::{Direction, Failure, Json, Kind, RunId, StepId, Suspension, Timestamp, idempotency_key};
+use cofferdam::domain::{Direction, Fact, Failure, Json, Kind, RunId, StepId, Suspension, Timestamp, idempotency_key};
 use cofferdam::host::{
     Approve, Choice, Host, Message, Notice, Notifier, RunReport, RunState, Settle, StartOptions, Wait,
 };
 use cofferdam::policy::Policy;
 use cofferdam::sandbox::{Runner, WasmRunner};
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
-use cofferdam_kit::Bookings;
+use cofferdam_kit::web::Reply;
+use cofferdam_kit::{Bookings, WebServer};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::cli::Shop;
+use crate::guest::pause;
 use crate::runs::{approved, goal};
 
 /// One sandbox for all trips: the tool is compiled once.
@@ -128,7 +132,7 @@ impl Agency {
         let log = SqliteLog::open(&folder.path().join("state"), SqliteOptions::default(), clock.clone());
         let (heard, runner): (Arc<Heard>, Arc<dyn Runner>) = (Arc::default(), RUNNER.clone());
         let builder = Host::builder().event_log(Arc::new(log.expect("the log opens"))).runner(runner).policy(policy);
-        let builder = ["bookings", "text"]
+        let builder = ["bookings", "fetch", "text"]
             .into_iter()
             .fold(builder, |builder, name| builder.tool(name, cofferdam_guests::component(name)));
         let host = builder.clock(clock.clone()).notifier(heard.clone()).build().expect("the host is made");
@@ -405,6 +409,8 @@ async fn a_person_tells_what_became_of_a_booking_that_cannot_be_found() {
         assert_eq!(agency.requests("POST", "hotel"), 1, "{case}: not on a guess");
         let report = agency.settled(&report.run, "t1.hotel", settle).await;
         assert_eq!(report.state, end, "{case}: {report:#?}");
+        let failed = report.failure.as_ref().map(|failure| failure.kind);
+        assert_eq!(failed, (end == RunState::Failed).then_some(Kind::HostInterrupted), "{case}");
         assert_eq!(agency.service.standing(), standing, "{case}");
         agency.check_effects(&report, &case).await;
     }
@@ -552,4 +558,115 @@ async fn a_booking_with_other_arguments_has_another_key() {
     assert_ne!(key(&other), key(&asked.args));
     assert_eq!(agency.service.bookings()[1].what, "by the sea");
     agency.check_effects(&ended, "modified").await;
+}
+
+/// A folder for the real program, with somebody who is told of runs that wait.
+fn shop(service: &Bookings) -> Shop {
+    let shop = Shop::new();
+    let component = cofferdam_guests::component("bookings");
+    let heard = format!("cat >> {}; echo >> {}", shop.path("heard").display(), shop.path("heard").display());
+    let settings = format!(
+        "version = 0\n[tools]\nbookings = {component:?}\n[notify]\ncommand = ['sh', '-c', {heard:?}]\non = ['stuck']\n"
+    );
+    shop.write("cofferdam.toml", &settings);
+    shop.write("policy.toml", &policy(Form::Keyed, service.port()));
+    shop.write("trip.toml", &trip(&[]));
+    shop
+}
+
+#[test]
+fn the_program_says_that_it_is_stuck_and_takes_a_persons_word() {
+    let word = format!("done:{}", cancelled_by_hand("hotel"));
+    for (settle, left) in [(word.as_str(), 1), ("retry", 0), ("failed", 1)] {
+        let service = Bookings::start();
+        let shop = shop(&service);
+        service.fail("car", 422, 1);
+        service.fail("hotel.cancel", 500, u32::MAX);
+        let stuck = shop.run(&["run", "trip.toml"]).ends(10);
+        assert!(stuck.err.contains("--settle"), "{}", stuck.err);
+        let heard = std::fs::read_to_string(shop.path("heard")).expect("somebody was told");
+        assert_eq!(heard.matches("\"stuck\"").count(), 1, "{heard}");
+        let shown = shop.run(&["show", "last", "--json"]).ends(0).json();
+        assert_eq!((&shown["state"], service.standing().len()), (&json!({"suspended": "stuck"}), 1));
+        let step = shown["stuck"][0].as_str().expect("a step").to_owned();
+        service.fail("hotel.cancel", 500, 0);
+        shop.run(&["resume", "last", "--settle", &format!("{step}={settle}")]).ends(1);
+        assert_eq!(service.standing().len(), left, "{settle}");
+        let shown = shop.run(&["show", "last", "--json"]).ends(0).json();
+        let hotel = shown["steps"].as_array().expect("steps").iter().find(|told| told["step"] == "t1.hotel");
+        let expected = if settle == "failed" { "undo_failed" } else { "undone" };
+        assert_eq!(hotel.expect("it is told")["status"], expected, "{settle}: {shown}");
+        shop.run(&["verify", "last"]).ends(0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_process_cancels_and_has_it_taken_back() {
+    let service = Bookings::start();
+    let shop = shop(&service);
+    service.slow(400);
+    let mut command = shop.command(&["run", "trip.toml"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    while bookings_asked(&service) < 2 {
+        pause(5).await;
+    }
+    // The flight is booked, and the hotel is on its way.
+    shop.run(&["cancel", "last", "--undo"]).ends(0);
+    // What was done is taken back. The hotel's answer was not awaited: without its number nobody can cancel it.
+    assert_eq!(child.wait().expect("it ends").code(), Some(10));
+    assert_eq!((service.cancelled(), service.standing()), (vec!["flight-1".into()], vec!["hotel-2".into()]));
+    let effects = service.effects();
+    assert!(effects.values().all(|times| *times == 1), "{effects:?}");
+    let word = format!("hotel~undo=done:{}", cancelled_by_hand("hotel"));
+    shop.run(&["resume", "last", "--settle", &word]).ends(6);
+    assert_eq!(shop.run(&["show", "last", "--json"]).ends(0).json()["state"], "cancelled");
+}
+
+fn bookings_asked(service: &Bookings) -> usize {
+    service.log().iter().filter(|asked| asked.method == "POST").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_not_asked_again_before_it_wants() {
+    let web = WebServer::start();
+    web.on("/cars", Reply::page(503, "retry-after", "2", "{}"));
+    let agency = Agency::with(|_| policy(Form::Keyed, web.port()));
+    let report = agency.book(&LONE.replace("attempts_max = 1", "attempts_max = 2")).await;
+    assert_eq!(report.state, RunState::Failed, "{report:#?}");
+    assert_eq!(web.seen().len(), 2);
+    let events = agency.host.events(&report.run).await.expect("they are there");
+    let ended = events.iter().find_map(|event| match event.fact {
+        Fact::StepEnded { retry: Some(due), .. } => Some((event.at, due)),
+        _ => None,
+    });
+    let (at, due) = ended.expect("it is tried again");
+    let started = events.iter().filter(|event| matches!(event.fact, Fact::StepStarted { .. })).next_back();
+    // The answer was there a moment before its end was written down.
+    assert!(due.ms_since(at) >= 1_900, "{due:?} {at:?}");
+    assert!(started.expect("it starts").at >= due, "{events:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down_takes_nothing_from_those_beside_it() {
+    let (web, gone) = (WebServer::start(), WebServer::start().port());
+    web.on("/a", Reply::text("a"));
+    web.on("/b", Reply::text("b"));
+    let rule = |port| format!("{{ url = 'http://127.0.0.1:{port}/*', addresses = ['127.0.0.1/32'] }}");
+    let agency = Agency::with(|_| {
+        let http = [rule(web.port()), rule(gone)].join(", ");
+        format!("version = 0\n[[rule]]\nname = 'look'\nwhy = 'A test.'\nallow = ['fetch.get']\nhttp = [{http}]\n")
+    });
+    let step = |id: &str, port, path: &str| {
+        format!(
+            "[[steps]]\nid = '{id}'\ntool = 'fetch.get'\nargs = {{ url = 'http://127.0.0.1:{port}{path}' }}\nretry = {{ attempts_max = 2, backoff_ms = 1, backoff_ms_max = 1 }}\n"
+        )
+    };
+    let steps = step("a", web.port(), "/a") + &step("down", gone, "/") + &step("b", web.port(), "/b");
+    let report = agency.book(&format!("workflow = 'look'\ngoal = 'Look at three'\n{steps}")).await;
+    assert_eq!(report.state, RunState::Failed, "{report:#?}");
+    assert_eq!(report.failure.as_ref().map(|failure| failure.kind), Some(Kind::NetworkConnect));
+    for step in ["a", "b"] {
+        let told = report.steps.iter().find(|told| told.step.local() == step).expect("it is told");
+        assert_eq!(told.output.as_ref().expect("it brought something")["text"], step, "{told:#?}");
+    }
 }
