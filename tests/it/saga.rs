@@ -640,7 +640,7 @@ async fn a_service_is_not_asked_again_before_it_wants() {
         _ => None,
     });
     let (at, due) = ended.expect("it is tried again");
-    let started = events.iter().filter(|event| matches!(event.fact, Fact::StepStarted { .. })).next_back();
+    let started = events.iter().rfind(|event| matches!(event.fact, Fact::StepStarted { .. }));
     // The answer was there a moment before its end was written down.
     assert!(due.ms_since(at) >= 1_900, "{due:?} {at:?}");
     assert!(started.expect("it starts").at >= due, "{events:#?}");

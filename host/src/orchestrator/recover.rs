@@ -31,11 +31,12 @@ pub fn recover(run: &Run, journals: &HashMap<StepId, Vec<HostCallRecord>>) -> Ve
     settled.collect()
 }
 
-/// Whether it is known what each write did, or does not matter.
+/// Whether it is known what each write did, or does not matter. That a write begins is in the events a moment before it is
+/// in the journal: a process may die in between.
 fn is_known(step: &Step, journal: &[HostCallRecord]) -> bool {
     let mut writes = journal.iter().filter(|record| record.is_write).peekable();
     let is_recorded = writes.peek().is_some();
-    is_recorded && (step.effect <= Effect::Idempotent || writes.all(|write| write.done.is_some()))
+    step.effect <= Effect::Idempotent || is_recorded && writes.all(|write| write.done.is_some())
 }
 
 /// Returns the calls whose journals [`recover`] wants to see.

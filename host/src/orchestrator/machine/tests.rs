@@ -17,7 +17,7 @@ pub(in crate::orchestrator) fn digest(n: u8) -> Digest {
 }
 
 pub(in crate::orchestrator) fn id(name: &str) -> StepId {
-    match name.split_once(|c| matches!(c, '[' | '~')) {
+    match name.split_once(['[', '~']) {
         None => StepId::new(1, name).unwrap(),
         Some(_) => format!("t1.{name}").parse().unwrap(),
     }
@@ -462,6 +462,21 @@ fn an_interrupted_call_runs_again_and_one_that_wrote_is_never_guessed() {
     assert_eq!(hand.next(), []);
     hand.take(settled("a", Settlement::Done { output: digest(5) }));
     assert_eq!(hand.next(), end(success(), &[]));
+}
+
+#[test]
+fn a_process_that_died_before_it_kept_what_it_began_repeats_that_under_a_key_alone() {
+    for (effect, is_safe) in [(Effect::Idempotent, true), (Effect::Once, false)] {
+        let mut hand = Hand::new(true, vec![planned("a", &[], effect)]);
+        hand.ready("a");
+        hand.start("a");
+        hand.write("a");
+        let facts = crate::orchestrator::recover::recover(&hand.0, &std::collections::HashMap::new());
+        let (step, attempt) = (id("a"), 1);
+        let expected =
+            if is_safe { Fact::StepInterrupted { step, attempt } } else { Fact::StepUnknown { step, attempt } };
+        assert_eq!(facts, [expected], "{effect}");
+    }
 }
 
 #[test]

@@ -172,6 +172,7 @@ mod tests {
                 body: Bytes::from_static(body),
                 cut: Some(ErrorCode::HttpResponseIncomplete),
                 hops: 2,
+                withheld: None,
                 held: None,
             };
             let read = read_back(&answer);
