@@ -298,7 +298,7 @@ impl Host {
         self.0.pinned.iter().filter_map(|(component, state)| state.refusal(component)).collect()
     }
 
-    /// Returns the newest runs first, at most `runs_max`, without what their steps brought.
+    /// Returns the newest runs first, without what their steps brought: those of the newest `runs_max` that have begun.
     ///
     /// # Errors
     /// `host.storage`.
@@ -306,6 +306,10 @@ impl Host {
         let mut reports = Vec::new();
         for entry in self.0.parts.log.runs(runs_max).await? {
             let events = self.events(&entry.run).await?;
+            if events.is_empty() {
+                // Its process died before the first event was kept, or has yet to write it: it has not begun.
+                continue;
+            }
             reports.push(report::brief(self, &entry, &events).await?);
         }
         Ok(reports)
@@ -364,7 +368,8 @@ impl Host {
     /// # Errors
     /// `data.not_found`; `data.conflict` where the message does not fit the run as it is; `host.storage`.
     pub async fn send(&self, run: &RunId, message: Message) -> Result<(), Failure> {
-        message::check(&self.show(run).await?, &message, |tool| self.0.parts.catalog.tool(tool).cloned())?;
+        let now = self.0.parts.clock.now();
+        message::check(&self.show(run).await?, &message, now, |tool| self.0.parts.catalog.tool(tool).cloned())?;
         self.0.parts.log.send(run, &message).await
     }
 

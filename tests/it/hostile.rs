@@ -352,8 +352,8 @@ async fn b6_recursion_without_end() {
     stopped(Case::new(&recursion(u32::MAX), Kind::ToolStack, shallow)).await;
 }
 
-async fn b9_holds_handles_without_end() {
-    let wat = r#"(component
+/// Makes two thousand pollables, and lets go of none.
+pub const HOLDING: &str = r#"(component
         (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type (sub resource)))))
         (alias export $poll "pollable" (type $pollable))
         (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
@@ -371,7 +371,9 @@ async fn b9_holds_handles_without_end() {
         (core instance $h (export "subscribe" (func $subscribe)))
         (core instance $i (instantiate $m (with "h" (instance $h))))
         (func (export "run") (canon lift (core func $i "run"))))"#;
-    let outcome = stopped(Case::new(wat, Kind::ToolHandles, Mutation::Limit("handles_max"))).await;
+
+async fn b9_holds_handles_without_end() {
+    let outcome = stopped(Case::new(HOLDING, Kind::ToolHandles, Mutation::Limit("handles_max"))).await;
     // A pollable of a clock takes two places of the host's table.
     assert!((512..=1_024).contains(&outcome.usage.host_calls), "{:?}", outcome.usage);
 }

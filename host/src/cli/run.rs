@@ -174,7 +174,8 @@ async fn settle(
     settled: Vec<(String, Settle)>,
 ) -> Result<(), Failure> {
     for (named, settle) in settled {
-        let step = decide::step_named(&named, report.unknown.iter(), "whose end nobody saw")?;
+        let open = report.unknown.iter().chain(&report.stuck);
+        let step = decide::step_named(&named, open, "whose end nobody saw, or that could not take another one back")?;
         host.send(&report.run, Message::Settle { step, settle, by: session.by(None) }).await?;
     }
     Ok(())

@@ -1,13 +1,14 @@
 //! Whether a message fits the run that it is for: asked before it is left, so that nobody waits for what it will not do.
 
-use crate::domain::{Failure, Json, Kind, StepId, Suspension, ToolName};
-use crate::host::{Choice, Message, RunReport, RunState, Settle};
+use crate::domain::{Failure, Json, Kind, StepId, Suspension, Timestamp, ToolName};
+use crate::host::{Choice, Message, RunReport, RunState, Settle, StepReport};
 use crate::registry::VerifiedTool;
 
 /// Refuses a message that does not fit the run as it is, so that nobody waits for an effect that it will not have.
 pub(super) fn check(
     report: &RunReport,
     message: &Message,
+    now: Timestamp,
     find: impl Fn(&ToolName) -> Option<VerifiedTool>,
 ) -> Result<(), Failure> {
     let conflict = |what: String| {
@@ -22,6 +23,11 @@ pub(super) fn check(
             let verb = if *choice != Choice::Reject { "approve" } else { "reject" };
             if !waits {
                 return conflict(format!("{verb} `{step}`: exactly this call does not wait for a decision"));
+            }
+            let is_asked = |told: &&StepReport| told.step == *step;
+            let expires = report.steps.iter().find(is_asked).and_then(|told| told.expires);
+            if expires.is_some_and(|expires| expires <= now) {
+                return conflict(format!("{verb} `{step}`: the time to decide is over"));
             }
             let Choice::Modify { args } = choice else { return Ok(()) };
             check_args(args, tool_of(report, step).and_then(find))

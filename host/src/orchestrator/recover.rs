@@ -32,7 +32,8 @@ fn lost(run: &Run) -> impl Iterator<Item = &Step> {
     run.in_order().filter(|step| step.status.is_running() && step.run.is_none())
 }
 
-/// Whether it is known what each write did, or does not matter.
+/// Whether it is known what each write did, or does not matter. That a write begins is in the events a moment before it is
+/// in the journal: a process may die in between.
 fn is_known(step: &Step, journal: &[HostCallRecord]) -> bool {
     let mut writes = journal.iter().filter(|record| record.is_write).peekable();
     let is_recorded = writes.peek().is_some();

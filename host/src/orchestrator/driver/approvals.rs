@@ -19,21 +19,20 @@ impl Drive {
     /// Asks again, after another process asked and left: whoever watches this one was not there.
     pub(super) async fn ask_again(&mut self) -> Result<(), Failure> {
         let now = self.driver.parts.clock.now();
-        // What expired meanwhile is not asked again: the machine says no.
-        let waits = |step: &Step| match step.status {
-            StepStatus::AwaitingApproval { binding, expires } if now < expires => {
-                Some((step.id().clone(), binding, expires))
+        // There is no more time than there was; what nobody decided in time is not asked again.
+        let waits = self.run.in_order().filter_map(|step| match step.status {
+            StepStatus::AwaitingApproval { expires, .. } if now < expires => {
+                Some((step.id().clone(), expires.ms_since(now)))
             }
             _ => None,
-        };
-        for (step, asked, expires) in self.run.in_order().filter_map(waits).collect::<Vec<_>>() {
+        });
+        for (step, left_ms) in waits.collect::<Vec<_>>() {
             let checked = self.checked(&step).await?;
             let tool = self.tool(&checked.planned.tool)?;
             let ready = self.ready(&checked).await?;
             let decision = authorize(&self.driver.parts.policy, &self.unhurried(), &ready, &tool, None);
             if let policy::Decision::Ask { binding, effect, rule, expires_ms } = decision {
-                // The same question has the time that it had.
-                let expires_ms = if binding == asked { expires.ms_since(now) } else { expires_ms };
+                let expires_ms = expires_ms.min(left_ms);
                 self.ask_person(&ready, &tool, Question { binding, effect, rule, expires_ms }).await?;
             }
         }

@@ -17,6 +17,8 @@ enum Told {
 impl Drive {
     /// Plans one call for each step that is to be taken back, each behind the one before.
     pub(super) async fn begin_undo(&mut self, why: UndoReason, steps: Vec<StepId>) -> Result<(), Failure> {
+        // Whoever cancelled had the calls stopped that ran; what takes them back is to run to its end.
+        self.stop.send_replace(false);
         let mut planned: Vec<PlannedStep> = Vec::with_capacity(steps.len());
         for of in steps {
             let template = self.done_step(&of).await?.undo;

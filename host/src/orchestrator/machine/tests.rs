@@ -466,6 +466,21 @@ fn an_interrupted_call_runs_again_and_one_that_wrote_is_never_guessed() {
 }
 
 #[test]
+fn a_process_that_died_before_it_kept_what_it_began_repeats_that_under_a_key_alone() {
+    for (effect, is_safe) in [(Effect::Idempotent, true), (Effect::Once, false)] {
+        let mut hand = Hand::new(true, vec![planned("a", &[], effect)]);
+        hand.ready("a");
+        hand.start("a");
+        hand.write("a");
+        let facts = crate::orchestrator::recover::recover(&hand.0, &std::collections::HashMap::new());
+        let (step, attempt) = (id("a"), 1);
+        let expected =
+            if is_safe { Fact::StepInterrupted { step, attempt } } else { Fact::StepUnknown { step, attempt } };
+        assert_eq!(facts, [expected], "{effect}");
+    }
+}
+
+#[test]
 fn a_tool_is_asked_once_for_each_attempt_what_became_of_it() {
     let asking = PlannedStep { has_reconcile: true, ..planned("a", &[], Effect::Once) };
     let mut hand = Hand::new(true, vec![asking]);

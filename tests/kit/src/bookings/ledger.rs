@@ -53,11 +53,15 @@ pub(super) struct Ledger {
     log: Vec<Logged>,
     /// Status and how often, by kind.
     failing: BTreeMap<String, (u16, u32)>,
-    drops: u32,
+    /// How many answers are still lost, by kind; under the empty name of any kind.
+    drops: BTreeMap<String, u32>,
     wait_ms: u64,
     is_forgetful: bool,
     tell: Box<dyn Fn(&Logged) + Send>,
 }
+
+/// In place of a status: nothing is done, and the connection is broken off.
+pub(super) const BROKEN_OFF: u16 = 0;
 
 const KINDS: [&str; 3] = ["flight", "hotel", "car"];
 
@@ -69,7 +73,7 @@ impl Ledger {
             effects: BTreeMap::new(),
             log: Vec::new(),
             failing: BTreeMap::new(),
-            drops: 0,
+            drops: BTreeMap::new(),
             wait_ms: 0,
             is_forgetful: false,
             tell,
@@ -80,8 +84,8 @@ impl Ledger {
         self.failing.insert(kind.to_owned(), (status, times));
     }
 
-    pub(super) fn drop_after_commit(&mut self, times: u32) {
-        self.drops = times;
+    pub(super) fn drop_after_commit(&mut self, kind: &str, times: u32) {
+        self.drops.insert(kind.to_owned(), times);
     }
 
     pub(super) fn slow(&mut self, ms: u64) {
@@ -125,9 +129,13 @@ impl Ledger {
             ("POST", None, []) => self.be_ill(parts[0], query),
             _ => (404, json!({"error": "there is nothing here"})),
         };
-        let is_write = kind.is_some() && asked.method != "GET" && status < 300;
-        let is_dropped = is_write && self.drops > 0;
-        self.drops -= u32::from(is_dropped);
+        let is_dropped = status == BROKEN_OFF
+            || status < 300
+                && match (asked.method, kind) {
+                    ("POST", Some(kind)) => self.is_dropped(kind),
+                    ("DELETE", Some(kind)) => self.is_dropped(&format!("{kind}.cancel")),
+                    _ => false,
+                };
         let logged = Logged {
             method: asked.method.to_owned(),
             target: asked.target.to_owned(),
@@ -137,6 +145,12 @@ impl Ledger {
         (self.tell)(&logged);
         self.log.push(logged);
         Answer { status, body, wait_ms: if kind.is_some() { self.wait_ms } else { 0 }, is_dropped }
+    }
+
+    /// Whether the answer of this write is to be lost; counts it.
+    fn is_dropped(&mut self, kind: &str) -> bool {
+        let left = [kind, ""].into_iter().find(|name| self.drops.get(*name).is_some_and(|left| *left > 0));
+        left.and_then(|name| self.drops.get_mut(name)).map(|left| *left -= 1).is_some()
     }
 
     fn unless_failing(&mut self, kind: &str, act: impl FnOnce(&mut Self) -> (u16, Value)) -> (u16, Value) {
@@ -150,8 +164,9 @@ impl Ledger {
     }
 
     fn book(&mut self, kind: &str, asked: &Asked<'_>) -> (u16, Value) {
-        let what = serde_json::from_slice::<Value>(asked.body).ok();
-        let Some(what) = what.as_ref().and_then(|body| body["what"].as_str()) else {
+        let body = serde_json::from_slice::<Value>(asked.body).unwrap_or_default();
+        let query = asked.target.split_once('?').map_or("", |(_, query)| query);
+        let Some(what) = body["what"].as_str().or_else(|| parameter(query, "what")) else {
             return (400, json!({"error": "the body is not {\"what\": text}"}));
         };
         if let Some(known) = self.seen(asked.key) {
@@ -213,7 +228,7 @@ impl Ledger {
                 let status = number("status").and_then(|status| u16::try_from(status).ok()).unwrap_or(503);
                 self.fail(parameter(query, "kind").unwrap_or("car"), status, number("times").unwrap_or(u32::MAX));
             }
-            "drop" => self.drop_after_commit(number("times").unwrap_or(1)),
+            "drop" => self.drop_after_commit(parameter(query, "kind").unwrap_or(""), number("times").unwrap_or(1)),
             "slow" => self.slow(number("ms").unwrap_or(0).into()),
             "forget-keys" => self.forget_keys(),
             _ => return (404, json!({"error": "there is nothing here"})),

@@ -1,10 +1,11 @@
 //! A service that books flights, hotels and cars, well or ill as a test says, and counts what it did.
 //!
-//! - `POST /flights`, `/hotels`, `/cars` with `{"what": text}` books: 201 with `{"id", "kind", "what", "state"}`. A request
-//!   of an `Idempotency-Key` that it has seen is answered with the booking of then, status 200; with another body, 422.
+//! - `POST /flights`, `/hotels`, `/cars` with `{"what": text}`, or with `?what=text` for whoever sends no such body, books:
+//!   201 with `{"id", "kind", "what", "state"}`. A request of an `Idempotency-Key` that it has seen is answered with the
+//!   booking of then, status 200; with another body, 422.
 //! - `DELETE /flights/ID` cancels: 200 with the booking, also where it was cancelled before.
 //! - `GET /flights?key=KEY` finds what was booked under a key: 200 with the booking, or 404.
-//! - `POST /fail?kind=car&status=503&times=1`, `/drop?times=1`, `/slow?ms=100`, `/forget-keys` make it ill; `GET /effects`
+//! - `POST /fail?kind=car&status=503&times=1`, `/drop?kind=car&times=1`, `/slow?ms=100`, `/forget-keys` make it ill; `GET /effects`
 //!   tells what it did, for whoever tries it by hand.
 //!
 //! What it did are effects: bookings made, and bookings cancelled. Each is counted under the key of its request.
@@ -67,14 +68,19 @@ impl Bookings {
     }
 
     /// Fails the next `times` requests of a kind with this status, before they do anything. A kind is `flight`, `hotel` or
-    /// `car` for booking one, `car.cancel` for cancelling and `car.find` for finding one.
+    /// `car` for booking one, `car.cancel` for cancelling and `car.find` for finding one. Status 0 breaks the connection off.
     pub fn fail(&self, kind: &str, status: u16, times: u32) {
         locked(&self.ledger).fail(kind, status, times);
     }
 
     /// Does what the next `times` writes ask for, and breaks the connection off in place of an answer.
     pub fn drop_after_commit(&self, times: u32) {
-        locked(&self.ledger).drop_after_commit(times);
+        locked(&self.ledger).drop_after_commit("", times);
+    }
+
+    /// As [`Bookings::drop_after_commit`], for writes of one kind: `hotel` for booking one, `hotel.cancel` for cancelling.
+    pub fn drop_after_commit_of(&self, kind: &str, times: u32) {
+        locked(&self.ledger).drop_after_commit(kind, times);
     }
 
     /// Waits so long between doing what is asked and answering, in milliseconds.

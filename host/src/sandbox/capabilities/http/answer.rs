@@ -17,7 +17,7 @@ use wasmtime_wasi_http::p2::body::HyperIncomingBody;
 use super::error_json;
 use super::quota::Held;
 use super::response_body::ResponseBody;
-use crate::domain::{Digest, Json};
+use crate::domain::{Digest, Json, Kind};
 use crate::sandbox::journal::{octets, read_octets};
 
 /// What came of a request, read to its end.
@@ -28,6 +28,8 @@ pub(super) struct Answer {
     pub(super) cut: Option<ErrorCode>,
     /// Requests that redirects led to.
     pub(super) hops: u64,
+    /// Why it was not asked for, where whoever drives the call knows the server to be down.
+    pub(super) withheld: Option<Kind>,
     /// Its bytes among those that the call holds.
     pub(super) held: Option<Held>,
 }
@@ -35,7 +37,7 @@ pub(super) struct Answer {
 impl Answer {
     /// An error in place of an answer.
     pub(super) fn failed(error: ErrorCode) -> Self {
-        Self { head: Err(error), body: Bytes::new(), cut: None, hops: 0, held: None }
+        Self { head: Err(error), body: Bytes::new(), cut: None, hops: 0, withheld: None, held: None }
     }
 
     /// Reads an answer to its end, or until it breaks off.
@@ -53,7 +55,14 @@ impl Answer {
                 break;
             }
         }
-        Self { head: Ok((head.status, head.headers)), body: bytes.into(), cut, hops: 0, held: Some(held) }
+        Self {
+            head: Ok((head.status, head.headers)),
+            body: bytes.into(),
+            cut,
+            hops: 0,
+            withheld: None,
+            held: Some(held),
+        }
     }
 
     /// Writes it for a record.
@@ -84,7 +93,7 @@ impl Answer {
             Json::Null => None,
             error => Some(error_json::read(error)?),
         };
-        Some(Self { head: Ok((status, headers)), body, cut, hops, held: None })
+        Some(Self { head: Ok((status, headers)), body, cut, hops, withheld: None, held: None })
     }
 
     /// Returns the digest by which a large answer is known again: of its status and its body. Headers tell the time.
@@ -150,6 +159,7 @@ mod tests {
                 body: Bytes::from_static(body),
                 cut: Some(ErrorCode::HttpResponseIncomplete),
                 hops: 2,
+                withheld: None,
                 held: None,
             };
             let read = read_back(&answer);

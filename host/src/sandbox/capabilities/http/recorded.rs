@@ -22,7 +22,7 @@ use super::exchange::Exchange;
 use super::refusal::Refusal;
 use super::requests::Admitted;
 use super::upstream;
-use crate::domain::{Digest, Failure, Recorded, RecordedValue, UpstreamEnd, canonical};
+use crate::domain::{Digest, Failure, Kind, Recorded, RecordedValue, UpstreamEnd, canonical};
 use crate::sandbox::journal::{Journal, unreadable};
 use crate::sandbox::{Begin, HostCall};
 
@@ -116,7 +116,11 @@ impl Recording {
                 let _ = requests.quota.take_egress(body.len() as u64);
                 Ok(answer)
             }
-            Begin::Refuse(failure) => Ok(Answer::failed(requests.left_alone(&exchange.asking, &admitted, failure))),
+            Begin::Refuse(failure) => {
+                let withheld = Some(failure.kind).filter(|kind| *kind == Kind::NetworkCircuitOpen);
+                let error = requests.left_alone(&exchange.asking, &admitted, failure);
+                Ok(Answer { withheld, ..Answer::failed(error) })
+            }
         }
     }
 }
@@ -162,6 +166,9 @@ fn large(answer: &Answer) -> RecordedValue {
 }
 
 fn end(answer: &Answer, journal: &Journal) -> UpstreamEnd {
+    if answer.withheld.is_some() {
+        return UpstreamEnd { failure: answer.withheld, retry_after_ms: None };
+    }
     match (&answer.head, &answer.cut) {
         (Err(error), _) | (Ok(_), Some(error)) => upstream::of_error(error),
         (Ok((status, headers)), None) => upstream::of_head(*status, headers, journal.now()),

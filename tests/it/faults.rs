@@ -1,0 +1,396 @@
+//! The table of faults: each kind of failure, made by a real fault in a run where a run can meet it. A row tells the fault,
+//! the kind that it is told as, and how often the call was tried; the run fails with that kind, and the step beside the one
+//! that fails does what it should. Kinds that a run cannot meet are listed with the reason and the test that makes them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cofferdam::clock::SystemClock;
+use cofferdam::domain::{Budget, Failure, Json, Kind};
+use cofferdam::host::{Goal, Host, RunReport, RunState};
+use cofferdam::planner::workflow::{Format, WorkflowPlanner};
+use cofferdam::planner::{Allowance, ContextPack, Planned, Planner, PlannerUsage, Proposal};
+use cofferdam::policy::Policy;
+use cofferdam::sandbox::{NetworkOptions, Options, Runner, WasmRunner};
+use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
+use cofferdam_kit::web::{Identity, Reply};
+use cofferdam_kit::{Bookings, DnsServer, WebServer};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::guest::{assembled, options};
+use crate::hostile::{HOLDING, guest, logging, returning};
+use crate::runs::approved;
+
+/// Faults that the table must make at least.
+const FAULTS_MIN: usize = 40;
+
+/// What all rows share.
+struct Table {
+    runner: Arc<dyn Runner>,
+    web: WebServer,
+    tls: WebServer,
+    _dns: DnsServer,
+    rows: usize,
+    seen: BTreeSet<Kind>,
+}
+
+/// A step that fails, and what lets it.
+#[derive(Clone)]
+struct Fault {
+    what: &'static str,
+    tool: String,
+    /// Where its component is one written as text.
+    wat: Option<String>,
+    args: Json,
+    /// Lines of its rule, beside `allow`.
+    rule: String,
+    /// Fields of the step.
+    step: Json,
+    budget: Option<Budget>,
+    kind: Kind,
+    /// How often it is tried, of two times that it may be.
+    attempts: u32,
+}
+
+fn fault(what: &'static str, tool: &str, args: Json, kind: Kind, attempts: u32) -> Fault {
+    let (tool, rule, step) = (tool.to_owned(), String::new(), json!({}));
+    Fault { what, tool, wat: None, args, rule, step, budget: None, kind, attempts }
+}
+
+fn written(what: &'static str, wat: String, kind: Kind) -> Fault {
+    Fault { wat: Some(wat), ..fault(what, "guest.run", json!({}), kind, 1) }
+}
+
+impl Fault {
+    fn rule(self, line: impl AsRef<str>) -> Self {
+        Self { rule: format!("{}{}\n", self.rule, line.as_ref()), ..self }
+    }
+
+    fn limit(self, name: &str, value: u64) -> Self {
+        self.rule(format!("[rule.limits]\n{name} = {value}"))
+    }
+
+    fn step(self, fields: Json) -> Self {
+        Self { step: fields, ..self }
+    }
+}
+
+impl Table {
+    fn new() -> Self {
+        let dns = DnsServer::start();
+        let network = NetworkOptions { nameservers: vec![dns.address()], ca_file: None };
+        let runner = WasmRunner::new(&Options { network, ..options() }, Arc::new(SystemClock::default()));
+        let (web, tls) = (WebServer::start(), WebServer::start_tls(&Identity::self_signed("127.0.0.1")));
+        let runner = Arc::new(runner.expect("the machine can run guests"));
+        Self { runner, web, tls, _dns: dns, rows: 0, seen: BTreeSet::new() }
+    }
+
+    fn host(&self, folder: &Path, policy: &str, tools: &[(String, PathBuf)]) -> cofferdam::host::HostBuilder {
+        let log = SqliteLog::open(&folder.join("state"), SqliteOptions::default(), Arc::new(SystemClock::default()));
+        let policy = Policy::parse(policy, folder).unwrap_or_else(|e| panic!("{e}: {policy}"));
+        let builder = Host::builder().event_log(Arc::new(log.expect("the log opens"))).policy(policy);
+        tools.iter().fold(builder.runner(self.runner.clone()), |builder, (name, path)| builder.tool(name, path))
+    }
+
+    /// Makes the fault in a run of its own.
+    async fn make(&mut self, fault: Fault) {
+        let folder = TempDir::new().expect("a directory");
+        let component = fault.tool.split_once('.').expect("a tool's name has two parts").0.to_owned();
+        let path = match &fault.wat {
+            None => cofferdam_guests::component(&component),
+            Some(wat) => {
+                let path = folder.path().join("guest.wasm");
+                std::fs::write(&path, assembled(wat)).expect("a file is written");
+                path
+            }
+        };
+        let beside = ("math".to_owned(), cofferdam_guests::component("math"));
+        let policy = format!(
+            "version = 0\n[[rule]]\nname = 'beside'\nwhy = 'A test.'\nallow = ['math.*']\n\n[[rule]]\nname = 'it'\nwhy = 'A test.'\nallow = ['{}']\napproval = 'none'\n{}",
+            fault.tool, fault.rule
+        );
+        let builder = self.host(folder.path(), &policy, &[beside, (component, path)]);
+        let builder = fault.budget.clone().into_iter().fold(builder, cofferdam::host::HostBuilder::budget);
+        let retry = json!({"attempts_max": 2, "backoff_ms": 1, "backoff_ms_max": 1});
+        let mut step = json!({"id": "it", "tool": fault.tool, "args": fault.args, "retry": retry});
+        for (name, value) in fault.step.as_object().expect("fields") {
+            step[name] = value.clone();
+        }
+        let beside = json!({"id": "beside", "tool": "math.eval", "args": {"expression": "1 + 1"}});
+        let flow = json!({"workflow": "fault", "goal": fault.what, "steps": [step, beside]}).to_string();
+        let flow = WorkflowPlanner::parse(&flow, Format::Json).expect("the workflow reads");
+        let host = builder.build().expect("the host is made");
+        let handle = host.start(Goal::Workflow(flow), approved()).await.expect("it starts");
+        let report = handle.finished().await.expect("it is driven");
+        host.verify(&report.run).await.expect("the log is whole");
+        self.row(fault.what, fault.kind, &report);
+        let found = |id: &str| report.steps.iter().find(|step| step.step.local() == id);
+        assert_eq!(found("it").map_or(0, |step| step.attempts), fault.attempts, "{}: {report:#?}", fault.what);
+        // A plan that is refused has no steps.
+        if let Some(beside) = found("beside") {
+            assert_eq!(beside.output, Some(json!("2")), "{}: the step beside it is none of its business", fault.what);
+        }
+    }
+
+    fn row(&mut self, what: &str, kind: Kind, report: &RunReport) {
+        let told = report.failure.as_ref().map(|failure| failure.kind);
+        assert_eq!(told, Some(kind), "{what}: {report:#?}");
+        let end = if kind == Kind::PolicyBudget {
+            &[RunState::Failed, RunState::BudgetExhausted][..]
+        } else {
+            &[RunState::Failed]
+        };
+        assert!(end.contains(&report.state), "{what}: {:?}", report.state);
+        self.rows += 1;
+        self.seen.insert(kind);
+    }
+
+    /// Has a planner plan a run.
+    async fn planned(&mut self, what: &'static str, planner: Arc<dyn Planner>, kind: Kind) {
+        let folder = TempDir::new().expect("a directory");
+        let policy = "version = 0\n[[rule]]\nname = 'it'\nwhy = 'A test.'\nallow = ['probe.refuse']\n";
+        let tools = [("probe".to_owned(), cofferdam_guests::component("probe"))];
+        let host = self.host(folder.path(), policy, &tools).planner(planner).build().expect("the host is made");
+        let handle = host.start(Goal::text("Do it"), approved()).await.expect("it starts");
+        let report = handle.finished().await.expect("it is driven");
+        self.row(what, kind, &report);
+    }
+}
+
+fn guests() -> Vec<Fault> {
+    let grow =
+        |what: &str| format!("(func (export \"run\") (loop (br_if 0 (i32.ne ({what}) (i32.const -1)))) unreachable)");
+    let memory = format!("(memory 1) {}", grow("memory.grow (i32.const 16)"));
+    let table = format!("(table 1 funcref) {}", grow("table.grow (ref.null func) (i32.const 1000)"));
+    let deep = "(func $f (export \"run\") (call $f))";
+    let nan = "(memory (export \"memory\") 1) (func (export \"run\") (result f64) (f64.const nan))";
+    vec![
+        fault("it panics", "probe.panic", json!({"message": "x"}), Kind::ToolTrap, 1),
+        written("it cannot go on", guest("(func (export \"run\") unreachable)"), Kind::ToolTrap),
+        written(
+            "it divides by zero",
+            guest("(func (export \"run\") (drop (i32.div_u (i32.const 1) (i32.const 0))))"),
+            Kind::ToolTrap,
+        ),
+        fault("it leaves", "probe.exit", json!({"code": 3}), Kind::ToolExit, 1),
+        fault("it says no", "probe.refuse", json!({"text": "no"}), Kind::ToolDeclared, 1),
+        fault("it sleeps", "probe.sleep", json!({"ms": 60_000}), Kind::ToolDeadline, 2)
+            .step(json!({"timeout_ms": 200})),
+        fault("it sleeps past the rule", "probe.sleep", json!({"ms": 60_000}), Kind::ToolDeadline, 2)
+            .limit("wall_ms_max", 200),
+        fault("it works too hard", "probe.flood", json!({"lines": 100}), Kind::ToolFuel, 1).limit("fuel", 1_000),
+        written("memory grows", guest(&memory), Kind::ToolMemory).limit("memory_bytes_max", 8 << 20),
+        written("memory starts too large", guest("(memory 512) (func (export \"run\"))"), Kind::ToolMemory)
+            .limit("memory_bytes_max", 8 << 20),
+        written("a table grows", guest(&table), Kind::ToolTable),
+        written("it calls itself", guest(deep), Kind::ToolStack),
+        written("it holds handles", HOLDING.to_owned(), Kind::ToolHandles),
+        fault("it asks the host too often", "probe.flood", json!({"lines": 100}), Kind::ToolHostCalls, 1)
+            .limit("host_calls_max", 20),
+        written("it tells the host too much", logging(1, 5 << 20), Kind::ToolHostCallBytes)
+            .rule("capabilities = ['log']"),
+        fault("it returns too much", "probe.surroundings", json!({}), Kind::ToolOutput, 1).limit("output_bytes_max", 1),
+        written("it returns no number", returning("(result f64)", nan), Kind::ToolContract),
+    ]
+}
+
+fn plans() -> Vec<Fault> {
+    let sleep = |what, ms: Json, kind| fault(what, "probe.sleep", json!({"ms": ms}), kind, 0);
+    let denied = sleep("no rule allows it", json!(1), Kind::PolicyDenied)
+        .step(json!({"tool": "probe.panic", "args": {"message": "x"}}));
+    vec![
+        sleep("an argument is no number", json!("x"), Kind::DataInput),
+        sleep("an argument is missing", json!({"$from": "beside", "path": ""}), Kind::DataInput),
+        sleep("it needs what nobody brings", json!(1), Kind::DataReference).step(json!({"needs": ["nobody"]})),
+        sleep("it waits for itself", json!(1), Kind::DataPlan).step(json!({"needs": ["it"]})),
+        sleep("a condition fails", json!(1), Kind::DataCondition)
+            .step(json!({"when": "1 / (size(steps.beside) - 1) == 1"})),
+        fault("its arguments are too long", "probe.refuse", json!({"text": "x".repeat(100)}), Kind::DataInputSize, 1)
+            .limit("input_bytes_max", 10),
+        Fault {
+            budget: Some(Budget { calls_max: 1, ..Budget::default() }),
+            ..sleep("there is no money", json!(1), Kind::PolicyBudget)
+        },
+        denied,
+    ]
+}
+
+fn network(table: &Table) -> Vec<Fault> {
+    let gone = WebServer::start().port();
+    let at = |port: u16, scheme: &str| format!("{scheme}://127.0.0.1:{port}");
+    let get = |what, server: String, path: &str, kind, attempts| {
+        let addresses = "addresses = ['127.0.0.1/32']";
+        fault(what, "fetch.get", json!({"url": format!("{server}{path}")}), kind, attempts)
+            .rule(format!("http = [{{ url = '{server}/*', {addresses} }}]"))
+    };
+    table.web.on("/cut", Reply::octets("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc"));
+    table.web.on("/odd", Reply::octets("I am no server\r\n\r\n"));
+    table.web.on("/silent", Reply::Silent);
+    let web = at(table.web.port(), "http");
+    let parts = json!({"parts": {
+        "method": "GET", "scheme": "http", "authority": format!("127.0.0.1:{}", table.web.port()), "path": "/silent",
+        "headers": [], "body": "", "with_trailer": false, "wait_ms": 100,
+    }});
+    vec![
+        get("nobody listens", at(gone, "http"), "/", Kind::NetworkConnect, 2),
+        get("the answer is cut off", web.clone(), "/cut", Kind::NetworkCut, 2),
+        get("it is no server of the web", web.clone(), "/odd", Kind::NetworkCut, 2),
+        get("nobody knows who it is", at(table.tls.port(), "https"), "/", Kind::NetworkTls, 1),
+        get("there is no such name", "http://nowhere.test".into(), "/", Kind::NetworkDns, 2),
+        fault("it says nothing", "web.send", parts, Kind::NetworkTimeout, 2)
+            .rule(format!("http = [{{ url = '{web}/*', addresses = ['127.0.0.1/32'] }}]")),
+    ]
+}
+
+/// A booking is refused by the service with a status: with a key it is asked for again, where that may help.
+async fn statuses(table: &mut Table) {
+    for status in [400, 401, 404, 409, 422, 429, 500, 502, 503, 504] {
+        for is_keyed in [true, false] {
+            let service = Bookings::start();
+            service.fail("car", status, u32::MAX);
+            let (kind, is_transient) = match status {
+                429 => (Kind::NetworkRateLimited, true),
+                400..=499 => (Kind::NetworkHttp4xx, false),
+                _ => (Kind::NetworkHttp5xx, true),
+            };
+            let (url, keyed) = (service.url(), if is_keyed { ", keyed = true" } else { "" });
+            let attempts = if is_transient && is_keyed { 2 } else { 1 };
+            let row =
+                fault("the service refuses", "bookings.book", json!({"kind": "car", "what": "x"}), kind, attempts)
+                    .rule(format!(
+                        "http = [{{ url = '{url}/*', methods = ['POST'], addresses = ['127.0.0.1/32']{keyed} }}]"
+                    ))
+                    .rule(format!("env = {{ BOOKINGS_URL = '{url}' }}"));
+            table.make(row).await;
+            assert_eq!(service.log().len(), usize::try_from(attempts).unwrap(), "{status} {keyed}");
+        }
+    }
+}
+
+/// Fails in one way, or proposes the same call for ever.
+struct Failing(Option<Kind>);
+
+#[async_trait]
+impl Planner for Failing {
+    fn name(&self) -> String {
+        "model:failing".into()
+    }
+    fn is_single_plan(&self) -> bool {
+        false
+    }
+    async fn plan(&self, _: &ContextPack, _: &Allowance) -> Planned {
+        let again = json!({"steps": [{"id": "it", "tool": "probe.refuse", "args": {"text": "x"}}]});
+        let again = || serde_json::from_value(again).expect("it is a plan");
+        let reply = self.0.map_or_else(|| Ok(Proposal::Plan(again())), |kind| Err(Failure::new(kind, "plan")));
+        Planned { reply, raw: Vec::new(), usage: PlannerUsage::default() }
+    }
+}
+
+/// Kinds that no run meets, or that need a world of their own: why, and the test that makes them.
+const ELSEWHERE: &[(Kind, &str, &str, &str)] = &[
+    (
+        Kind::NetworkCircuitOpen,
+        "it takes six calls",
+        "tests/it/saga.rs",
+        "a_service_that_fails_five_times_is_left_alone_and_then_tried_with_one_probe",
+    ),
+    (Kind::PolicyRejected, "a person decides", "tests/it/runs.rs", "a_rejection_ends_the_run_and_tells_why"),
+    (
+        Kind::PolicyExpired,
+        "time passes",
+        "tests/it/saga.rs",
+        "an_approval_that_nobody_gives_is_a_no_and_takes_back_what_was_done",
+    ),
+    (
+        Kind::DataNotFound,
+        "there is no run",
+        "host/src/store/sqlite/tests/upkeep.rs",
+        "a_removal_that_died_in_the_middle_is_finished_by_the_next",
+    ),
+    (Kind::DataConflict, "the run has ended", "tests/it/runs.rs", "one_process_at_a_time_drives_a_run"),
+    (
+        Kind::DataConfig,
+        "there is no host",
+        "tests/it/notify.rs",
+        "a_mistake_is_told_with_its_place_and_without_what_is_written",
+    ),
+    (Kind::LoadInvalid, "there is no host", "tests/it/hostile.rs", "c1_damaged_files"),
+    (Kind::LoadLimit, "there is no host", "tests/it/hostile.rs", "b2_memory_starts_too_large"),
+    (Kind::LoadAbi, "there is no host", "tests/it/hostile.rs", "b3_many_memories"),
+    (Kind::LoadDenied, "there is no host", "tests/it/hostile.rs", "c8_imports_that_nobody_gives"),
+    (Kind::LoadPinned, "the tool is withheld", "tests/it/contracts.rs", "d9_the_library_withholds_as_the_program_does"),
+    (
+        Kind::HostStorage,
+        "the log refuses: the run is as its log tells",
+        "tests/it/sandbox.rs",
+        "a_commit_is_announced_before_the_file_changes",
+    ),
+    (
+        Kind::HostFull,
+        "no run is begun",
+        "host/src/store/sqlite/tests/upkeep.rs",
+        "a_disk_that_is_nearly_full_takes_no_new_run_and_lets_the_others_end",
+    ),
+    (
+        Kind::HostDiverged,
+        "the process must die first",
+        "tests/it/journal.rs",
+        "a_call_that_does_something_else_than_before_is_stopped",
+    ),
+    (Kind::HostOwned, "another process has the run", "tests/it/runs.rs", "one_process_at_a_time_drives_a_run"),
+    (
+        Kind::HostBusy,
+        "it is of the upkeep",
+        "host/src/store/sqlite/tests/upkeep.rs",
+        "an_erasure_tells_when_another_process_kept_it_from_wiping_the_files",
+    ),
+    (Kind::HostCancelled, "a person decides", "tests/it/sandbox.rs", "whoever_drives_a_call_can_cancel_it"),
+    (
+        Kind::HostInterrupted,
+        "a person tells that it did not happen",
+        "tests/it/saga.rs",
+        "a_person_tells_what_became_of_a_booking_that_cannot_be_found",
+    ),
+    (
+        Kind::HostBug,
+        "a mistake is not made on purpose",
+        "tests/it/state.rs",
+        "a_change_is_announced_before_and_a_record_is_not_done_again",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_failure_is_met_and_ends_the_run_as_the_table_says() {
+    let mut table = Table::new();
+    for fault in guests().into_iter().chain(plans()).chain(network(&table)) {
+        table.make(fault).await;
+    }
+    statuses(&mut table).await;
+    let of_models = [
+        Kind::ModelRefusal,
+        Kind::ModelInvalidJson,
+        Kind::ModelSchema,
+        Kind::ModelNoAction,
+        Kind::ModelTruncated,
+        Kind::ModelContextOverflow,
+    ];
+    for kind in of_models {
+        table.planned("the model fails", Arc::new(Failing(Some(kind))), kind).await;
+    }
+    table.planned("the model goes round in circles", Arc::new(Failing(None)), Kind::ModelLoop).await;
+    assert!(table.rows >= FAULTS_MIN, "{} faults", table.rows);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (kind, why, file, test) in ELSEWHERE {
+        let text = std::fs::read_to_string(root.join(file)).expect("the file is there");
+        let body = text.split_once(&format!("fn {test}(")).map_or("", |(_, after)| after);
+        let body = body.split_once("\n}\n").map_or(body, |(body, _)| body);
+        assert!(!why.is_empty() && body.contains(&format!("Kind::{kind:?}")), "{kind}: {file} {test}");
+    }
+    for kind in Kind::ALL {
+        let is_elsewhere = ELSEWHERE.iter().any(|(other, ..)| other == kind);
+        assert_ne!(table.seen.contains(kind), is_elsewhere, "{kind}: it has one row, here or elsewhere");
+    }
+}
