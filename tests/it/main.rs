@@ -29,6 +29,7 @@ mod replay;
 mod runs;
 mod sandbox;
 mod secrets;
+mod sim;
 mod soak;
 mod state;
 mod story;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 
 use crate::domain::{Cost, Fact, Failure, Kind, RunEnd, RunId, StepEnd, StepId, Usage};
-use crate::orchestrator::{Command, Ending, Parts, Run, recover, to_recover};
+use crate::orchestrator::{Command, Ending, Parts, Run, joined, recover, to_recover};
 use crate::store::{Batch, Durability, Ownership, Payload};
 
 /// Takes the run, notes what became of the calls of the process before, and ends it as cancelled.
@@ -71,9 +71,12 @@ impl<'a> Taken<'a> {
     async fn claim(&mut self, by: &str) -> Result<(), Failure> {
         let parts = self.parts;
         let mut journals = HashMap::new();
-        for (step, attempt) in to_recover(&self.run) {
-            let journal = parts.log.journal(&self.run.id, &step, attempt).await?;
-            journals.insert(step, journal);
+        for (step, attempts) in to_recover(&self.run) {
+            let mut of_attempts = Vec::new();
+            for attempt in attempts {
+                of_attempts.push(parts.log.journal(&self.run.id, &step, attempt).await?);
+            }
+            journals.insert(step, joined(of_attempts));
         }
         let mut facts = vec![Fact::RunClaimed { owner: parts.owner.clone(), policy: parts.policy.digest() }];
         facts.extend(recover(&self.run, &journals));

@@ -36,6 +36,6 @@ pub use machine::{
     StepStatus,
 };
 pub use notify::{Notice, Notifier};
-pub use recover::{recover, to_recover};
+pub use recover::{joined, recover, to_recover};
 pub use template::{Lookup, Parts as TemplateParts, filled};
 pub use upstreams::Upstreams;

@@ -234,6 +234,11 @@ async fn create_or_take(driver: Driver, start: Start) -> Result<Run, Failure> {
         Err(failure) if failure.kind == Kind::DataNotFound => return driver.start(start).await,
         Err(failure) => return Err(failure),
     };
+    if events.is_empty() {
+        // Its process died between its name and its first event.
+        let owner = log.own(&start.run, &driver.parts.owner).await?;
+        return driver.begin(start, owner).await;
+    }
     let run = Run::of(&events).map_err(super::parted)?;
     match run.status {
         RunStatus::Ended(_) => Ok(run),

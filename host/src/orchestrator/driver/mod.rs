@@ -172,6 +172,12 @@ impl Driver {
     pub async fn start(self, start: Start) -> Result<Run, Failure> {
         let parts = &self.parts;
         let owner = parts.log.create(&start.run, &start.principal, &parts.owner, parts.clock.now()).await?;
+        self.begin(start, owner).await
+    }
+
+    /// Writes the first event of a run that has a name and nothing else, and drives it.
+    async fn begin(self, start: Start, owner: Box<dyn Ownership>) -> Result<Run, Failure> {
+        let parts = &self.parts;
         let goal = Payload::of(&start.goal)?;
         let fact = Fact::RunCreated {
             principal: start.principal,

@@ -359,7 +359,7 @@ impl Drive {
             kind: failure.kind,
             effect: step.effect,
             has_written: step.has_written || outcome.has_written,
-            attempt,
+            attempt: step.attempts_counted(),
             retry_after_ms: upstream.and_then(|upstream| upstream.retry_after_ms),
         };
         let rule = &step.planned.retry;

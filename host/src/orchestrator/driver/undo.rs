@@ -24,7 +24,10 @@ impl Drive {
             let step = self.own_call(of.undo(), Role::Undo { of }, template.as_ref())?;
             planned.push(PlannedStep { after, ..step });
         }
-        self.record(vec![Fact::UndoBegun { why, steps: planned }], Vec::new(), Durability::Synced).await
+        self.record(vec![Fact::UndoBegun { why, steps: planned }], Vec::new(), Durability::Synced).await?;
+        // What was to be stopped has stopped; what takes back is to run.
+        self.stop.send_replace(false);
+        Ok(())
     }
 
     /// Plans the call that asks what became of a step.
@@ -79,7 +82,7 @@ impl Drive {
     }
 
     fn may_try_again(&self, step: &StepId) -> bool {
-        self.run.step(step).is_some_and(|step| step.attempts < step.planned.retry.attempts_max)
+        self.run.step(step).is_some_and(|step| step.attempts_counted() < step.planned.retry.attempts_max)
     }
 
     /// Notes that nobody knows what became of a step that was under way, as the run ends.

@@ -15,13 +15,16 @@ pub struct Step {
     pub approved: Option<(Digest, String)>,
     /// Attempts begun.
     pub attempts: u32,
+    /// Those of them whose process died: no failures, so they take nothing from those that may be tried again.
+    pub interruptions: u32,
     /// The worst that the attempts so far could do.
     pub effect: Effect,
     /// What the running attempt may cost.
     pub reserved: Cost,
     /// The run that carries the step out.
     pub run: Option<RunId>,
-    /// The attempt whose host calls are answered from their records when the step starts again.
+    /// The first attempt of those whose host calls are answered from their records when the step starts again: all since
+    /// were interrupted too, and the last need not have come as far as one before it.
     pub interrupted: Option<u32>,
     /// The list whose items the step is done for, and how many there are.
     pub expanded: Option<(u32, Digest)>,
@@ -189,6 +192,7 @@ impl Step {
             ready: None,
             approved: None,
             attempts: 0,
+            interruptions: 0,
             reserved: Cost::default(),
             run: None,
             interrupted: None,
@@ -201,6 +205,17 @@ impl Step {
             is_reconciled: false,
             is_given_up: false,
         }
+    }
+
+    /// Returns the number of attempts but those whose process died, the running one included: what a rule about retries
+    /// counts, so that a crash changes nothing about how a run ends.
+    pub fn attempts_counted(&self) -> u32 {
+        self.attempts.saturating_sub(self.interruptions)
+    }
+
+    /// Returns the attempts whose records tell what the step did so far, the oldest first.
+    pub fn attempts_recorded(&self) -> std::ops::RangeInclusive<u32> {
+        self.interrupted.unwrap_or(self.attempts)..=self.attempts
     }
 
     /// Returns the id.
@@ -272,7 +287,9 @@ impl Step {
     }
 
     fn ended(&self, end: &StepEnd, retry: Option<Timestamp>) -> Result<StepStatus, &'static str> {
-        let has_written = self.status == StepStatus::Running { has_written: true };
+        // What an interrupted attempt wrote was its own doing too, though it may have ended before it came there again.
+        let has_written = self.status == StepStatus::Running { has_written: true }
+            || (self.interrupted.is_some() && self.has_written);
         Ok(match (end, retry) {
             (StepEnd::Succeeded { output }, None) => StepStatus::Succeeded { output: *output },
             (StepEnd::Succeeded { .. }, Some(_)) => return Err("it succeeded, and is not tried again"),
@@ -319,10 +336,14 @@ impl Step {
             }
             Fact::StepRejected { kind, failure, .. } => self.failure = Some((*kind, *failure)),
             Fact::StepInterrupted { attempt, .. } => {
-                self.interrupted = Some(*attempt);
+                self.interrupted.get_or_insert(*attempt);
+                self.interruptions += 1;
                 self.reserved = Cost::default();
             }
-            Fact::StepUnknown { .. } => self.reserved = Cost::default(),
+            Fact::StepUnknown { .. } => {
+                self.interruptions += 1;
+                self.reserved = Cost::default();
+            }
             Fact::StepSettled { settlement: Settlement::Unknown, .. } => self.is_reconciled = true,
             Fact::StepSettled { settlement: Settlement::Retry, .. } => {
                 self.has_written = false;

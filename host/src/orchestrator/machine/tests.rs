@@ -17,7 +17,7 @@ pub(in crate::orchestrator) fn digest(n: u8) -> Digest {
 }
 
 pub(in crate::orchestrator) fn id(name: &str) -> StepId {
-    match name.split_once(|c| matches!(c, '[' | '~')) {
+    match name.split_once(['[', '~']) {
         None => StepId::new(1, name).unwrap(),
         Some(_) => format!("t1.{name}").parse().unwrap(),
     }

@@ -69,10 +69,12 @@ impl Play {
             if self.hand.0.is_ended() {
                 return self;
             }
-            if self.chance(40) {
+            let has_crashed = self.chance(40);
+            if has_crashed {
                 self.crash();
             }
-            if self.chance(80) && self.hand.0.cancelled.is_none() {
+            // Whoever finds a run that was left behind often wants no more of it.
+            if self.chance(if has_crashed { 8 } else { 80 }) && self.hand.0.cancelled.is_none() {
                 let undo = self.chance(2);
                 self.take(Fact::CancelRequested { by: "ann".into(), undo });
             }
@@ -224,12 +226,13 @@ impl Play {
         let found = self.hand.0.step(&step).unwrap();
         let (attempt, effect) = (found.attempts, found.planned.effect);
         let has_written = found.status == StepStatus::Running { has_written: true };
+        let has_ever_written = has_written || found.has_written;
         let may_go_on = attempt < found.planned.retry.attempts_max;
         if effect.is_write() && !has_written && !is_stopped && !self.chance(3) {
             self.take(Fact::WriteBegun { step, attempt });
             return;
         }
-        let is_harmless = !has_written || effect <= Effect::Idempotent;
+        let is_harmless = !has_ever_written || effect <= Effect::Idempotent;
         let kinds = [Kind::ToolDeclared, Kind::NetworkTimeout, Kind::NetworkHttp5xx, Kind::ToolTrap];
         let kind = if is_stopped { Kind::HostCancelled } else { kinds[(self.rng.next_u64() % 4) as usize] };
         let has_failed = is_stopped || self.chance(3);
