@@ -32,6 +32,7 @@ mod runs;
 mod saga;
 mod sandbox;
 mod secrets;
+mod sim;
 mod soak;
 mod state;
 mod story;

@@ -17,14 +17,19 @@ pub fn recover(run: &Run, journals: &HashMap<StepId, Vec<HostCallRecord>>) -> Ve
         let (id, attempt) = (step.id().clone(), step.attempts);
         let has_written = step.doubt.has_written();
         let may_run_again = !has_written || is_known(step, journals.get(&id).map_or(&[], Vec::as_slice));
-        let is_own = matches!(step.planned.role, Role::Undo { .. } | Role::Reconcile { .. });
-        let is_over = run.cancelled.is_some() && has_written && !is_own;
+        let is_over = run.cancelled.is_some() && has_written && !is_taking_back(run, step);
         match may_run_again && !is_over {
             true => Fact::StepInterrupted { step: id, attempt },
             false => Fact::StepUnknown { step: id, attempt },
         }
     });
     settled.collect()
+}
+
+/// Whether the call goes on though the run was cancelled, as whoever did that wants it.
+fn is_taking_back(run: &Run, step: &Step) -> bool {
+    let is_wanted = run.undo.is_some() && run.cancelled.as_ref().is_some_and(|cancel| cancel.undo);
+    is_wanted && matches!(step.planned.role, Role::Undo { .. })
 }
 
 /// Calls whose process died. A run within the run has a log of its own, which tells where it is.

@@ -2,7 +2,7 @@
 
 use crate::domain::{Decision, Digest, Direction, Effect, Fact, Failure, Kind, ReadyStep, StepId, idempotency_key};
 use crate::orchestrator::driver::{ApprovalView, Drive, Signal};
-use crate::orchestrator::machine::{Step, StepStatus};
+use crate::orchestrator::machine::StepStatus;
 use crate::policy::{self, RunGrant, authorize};
 use crate::registry::VerifiedTool;
 use crate::store::{Durability, Payload};

@@ -303,6 +303,7 @@ fn drive(driver: Driver, start: Start) -> Driven {
 async fn create_or_take(driver: Driver, start: Start) -> Result<Run, Failure> {
     let log = driver.parts.log.clone();
     let events = match log.read(&start.run, 0).await {
+        // Its process died between its name and its first event.
         Ok(events) if events.is_empty() => return driver.start(start).await,
         Ok(events) => events,
         Err(failure) if failure.kind == Kind::DataNotFound => return driver.start(start).await,

@@ -179,8 +179,13 @@ impl Driver {
     /// # Errors
     /// The log could not be written. The run is then as its log tells.
     pub async fn start(self, start: Start) -> Result<Run, Failure> {
-        let parts = &self.parts;
         let owner = self.owned_new(&start).await?;
+        self.begin(start, owner).await
+    }
+
+    /// Writes the first event of a run that has a name and nothing else, and drives it.
+    async fn begin(self, start: Start, owner: Box<dyn Ownership>) -> Result<Run, Failure> {
+        let parts = &self.parts;
         let goal = Payload::of(&start.goal)?;
         let fact = Fact::RunCreated {
             principal: start.principal,

@@ -362,7 +362,7 @@ impl Drive {
             kind: failure.kind,
             effect: step.effect,
             has_written: step.doubt.has_written() || outcome.has_written,
-            attempt,
+            attempt: step.attempts_counted(),
             retry_after_ms: upstream.and_then(|upstream| upstream.retry_after_ms),
         };
         let rule = &step.planned.retry;

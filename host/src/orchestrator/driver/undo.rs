@@ -85,7 +85,7 @@ impl Drive {
     }
 
     fn may_try_again(&self, step: &StepId) -> bool {
-        self.run.step(step).is_some_and(|step| step.attempts < step.planned.retry.attempts_max)
+        self.run.step(step).is_some_and(|step| step.attempts_counted() < step.planned.retry.attempts_max)
     }
 
     /// Notes that nobody knows what became of a step that was under way, as the run ends.

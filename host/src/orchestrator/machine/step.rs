@@ -16,6 +16,8 @@ pub struct Step {
     pub approved: Option<(Digest, String)>,
     /// Attempts begun.
     pub attempts: u32,
+    /// Those of them whose process died: no failures, so they take nothing from those that may be tried again.
+    pub interruptions: u32,
     /// The worst that the attempts so far could do.
     pub effect: Effect,
     /// What the running attempt may cost.
@@ -193,6 +195,7 @@ impl Step {
             ready: None,
             approved: None,
             attempts: 0,
+            interruptions: 0,
             reserved: Cost::default(),
             run: None,
             interrupted: Vec::new(),
@@ -206,6 +209,12 @@ impl Step {
             is_reconciled: false,
             is_given_up: false,
         }
+    }
+
+    /// Returns the number of attempts but those whose process died, the running one included: what a rule about retries
+    /// counts, so that a crash changes nothing about how a run ends.
+    pub fn attempts_counted(&self) -> u32 {
+        self.attempts.saturating_sub(self.interruptions)
     }
 
     /// Returns the id.
@@ -340,9 +349,13 @@ impl Step {
             Fact::StepInterrupted { attempt, .. } => {
                 self.doubt.interrupted();
                 self.interrupted.push(*attempt);
+                self.interruptions += 1;
                 self.reserved = Cost::default();
             }
-            Fact::StepUnknown { .. } => self.reserved = Cost::default(),
+            Fact::StepUnknown { .. } => {
+                self.interruptions += 1;
+                self.reserved = Cost::default();
+            }
             Fact::StepSettled { settlement: Settlement::Unknown, .. } => self.is_reconciled = true,
             Fact::StepSettled { settlement: Settlement::Retry, .. } => {
                 self.doubt.settled();

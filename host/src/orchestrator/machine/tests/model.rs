@@ -72,10 +72,12 @@ impl Play {
             if self.hand.0.is_ended() {
                 return self;
             }
-            if self.chance(20) {
+            let has_crashed = self.chance(20);
+            if has_crashed {
                 self.crash();
             }
-            if self.chance(80) && self.hand.0.cancelled.is_none() {
+            // Whoever finds a run that was left behind often wants no more of it.
+            if self.chance(if has_crashed { 8 } else { 80 }) && self.hand.0.cancelled.is_none() {
                 let undo = self.chance(2);
                 self.take(Fact::CancelRequested { by: "ann".into(), undo });
             }
@@ -274,10 +276,6 @@ impl Play {
         let facts = recover(&self.hand.0, &journals);
         self.take(Fact::RunClaimed { owner: "another".into(), policy: digest(0) });
         facts.into_iter().for_each(|fact| self.take(fact));
-        // A person who finds the run like this may want no more of it.
-        if self.chance(8) && self.hand.0.cancelled.is_none() {
-            self.take(Fact::CancelRequested { by: "ann".into(), undo: false });
-        }
     }
 
     fn undo(&mut self, why: UndoReason, steps: &[StepId]) {
