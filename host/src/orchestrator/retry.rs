@@ -3,7 +3,7 @@
 use crate::domain::{Effect, Kind, Retry, RetryRule, Timestamp};
 
 /// Longest wait that a server may ask for in `Retry-After`, in milliseconds: a longer one is for a person to know of.
-pub const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
+pub const RETRY_WAIT_MS_MAX: u64 = 3_600_000;
 
 /// Tokens of an upstream's retries when nothing is known of it, and the most there can be: a few calls may be tried again
 /// at once.
@@ -32,7 +32,7 @@ pub fn may_retry(failed: &Failed, rule: &RetryRule) -> bool {
         && is_of_a_call(failed.kind)
         && (!failed.has_written || failed.effect <= Effect::Idempotent)
         && failed.attempt < rule.attempts_max
-        && failed.retry_after_ms.unwrap_or(0) <= RETRY_AFTER_MS_MAX
+        && failed.retry_after_ms.unwrap_or(0) <= RETRY_WAIT_MS_MAX
 }
 
 /// Failures of policy and of this host's own log are not the call's.
@@ -101,7 +101,7 @@ mod tests {
         }
         let last = Failed { attempt: rule.attempts_max, ..failed(Kind::NetworkHttp5xx, Effect::Read, false) };
         assert!(!may_retry(&last, &rule));
-        let never = Failed { retry_after_ms: Some(RETRY_AFTER_MS_MAX + 1), ..last };
+        let never = Failed { retry_after_ms: Some(RETRY_WAIT_MS_MAX + 1), ..last };
         assert!(!may_retry(&Failed { attempt: 1, ..never }, &rule));
     }
 
