@@ -119,6 +119,8 @@ fn facts() -> Vec<Fact> {
         created(Some(Parent { run: run(), step: step(), depth: 1 })),
         Fact::SessionStarted { principal: principal.clone() },
         Fact::RunClaimed { owner: "process 7".into(), policy: digest(2) },
+        Fact::ToolsChanged { toolset: digest(3), tools: vec![], by: None },
+        Fact::ToolsChanged { toolset: digest(3), tools: vec![tool.clone()], by: Some("ann".into()) },
         Fact::PlanRequested { turn: 1, pack: digest(4) },
         Fact::PlanFailed { turn: 1, kind: Kind::ModelRefusal, failure: digest(5) },
         Fact::PlanRejected { turn: 1, reply: digest(5), failures: digest(6) },
@@ -194,7 +196,7 @@ fn facts() -> Vec<Fact> {
     facts
 }
 
-const KINDS: usize = 34;
+const KINDS: usize = 35;
 
 #[test]
 fn every_event_is_stored_as_the_golden_file_says_and_reads_back() {

@@ -91,6 +91,15 @@ pub enum Fact {
     SessionStarted { principal: Principal },
     /// A process took the run over after another one had left it.
     RunClaimed { owner: String, policy: Digest },
+    /// The tools are not those that the run went on with until now. `tools` may still be called by it and differ from what
+    /// its plans were checked against: `by` let it go on all the same.
+    ToolsChanged {
+        toolset: Digest,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tools: Vec<ToolName>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     /// The planner is about to be asked. Payload: the context pack.
     PlanRequested { turn: u32, pack: Digest },
     /// The planner could not reply. Payload: the failure.
@@ -211,6 +220,7 @@ impl Fact {
             Self::RunCreated { .. } => "run_created",
             Self::SessionStarted { .. } => "session_started",
             Self::RunClaimed { .. } => "run_claimed",
+            Self::ToolsChanged { .. } => "tools_changed",
             Self::PlanRequested { .. } => "plan_requested",
             Self::PlanFailed { .. } => "plan_failed",
             Self::PlanRejected { .. } => "plan_rejected",
@@ -267,6 +277,7 @@ impl Fact {
             Self::RunCreated { .. }
             | Self::SessionStarted { .. }
             | Self::RunClaimed { .. }
+            | Self::ToolsChanged { .. }
             | Self::PlanRequested { .. }
             | Self::PlanFailed { .. }
             | Self::PlanRejected { .. }

@@ -10,6 +10,7 @@ mod check;
 mod compensate;
 mod condition;
 mod context;
+mod drift;
 mod driver;
 mod graph;
 mod journal;
@@ -29,7 +30,11 @@ pub use check::{
     flaws_of,
 };
 pub use condition::{ANSWER, Condition};
-pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, recovered};
+pub use drift::{ChangeKind, CheckedTool, ToolChange};
+pub use driver::{
+    ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, changed_tools, recovered,
+    under_way,
+};
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use journal::{Answers, digest as journal_digest, record_digest};
 pub use lone::LoneLink;

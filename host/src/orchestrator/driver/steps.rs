@@ -140,6 +140,10 @@ impl Drive {
             Err(failure) => return self.reject(step, failure).await.map(|()| true),
         };
         let ready = self.ready(&checked).await?;
+        // They fitted when they were made; the tool may have been changed since, and a person may have let that pass.
+        if let Err(failure) = tool.check_input(&ready.args) {
+            return self.reject(step, failure).await.map(|()| true);
+        }
         let approved = self.run.step(&step).and_then(|step| step.approved.clone());
         let approval = approved.map(|(binding, by)| Approval { binding, by });
         let grant = self.grant(&checked, reserve);

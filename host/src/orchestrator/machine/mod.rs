@@ -307,6 +307,10 @@ impl Run {
         }
         match fact {
             Fact::RunClaimed { .. } => self.claimed(at),
+            Fact::ToolsChanged { toolset, .. } => {
+                self.toolset = *toolset;
+                Ok(())
+            }
             Fact::PlanRequested { .. }
             | Fact::PlanFailed { .. }
             | Fact::PlanRejected { .. }
