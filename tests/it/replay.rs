@@ -189,7 +189,7 @@ async fn made(writer: &mut Writer, id: &StepId, call: Call) -> Option<Json> {
         retry: None,
         has_caveats: false,
     };
-    let ready = Fact::StepReady { step: id.clone(), args: args.digest(), key };
+    let ready = Fact::StepReady { step: id.clone(), args: args.digest(), key, duplicate_of: None };
     writer.record(vec![ready, started, ended], vec![args, stored]).await;
     outcome.result.ok()
 }

@@ -342,6 +342,51 @@ async fn one_process_at_a_time_drives_a_run() {
     assert_eq!(host.drift(&run).await.unwrap_err().kind, Kind::DataConflict);
 }
 
+/// The same write twice, beside the same reading twice.
+const AGAIN: &str = r#"
+workflow = "again"
+goal = "Write it twice."
+
+[[steps]]
+id = "look"
+tool = "text.stats"
+args = { text = "one" }
+
+[[steps]]
+id = "look-again"
+tool = "text.stats"
+args = { text = "one" }
+
+[[steps]]
+id = "write"
+tool = "notes.append"
+args = { path = "/reports/out.txt", line = "said" }
+
+[[steps]]
+id = "write-again"
+tool = "notes.append"
+args = { path = "/reports/out.txt", line = "said" }
+needs = ["write"]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_write_twice_is_made_twice_and_whoever_approves_is_told() {
+    let world = World::new();
+    let host = world.host();
+    let approve = Approve::Steps { steps: ["write".to_owned()].into(), by: "test".into() };
+    let handle = host.start(goal(AGAIN), StartOptions { approve, ..StartOptions::default() }).await.unwrap();
+    let run = handle.run().clone();
+    let report = finish(handle).await;
+    let asked: Vec<_> = report.approvals.iter().map(|view| (view.step.local(), view.duplicate_of.clone())).collect();
+    let first = report.steps.iter().find(|step| step.step.local() == "write").map(|step| step.step.clone());
+    assert_eq!(asked, [("write-again", first.clone())]);
+    let report = finish(host.resume(&run, approved()).await.unwrap()).await;
+    assert_eq!(report.state, RunState::Succeeded);
+    assert_eq!(world.report(), "said\nsaid\n");
+    let told: Vec<_> = report.steps.iter().filter_map(|step| step.duplicate_of.clone()).collect();
+    assert_eq!(told, [first.unwrap()], "what changes nothing may be repeated");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn before_a_run_goes_on_another_policy_is_told_and_then_decides() {
     let mut world = World::new();

@@ -315,7 +315,7 @@ mod tests {
                     has_answer: false,
                     has_assertions: true,
                 },
-                Fact::StepReady { step: id("t1.write"), args: digest(), key: digest() },
+                Fact::StepReady { step: id("t1.write"), args: digest(), key: digest(), duplicate_of: None },
                 Fact::ApprovalRequested {
                     step: id("t1.write"),
                     binding: digest(),

@@ -271,6 +271,7 @@ mod tests {
             skipped: None,
             fallback: None,
             cached: None,
+            duplicate_of: None,
             items: None,
             run: None,
             usage: Some(usage),
@@ -409,6 +410,7 @@ mod tests {
             rule: "write-notes".into(),
             binding: Digest::of(b"binding"),
             mounts,
+            duplicate_of: None,
         };
         let report = RunReport { approvals: vec![view], ..report(RunState::Suspended(Suspension::Approval)) };
         check(

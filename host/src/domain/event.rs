@@ -125,7 +125,15 @@ pub enum Fact {
     /// The conditions that decide about success were looked at. Payload: the failure, where one does not hold.
     Verified { turn: u32, failure: Option<(Kind, Digest)> },
     /// All that the step needs is there. Payload: the arguments. The key is computed here, once.
-    StepReady { step: StepId, args: Digest, key: Digest },
+    /// `duplicate_of` asks for the very same call, which changes something: each has a key of its own, as nobody can tell a
+    /// repetition that is meant from one that is not.
+    StepReady {
+        step: StepId,
+        args: Digest,
+        key: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        duplicate_of: Option<StepId>,
+    },
     /// The step is done once for each item of a list. Payload: the list.
     StepExpanded { step: StepId, items: u32, list: Digest },
     /// All items of the step have ended. Payload: the list of their outputs, or the failure of the first that failed.

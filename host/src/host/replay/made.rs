@@ -100,7 +100,7 @@ impl Reader {
             }
             Fact::UndoBegun { steps, .. } => self.plan(steps),
             Fact::ReconcileBegun { step, .. } => self.plan(std::slice::from_ref(step)),
-            Fact::StepReady { step, args, key } => {
+            Fact::StepReady { step, args, key, .. } => {
                 self.ready.insert(step.clone(), (*args, *key));
                 self.first_ready.entry(step.clone()).or_insert(*args);
             }

@@ -77,6 +77,7 @@ impl Drive {
         if before.is_none() {
             let view = ApprovalView {
                 run: self.run.id.clone(),
+                duplicate_of: self.run.step(&step).and_then(|step| step.duplicate_of.clone()),
                 step,
                 tool: ready.tool.clone(),
                 args: ready.args.clone(),
@@ -85,7 +86,7 @@ impl Drive {
                 binding,
                 mounts: policy::mounts(&self.driver.parts.policy, tool),
             };
-            let _ = self.driver.signals.send(Signal::ApprovalWanted(view));
+            let _ = self.driver.signals.send(Signal::ApprovalWanted(Box::new(view)));
         }
         Ok(())
     }

@@ -136,7 +136,7 @@ pub enum Signal {
         fraction: Option<f64>,
         message: String,
     },
-    ApprovalWanted(ApprovalView),
+    ApprovalWanted(Box<ApprovalView>),
 }
 
 /// What a person is asked to approve. `args` come from a planner, `mounts`, `effect` and `rule` from the host.
@@ -151,6 +151,8 @@ pub struct ApprovalView {
     pub rule: String,
     pub binding: Digest,
     pub mounts: Vec<Mount>,
+    /// The step that asks for the very same call.
+    pub duplicate_of: Option<StepId>,
 }
 
 /// Drives runs.

@@ -71,7 +71,9 @@ impl Drive {
         let stored = Payload::of(&args)?;
         let digest = stored.digest();
         self.values.insert(digest, Arc::new(args));
-        self.record(vec![Fact::StepReady { step, args: digest, key }], vec![stored], Durability::Queued).await
+        let duplicate_of = self.run.same_write(&step, digest);
+        let ready = Fact::StepReady { step, args: digest, key, duplicate_of };
+        self.record(vec![ready], vec![stored], Durability::Queued).await
     }
 
     /// Looks at the step's condition: of the step as a whole, or of each item where the condition is about the item.
