@@ -206,7 +206,6 @@ impl Host {
             keyed::Held::Before { run, .. } => match parts.log.read(&run, 0).await {
                 // The first process died before it made the run, or is about to: only one of us can.
                 Err(failure) if failure.kind == Kind::DataNotFound => run,
-                Ok(events) if events.is_empty() => run,
                 known => return known.map(|_| Keyed::Before(run)),
             },
         };

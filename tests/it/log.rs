@@ -125,10 +125,10 @@ fn copy(from: &Path, to: &Path) {
 async fn whatever_the_machine_was_writing_a_prefix_is_left_with_all_that_was_promised() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("log");
-    drop(create(&open(&home), 1).await);
+    let first = begun(&open(&home)).await;
     let log = Arc::new(open(&home));
     let file_bytes = fs::metadata(home.join("log.db")).unwrap().len();
-    let writing = tokio::spawn(write_until_copied(Arc::clone(&log), home.clone(), folder.path().join("crashed")));
+    let writing = tokio::spawn(write_until_copied(Arc::clone(&log), first, home.clone(), folder.path().join("crashed")));
     let crashed = folder.path().join("crashed");
     while !crashed.join("copy").exists() {
         pause(1).await;
@@ -148,14 +148,23 @@ async fn whatever_the_machine_was_writing_a_prefix_is_left_with_all_that_was_pro
     check_flips(&crashed).await;
 }
 
-/// Appends events one by one, a few after the log was copied too; returns them with the length of the write-ahead log.
+/// Makes the run, and returns its first event.
+async fn begun(log: &SqliteLog) -> Event {
+    let owner = create(log, 1).await;
+    append(log, &*owner, (0, GENESIS), Durability::Synced).await
+}
+
+/// Appends events after `first` one by one, a few after the log was copied too; returns all with the length that the
+/// write-ahead log had then.
 async fn write_until_copied(
     log: Arc<SqliteLog>,
+    first: Event,
     home: std::path::PathBuf,
     crashed: std::path::PathBuf,
 ) -> (Vec<Event>, Vec<u64>) {
     let owner = log.own(&run(1), "writer").await.unwrap();
-    let (mut events, mut promised): (Vec<Event>, Vec<u64>) = (Vec::new(), Vec::new());
+    // What is in the file itself no cut takes away.
+    let (mut events, mut promised) = (vec![first], vec![0]);
     let mut left = 3;
     while left > 0 && events.len() < 120 {
         let after = events.last().map_or((0, GENESIS), end);

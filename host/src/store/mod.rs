@@ -161,10 +161,12 @@ pub struct Batch {
 /// The log, and all that it keeps beside its events.
 #[async_trait]
 pub trait EventLog: HostCalls + KeyedOutcomes + OutcomeCache + Workspaces + LiveProgress + Upkeep {
-    /// Makes an empty run and takes it.
+    /// Takes the name of a run that is to be. The run is in the log with its first append, which follows nothing and names
+    /// one fact at least: whose it is, and since when, is one with that. Dropped before, the name is free again.
     ///
     /// # Errors
-    /// `data.conflict` where the run exists; `host.full` where the disk or the log is nearly full; `host.storage`.
+    /// `data.conflict` where the run exists, or another process is making it; `host.full` where the disk or the log is nearly
+    /// full; `host.storage`.
     async fn create(
         &self,
         run: &RunId,

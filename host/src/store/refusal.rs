@@ -57,6 +57,11 @@ pub(super) fn run_exists(run: &RunId) -> Failure {
     Failure::new(Kind::DataConflict, format!("create run {run}: it exists"))
 }
 
+/// The failure of a run that would begin with nothing.
+pub(super) fn no_beginning(run: &RunId) -> Failure {
+    Failure::new(Kind::HostBug, format!("begin run {run}: its first append names no fact"))
+}
+
 /// The failure of a run that a living process owns.
 pub(super) fn owned(run: &RunId, owner: &str) -> Failure {
     Failure::new(Kind::HostOwned, format!("take run {run}: it is owned by {owner}"))

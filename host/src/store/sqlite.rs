@@ -38,14 +38,14 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 
 use crate::clock::Clock;
-use crate::domain::{Digest, Epoch, Event, Failure, Kind, Principal, RunId, Seq, Timestamp};
+use crate::domain::{Digest, Event, Failure, GENESIS, Kind, Principal, RunId, Seq, Timestamp};
 use crate::store::{
     Batch, Bounds, Durability, EventLog, Message, Ownership, Payload, Pruned, Received, RunEntry, Verified, chain,
     chain::Record, refusal,
 };
 
 use lock::{Lock, Locks};
-use ownership::{Lease, Leases};
+use ownership::{Birth, Lease, Leases};
 use progress::Board;
 use reader::Readers;
 use seal::Master;
@@ -176,20 +176,11 @@ impl SqliteLog {
         Ok(bytes)
     }
 
-    /// Takes the lock of `run`, then begins the epoch that `begin` returns.
-    async fn take(
-        &self,
-        run: &RunId,
-        owner: &str,
-        begin: impl FnOnce(&Connection, &RunId) -> Result<Epoch, Failure> + Send + 'static,
-    ) -> Result<Box<dyn Ownership>, Failure> {
+    /// Takes the lock of `run`.
+    async fn lock(&self, run: &RunId, owner: &str) -> Result<Lock, Failure> {
         let (locks, run, owner) = (self.locks.clone(), run.clone(), owner.to_owned());
-        let name = run.clone();
-        let lock = tokio::task::spawn_blocking(move || locks.take(&name, &owner)).await;
-        let lock = lock.map_err(|e| Failure::new(Kind::HostStorage, "take a run").detail(e))??;
-        // The lock travels with the job: even if nobody waits for it any more, no epoch begins without the lock.
-        let lease = self.writer.call(0, move |db| Ok(Lease::new(run.clone(), begin(db, &run)?, lock))).await?;
-        Ok(self.leases.hold(lease))
+        let taking = tokio::task::spawn_blocking(move || locks.take(&run, &owner));
+        taking.await.map_err(|e| Failure::new(Kind::HostStorage, "take a run").detail(e))?
     }
 
     /// Reads, after all that was queued before.
@@ -226,8 +217,18 @@ impl Entry {
     }
 
     fn write(&self, db: &Connection, master: &Master) -> Result<(), Failure> {
-        events::append(db, self.lease.run(), self.lease.epoch(), self.after, &self.records)?;
-        payloads::keep(db, master, self.lease.run(), &self.payloads)
+        let run = self.lease.run();
+        match self.lease.birth().filter(|_| self.after == (0, GENESIS)) {
+            Some(birth) => self.begin(db, birth)?,
+            None => events::append(db, run, self.lease.epoch(), self.after, &self.records)?,
+        }
+        payloads::keep(db, master, run, &self.payloads)
+    }
+
+    fn begin(&self, db: &Connection, birth: &Birth) -> Result<(), Failure> {
+        events::begin(db, self.lease.run(), birth, &self.records)?;
+        self.lease.born();
+        Ok(())
     }
 }
 
@@ -240,21 +241,33 @@ impl EventLog for SqliteLog {
         owner: &str,
         at: Timestamp,
     ) -> Result<Box<dyn Ownership>, Failure> {
-        let (principal, dir, bounds) = (principal.clone(), self.dir.clone(), self.bounds);
-        let begin = move |db: &Connection, run: &RunId| {
-            stored::check_room(db, &dir, &bounds)?;
-            runs::create(db, run, &principal, at)
+        let lock = match self.lock(run, owner).await {
+            // Whoever holds the lock of a run that shall be new has made it, or does so now.
+            Err(failure) if failure.kind == Kind::HostOwned => return Err(refusal::run_exists(run)),
+            lock => lock?,
         };
-        let taken = self.take(run, owner, begin).await;
-        // Whoever holds the lock of a run that shall be new has made it.
-        taken.map_err(|failure| if failure.kind == Kind::HostOwned { refusal::run_exists(run) } else { failure })
+        let birth = Birth { principal: principal.clone(), created: at };
+        let (lease, name) = (Lease::of_new(run.clone(), birth, lock), run.clone());
+        let (dir, bounds) = (self.dir.clone(), self.bounds);
+        // The lease goes along: whoever gives up waiting leaves no lock file of a run that is not there.
+        let lease = self.read_with(move |db| {
+            if let Err(taken) = runs::check_free(db, &name) {
+                lease.born();
+                return Err(taken);
+            }
+            stored::check_room(db, &dir, &bounds).map(|()| lease)
+        });
+        Ok(self.leases.hold(lease.await?))
     }
 
     async fn own(&self, run: &RunId, owner: &str) -> Result<Box<dyn Ownership>, Failure> {
         let name = run.clone();
         // No lock file is made for a run that is not there; and an ownership that was dropped has written by now.
         self.read_with(move |db| runs::end(db, &name)).await?;
-        self.take(run, owner, runs::next_epoch).await
+        let (lock, name) = (self.lock(run, owner).await?, run.clone());
+        // The lock travels with the job: even if nobody waits for it any more, no epoch begins without the lock.
+        let begin = move |db: &Connection| Ok(Lease::new(name.clone(), runs::next_epoch(db, &name)?, lock));
+        Ok(self.leases.hold(self.writer.call(0, begin).await?))
     }
 
     async fn append(&self, owner: &dyn Ownership, batch: Batch, durability: Durability) -> Result<Vec<Event>, Failure> {

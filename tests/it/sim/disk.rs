@@ -89,6 +89,8 @@ impl Disk {
 async fn again(log: &MemoryLog, owners: &mut HashMap<RunId, Box<dyn Ownership>>, op: Op) -> Result<(), Failure> {
     match op {
         Op::Create { run, principal, owner, at } => {
+            // Whoever began it before left before its first event.
+            owners.remove(&run);
             let owner = log.create(&run, &principal, &owner, at).await?;
             owners.insert(run, owner);
         }
@@ -134,7 +136,8 @@ impl EventLog for SimLog {
         self.before().await?;
         let owned = self.disk.log().create(run, principal, owner, at).await?;
         let op = Op::Create { run: run.clone(), principal: principal.clone(), owner: owner.to_owned(), at };
-        self.disk.note(op, Durability::Synced);
+        // Nothing is written before the first append.
+        self.disk.note(op, Durability::Queued);
         Ok(owned)
     }
 

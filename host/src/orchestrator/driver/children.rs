@@ -193,7 +193,6 @@ impl Drive {
     /// Returns a run within the run as its log tells, if it was begun.
     async fn begun(&self, run: &RunId) -> Result<Option<Run>, Failure> {
         match self.driver.parts.log.read(run, 0).await {
-            Ok(events) if events.is_empty() => Ok(None),
             Ok(events) => Run::of(&events).map(Some).map_err(super::parted),
             Err(failure) if failure.kind == Kind::DataNotFound => Ok(None),
             Err(failure) => Err(failure),
@@ -304,8 +303,6 @@ fn drive(driver: Driver, start: Start) -> Driven {
 async fn create_or_take(driver: Driver, start: Start) -> Result<Run, Failure> {
     let log = driver.parts.log.clone();
     let events = match log.read(&start.run, 0).await {
-        // Its process died between its name and its first event.
-        Ok(events) if events.is_empty() => return driver.start(start).await,
         Ok(events) => events,
         Err(failure) if failure.kind == Kind::DataNotFound => return driver.start(start).await,
         Err(failure) => return Err(failure),

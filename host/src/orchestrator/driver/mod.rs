@@ -183,13 +183,8 @@ impl Driver {
     /// # Errors
     /// The log could not be written. The run is then as its log tells.
     pub async fn start(self, start: Start) -> Result<Run, Failure> {
-        let owner = self.owned_new(&start).await?;
-        self.begin(start, owner).await
-    }
-
-    /// Writes the first event of a run that has a name and nothing else, and drives it.
-    async fn begin(self, start: Start, owner: Box<dyn Ownership>) -> Result<Run, Failure> {
         let parts = &self.parts;
+        let owner = parts.log.create(&start.run, &start.principal, &parts.owner, parts.clock.now()).await?;
         let goal = Payload::of(&start.goal)?;
         let fact = Fact::RunCreated {
             principal: start.principal,
@@ -209,17 +204,6 @@ impl Driver {
             let _ = self.signals.send(Signal::Event(Box::new(event)));
         }
         Drive::new(self, Arc::from(owner), run).go().await
-    }
-
-    /// Makes the run, or takes one whose process died between making it and its first event.
-    async fn owned_new(&self, start: &Start) -> Result<Box<dyn Ownership>, Failure> {
-        let Parts { log, clock, owner, .. } = &self.parts;
-        match log.create(&start.run, &start.principal, owner, clock.now()).await {
-            Err(failure) if failure.kind == Kind::DataConflict && log.read(&start.run, 0).await?.is_empty() => {
-                log.own(&start.run, owner).await
-            }
-            created => created,
-        }
     }
 
     /// Takes a run that no living process owns, and drives it on.

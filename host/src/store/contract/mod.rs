@@ -27,6 +27,8 @@ pub(super) async fn check_all<L: EventLog + 'static>(make: impl AsyncFn(Bounds) 
     a_wrong_end_is_a_conflict(&make().await).await;
     queued_appends_come_before_later_synced_ones(&make().await).await;
     a_run_is_created_once(&make().await).await;
+    a_run_is_never_there_without_its_first_event(&make().await).await;
+    what_came_too_late_begins_no_run(&make().await).await;
     a_run_has_one_owner_until_it_is_dropped(&make().await).await;
     an_owner_that_was_followed_writes_nothing(&make().await).await;
     payloads_come_back_by_their_digest(&make().await).await;
@@ -84,20 +86,45 @@ async fn a_run_is_created_once(log: &dyn EventLog) {
     let owner = log.create(&run(1), &Principal::default(), "test", Timestamp(7)).await.unwrap();
     let create = async || log.create(&run(1), &Principal::default(), "other", Timestamp(8)).await;
     assert_eq!(kind_of(create().await), Kind::DataConflict);
+    append(log, &*owner, START, 1, Durability::Queued).await;
+    assert_eq!(kind_of(create().await), Kind::DataConflict);
     drop(owner);
     assert_eq!(kind_of(create().await), Kind::DataConflict);
     assert!(log.own(&run(1), "test").await.is_ok(), "a refused creation takes nothing");
 }
 
+async fn a_run_is_never_there_without_its_first_event(log: &dyn EventLog) {
+    let owner = log.create(&run(1), &Principal::default(), "test", Timestamp(7)).await.unwrap();
+    assert_eq!(log.runs(9).await, Ok(vec![]));
+    assert_eq!(kind_of(log.read(&run(1), 0).await), Kind::DataNotFound);
+    assert_eq!(kind_of(log.own(&run(1), "other").await), Kind::DataNotFound);
+    assert_eq!(kind_of(log.append(&*owner, batch(START, 0), Durability::Synced).await), Kind::HostBug);
+    assert_eq!(log.runs(9).await, Ok(vec![]), "a batch without a fact begins no run");
+    drop(owner);
+    let again = log.create(&run(1), &Principal::default(), "again", Timestamp(8)).await.unwrap();
+    let events = append(log, &*again, START, 2, Durability::Synced).await;
+    let entries = log.runs(9).await.unwrap();
+    let shown = entries.iter().map(|entry| (entry.events, entry.created.0, entry.last.0, entry.owner.is_some()));
+    assert_eq!(shown.collect::<Vec<_>>(), [(2, 8, 102, true)]);
+    assert_eq!((events[0].epoch, log.read(&run(1), 0).await.unwrap()), (1, events));
+}
+
+async fn what_came_too_late_begins_no_run(log: &dyn EventLog) {
+    drop(log.create(&run(1), &Principal::default(), "first", Timestamp(7)).await.unwrap());
+    let stale = Stale { run: run(1), epoch: 1 };
+    assert!(log.append(&stale, batch(START, 1), Durability::Synced).await.is_err());
+    assert_eq!(log.runs(9).await, Ok(vec![]));
+}
+
 async fn a_run_has_one_owner_until_it_is_dropped(log: &dyn EventLog) {
     let first = log.create(&run(1), &Principal::default(), "first", Timestamp(7)).await.unwrap();
     assert_eq!((first.run(), first.epoch()), (&run(1), 1));
+    let events = append(log, &*first, START, 1, Durability::Queued).await;
     let refused = log.own(&run(1), "second").await.map(drop).unwrap_err();
     assert_eq!(refused.kind, Kind::HostOwned);
     assert!(refused.message.contains("first"), "{refused}");
     assert!(log.runs(9).await.unwrap()[0].owner.as_ref().is_some_and(|owner| owner.contains("first")));
 
-    let events = append(log, &*first, START, 1, Durability::Queued).await;
     drop(first);
     assert_eq!(log.runs(9).await.unwrap()[0].owner, None);
     let second = log.own(&run(1), "second").await.unwrap();
@@ -108,7 +135,7 @@ async fn a_run_has_one_owner_until_it_is_dropped(log: &dyn EventLog) {
 }
 
 async fn an_owner_that_was_followed_writes_nothing(log: &dyn EventLog) {
-    drop(log.create(&run(1), &Principal::default(), "first", Timestamp(7)).await.unwrap());
+    drop(begun_run(log, 1).await);
     let _second = log.own(&run(1), "second").await.unwrap();
     log.send(&run(1), &Message::Cancel { by: "me".into(), undo: false }).await.unwrap();
     let stale = Stale { run: run(1), epoch: 1 };
@@ -116,13 +143,13 @@ async fn an_owner_that_was_followed_writes_nothing(log: &dyn EventLog) {
         assert_eq!(kind_of(log.append(&stale, batch(START, 1), durability).await), Kind::HostOwned);
     }
     assert_eq!(kind_of(log.received(&stale, &[1]).await), Kind::HostOwned);
-    assert_eq!(log.read(&run(1), 0).await.unwrap(), []);
+    assert_eq!(log.read(&run(1), 0).await.unwrap().len(), 1);
     assert_eq!(log.inbox(&run(1)).await.unwrap().len(), 1);
 }
 
 async fn payloads_come_back_by_their_digest(log: &dyn EventLog) {
     let owner = log.create(&run(1), &Principal::default(), "test", Timestamp(7)).await.unwrap();
-    let _other = log.create(&run(2), &Principal::default(), "test", Timestamp(7)).await.unwrap();
+    let _other = begun_run(log, 2).await;
     let payloads = [Payload::new(b"first".to_vec()), Payload::new(vec![]), Payload::new(vec![0xff; 300_000])];
     let with_payloads = |after| Batch { payloads: payloads.to_vec(), ..batch(after, 1) };
     let events = log.append(&*owner, with_payloads(START), Durability::Queued).await.unwrap();
@@ -135,8 +162,7 @@ async fn payloads_come_back_by_their_digest(log: &dyn EventLog) {
 }
 
 async fn messages_wait_in_order_until_they_are_received(log: &dyn EventLog) {
-    let owner = log.create(&run(1), &Principal::default(), "test", Timestamp(7)).await.unwrap();
-    let _other = log.create(&run(2), &Principal::default(), "test", Timestamp(7)).await.unwrap();
+    let (owner, _other) = (begun_run(log, 1).await, begun_run(log, 2).await);
     let messages = messages();
     for message in &messages {
         log.send(&run(1), message).await.unwrap();
@@ -157,7 +183,7 @@ async fn messages_wait_in_order_until_they_are_received(log: &dyn EventLog) {
 }
 
 async fn an_inbox_is_bounded(log: Arc<dyn EventLog>) {
-    let owner = log.create(&run(1), &Principal::default(), "test", Timestamp(7)).await.unwrap();
+    let owner = begun_run(log.as_ref(), 1).await;
     let message = Message::Cancel { by: "me".into(), undo: false };
     let mut sending = JoinSet::new();
     for _ in 0..INBOX_MESSAGES_MAX {
@@ -227,6 +253,13 @@ pub(super) async fn append(
     durability: Durability,
 ) -> Vec<Event> {
     log.append(owner, batch(after, count), durability).await.unwrap()
+}
+
+/// Makes run `n`, with one event.
+pub(super) async fn begun_run(log: &dyn EventLog, n: u64) -> Box<dyn Ownership> {
+    let owner = log.create(&run(n), &Principal::default(), "test", Timestamp(7)).await.unwrap();
+    append(log, &*owner, START, 1, Durability::Synced).await;
+    owner
 }
 
 /// Returns seq and hash of the last of `events`.

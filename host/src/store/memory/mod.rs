@@ -30,6 +30,8 @@ pub struct MemoryLog {
 #[derive(Default)]
 struct State {
     runs: BTreeMap<RunId, Run>,
+    /// Runs whose first event is still to come.
+    unborn: BTreeMap<RunId, Run>,
     messages: u64,
     keyed: outcomes::Keyed,
     cache: outcomes::Cache,
@@ -91,6 +93,19 @@ impl State {
         self.runs.get_mut(run).ok_or_else(|| refusal::no_run(run))
     }
 
+    /// Makes a run whose first append this is one that is there.
+    fn bear(&mut self, owner: &dyn Ownership, batch: &Batch) -> Result<(), Failure> {
+        if self.runs.contains_key(owner.run()) || batch.after != (0, GENESIS) {
+            return Ok(());
+        }
+        if batch.facts.is_empty() {
+            return Err(refusal::no_beginning(owner.run()));
+        }
+        let born = self.unborn.remove(owner.run()).map(|run| (owner.run().clone(), run));
+        self.runs.extend(born);
+        Ok(())
+    }
+
     /// Returns the run of an owner that nobody has followed.
     fn owned(&mut self, owner: &dyn Ownership) -> Result<&mut Run, Failure> {
         let run = self.run_mut(owner.run())?;
@@ -150,10 +165,10 @@ impl EventLog for MemoryLog {
         at: Timestamp,
     ) -> Result<Box<dyn Ownership>, Failure> {
         let mut state = self.state();
-        if state.runs.contains_key(run) {
+        if state.runs.contains_key(run) || state.unborn.contains_key(run) {
             return Err(refusal::run_exists(run));
         }
-        state.runs.insert(run.clone(), Run::new(principal.clone(), owner, at));
+        state.unborn.insert(run.clone(), Run::new(principal.clone(), owner, at));
         Ok(self.ownership(run, 1))
     }
 
@@ -171,6 +186,7 @@ impl EventLog for MemoryLog {
     async fn append(&self, owner: &dyn Ownership, batch: Batch, _: Durability) -> Result<Vec<Event>, Failure> {
         batch.payloads.iter().try_for_each(|payload| refusal::check_payload(payload, &self.bounds))?;
         let mut state = self.state();
+        state.bear(owner, &batch)?;
         let run = state.owned(owner)?;
         if run.end() != batch.after {
             return Err(refusal::conflict(owner.run(), batch.after.0, run.end().0));
@@ -248,8 +264,11 @@ impl Ownership for MemoryOwnership {
 
 impl Drop for MemoryOwnership {
     fn drop(&mut self) {
-        if let Ok(run) = locked(&self.state).owned(self) {
-            run.owner = None;
+        let mut state = locked(&self.state);
+        match state.owned(self) {
+            Ok(run) => run.owner = None,
+            // It never was.
+            Err(_) => drop(state.unborn.remove(&self.run)),
         }
     }
 }

@@ -6,7 +6,8 @@ use crate::domain::{Digest, Epoch, Event, Failure, GENESIS, RunId, Seq, Timestam
 use crate::store::{
     Verified,
     chain::{self, Record},
-    sqlite::{runs, schema::failed},
+    refusal,
+    sqlite::{ownership::Birth, runs, schema::failed},
 };
 
 const COLUMNS: &str = "SELECT seq, v, at, epoch, kind, body, hash FROM events";
@@ -20,10 +21,21 @@ pub(super) fn append(
     records: &[Record],
 ) -> Result<(), Failure> {
     match records.last() {
-        Some(last) => runs::move_end(db, run, epoch, after, (last.seq, last.hash, last.at))?,
+        Some(last) => runs::move_end(db, run, epoch, after, end_of(last))?,
         None => runs::check_end(db, run, epoch, after)?,
     }
     insert(db, run, records).map_err(failed("append to a run"))
+}
+
+/// Begins a run with `records`: it is never there without one.
+pub(super) fn begin(db: &Connection, run: &RunId, birth: &Birth, records: &[Record]) -> Result<(), Failure> {
+    let last = records.last().ok_or_else(|| refusal::no_beginning(run))?;
+    runs::create(db, run, birth, end_of(last))?;
+    insert(db, run, records).map_err(failed("begin a run"))
+}
+
+fn end_of(last: &Record) -> (Seq, Digest, Timestamp) {
+    (last.seq, last.hash, last.at)
 }
 
 /// Returns the events after `after`, checked up to the end of the run.

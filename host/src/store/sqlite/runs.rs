@@ -2,24 +2,38 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::domain::{Digest, Epoch, Failure, GENESIS, Principal, RunId, Seq, Timestamp};
+use crate::domain::{Digest, Epoch, Failure, Principal, RunId, Seq, Timestamp};
 use crate::store::{
     RunEntry,
     prune::Fate,
     refusal,
     sqlite::{
         keys::Owner,
+        ownership::Birth,
         schema::{column, failed},
     },
 };
 
-/// Adds an empty run, and returns the first epoch.
-pub(super) fn create(db: &Connection, run: &RunId, principal: &Principal, at: Timestamp) -> Result<Epoch, Failure> {
-    let Principal { tenant, user, session } = principal;
-    let sql = "INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?5, 1, 0, ?6) ON CONFLICT DO NOTHING";
-    let values = params![run.as_str(), tenant, user, session, at.0.cast_signed(), GENESIS.as_bytes()];
-    let added = db.execute(sql, values).map_err(failed("create a run"))?;
-    if added == 1 { Ok(1) } else { Err(refusal::run_exists(run)) }
+/// Adds a run that begins with the events up to `end`, in its first epoch.
+pub(super) fn create(
+    db: &Connection,
+    run: &RunId,
+    birth: &Birth,
+    end: (Seq, Digest, Timestamp),
+) -> Result<(), Failure> {
+    let failed = failed("create a run");
+    let Birth { principal: Principal { tenant, user, session }, created } = birth;
+    let sql = "INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8) ON CONFLICT DO NOTHING";
+    let mut statement = db.prepare_cached(sql).map_err(&failed)?;
+    let (times, last) = ((created.0.cast_signed(), end.2.0.cast_signed()), end.0.cast_signed());
+    let values = params![run.as_str(), tenant, user, session, times.0, times.1, last, end.1.as_bytes()];
+    if statement.execute(values).map_err(&failed)? == 1 { Ok(()) } else { Err(refusal::run_exists(run)) }
+}
+
+/// Refuses the name of a run that exists.
+pub(super) fn check_free(db: &Connection, run: &RunId) -> Result<(), Failure> {
+    let found = db.query_row("SELECT 1 FROM runs WHERE run = ?1", [run.as_str()], |_| Ok(())).optional();
+    found.map_err(failed("find a run"))?.map_or(Ok(()), |()| Err(refusal::run_exists(run)))
 }
 
 /// Begins the next epoch: whoever held the one before can append no more.

@@ -22,6 +22,11 @@ fn database(dir: &Path) -> Connection {
     Connection::open(dir.join("log.db")).unwrap()
 }
 
+/// Makes run `n`, with one event.
+async fn begun_run(log: &SqliteLog, n: u64) -> Box<dyn Ownership> {
+    contract::begun_run(log, n).await
+}
+
 async fn create(log: &SqliteLog, n: u64) -> Box<dyn Ownership> {
     log.create(&run(n), &Principal::default(), "test", Timestamp(7)).await.unwrap()
 }
@@ -67,7 +72,7 @@ async fn what_is_there_can_be_used_by_its_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("a/b");
     let log = open(&home);
-    let _owner = create(&log, 1).await;
+    let _owner = begun_run(&log, 1).await;
     let mode = |name: &str| fs::metadata(home.join(name)).unwrap().permissions().mode() & 0o777;
     let lock = format!("locks/{}.lock", run(1));
     let files = ["log.db", "log.db-wal", "log.db-shm", "key", "locks/open.lock", &lock].map(mode);
@@ -149,9 +154,9 @@ async fn a_user_whose_key_is_gone_is_forgotten_and_the_chain_holds() {
 async fn a_payload_moved_to_another_run_or_changed_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    let (one, _two) = (create(&log, 1).await, create(&log, 2).await);
+    let (one, _two) = (create(&log, 1).await, begun_run(&log, 2).await);
     let payload = Payload::new(b"mine".to_vec());
-    let batch = Batch { payloads: vec![payload.clone()], ..batch(START, 0) };
+    let batch = Batch { payloads: vec![payload.clone()], ..batch(START, 1) };
     log.append(&*one, batch, Durability::Synced).await.unwrap();
     database(dir.path()).execute("UPDATE payloads SET run = ?1", [run(2).as_str()]).unwrap();
     assert_eq!(kind_of(log.payload(&run(2), &payload.digest()).await), Kind::HostStorage);
@@ -162,7 +167,7 @@ async fn a_lost_master_key_is_told_and_never_replaced() {
     let dir = tempfile::tempdir().unwrap();
     {
         let log = open(dir.path());
-        create(&log, 1).await;
+        begun_run(&log, 1).await;
         log.send(&run(1), &Message::Cancel { by: "me".into(), undo: false }).await.unwrap();
     }
     fs::remove_file(dir.path().join("key")).unwrap();
@@ -174,7 +179,7 @@ async fn a_lost_master_key_is_told_and_never_replaced() {
 async fn two_processes_compete_for_a_run_and_one_gets_it() {
     let dir = tempfile::tempdir().unwrap();
     let (here, there) = (open(dir.path()), open(dir.path()));
-    drop(create(&here, 1).await);
+    drop(begun_run(&here, 1).await);
     for round in 2..10 {
         let (run_here, run_there) = (run(1), run(1));
         let (a, b) = tokio::join!(here.own(&run_here, "here"), there.own(&run_there, "there"));
@@ -184,10 +189,11 @@ async fn two_processes_compete_for_a_run_and_one_gets_it() {
         assert_eq!(a.or(b).unwrap().epoch(), round, "each round is one epoch");
     }
     let mine = here.own(&run(1), "here").await.unwrap();
-    append(&here, &*mine, START, 1, Durability::Synced).await;
+    let after = end(&here.read(&run(1), 0).await.unwrap());
+    append(&here, &*mine, after, 1, Durability::Synced).await;
     there.send(&run(1), &Message::Cancel { by: "there".into(), undo: false }).await.unwrap();
     assert_eq!(here.inbox(&run(1)).await.unwrap().len(), 1);
-    assert_eq!(there.read(&run(1), 0).await.unwrap().len(), 1);
+    assert_eq!(there.read(&run(1), 0).await.unwrap().len(), 2);
     assert!(there.runs(9).await.unwrap()[0].owner.as_ref().unwrap().starts_with("here (process"));
 }
 
@@ -213,13 +219,14 @@ async fn processes_that_make_and_write_one_log_at_once_all_succeed() {
 async fn an_owner_whose_lock_file_was_removed_is_stopped_by_its_epoch() {
     let dir = tempfile::tempdir().unwrap();
     let (here, there) = (open(dir.path()), open(dir.path()));
-    let mine = create(&here, 1).await;
+    let mine = begun_run(&here, 1).await;
     fs::remove_file(dir.path().join(format!("locks/{}.lock", run(1)))).unwrap();
     let theirs = there.own(&run(1), "there").await.unwrap();
-    let events = append(&there, &*theirs, START, 1, Durability::Synced).await;
+    let after = end(&there.read(&run(1), 0).await.unwrap());
+    let events = append(&there, &*theirs, after, 1, Durability::Synced).await;
     assert_eq!(kind_of(here.append(&*mine, batch(end(&events), 1), Durability::Synced).await), Kind::HostOwned);
     assert_eq!(kind_of(here.received(&*mine, &[1]).await), Kind::HostOwned);
-    assert_eq!(here.verify(&run(1)).await.unwrap().events, 1);
+    assert_eq!(here.verify(&run(1)).await.unwrap().events, 2);
 }
 
 #[tokio::test]

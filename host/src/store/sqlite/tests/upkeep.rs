@@ -265,7 +265,7 @@ async fn a_copy_is_a_log_of_its_own_and_only_its_owner_may_read_it() {
 #[tokio::test]
 async fn a_disk_that_is_nearly_full_takes_no_new_run_and_lets_the_others_end() {
     let dir = tempfile::tempdir().unwrap();
-    drop(create(&open(dir.path()), 1).await);
+    drop(begun_run(&open(dir.path()), 1).await);
     for bounds in [
         Bounds { disk_free_bytes_min: u64::MAX, ..Bounds::default() },
         Bounds { log_bytes_max: 1, ..Bounds::default() },
