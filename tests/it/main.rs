@@ -11,6 +11,7 @@ mod crash;
 mod crashloop;
 mod demo;
 mod doctor;
+mod doubt;
 mod events;
 mod explain;
 mod faults;

@@ -344,6 +344,7 @@ impl Drive {
             log: log.as_ref().map(Payload::digest),
             denials: denials.as_ref().map(Payload::digest),
             has_written: outcome.has_written,
+            has_open_write: outcome.has_open_write,
             host_calls,
             retry,
             has_caveats: false,
