@@ -38,4 +38,5 @@ mod soak;
 mod state;
 mod story;
 mod supply;
+mod values;
 mod watch;

@@ -69,8 +69,7 @@ impl Drive {
         };
         let key = idempotency_key(&self.run.id, &of, direction, &checked.planned.tool, &args);
         let stored = Payload::of(&args)?;
-        let digest = stored.digest();
-        self.values.insert(digest, Arc::new(args));
+        let digest = self.values.keep(&stored, args);
         self.record(vec![Fact::StepReady { step, args: digest, key }], vec![stored], Durability::Queued).await
     }
 
@@ -236,8 +235,8 @@ impl Drive {
             return Ok(false);
         }
         let stored = Payload::of(&output)?;
-        let fact = Fact::StepCached { step: call.step().clone(), output: stored.digest(), from: cached.run, age_ms };
-        self.values.insert(stored.digest(), Arc::new(output));
+        let output = self.values.keep(&stored, output);
+        let fact = Fact::StepCached { step: call.step().clone(), output, from: cached.run, age_ms };
         self.record(vec![fact], vec![stored], Durability::Queued).await?;
         Ok(true)
     }
@@ -324,8 +323,8 @@ impl Drive {
             Ok(output) => {
                 let stored = Payload::of(&output)?;
                 self.keep_cached(&step, &stored).await?;
-                self.values.insert(stored.digest(), Arc::new(output));
-                (StepEnd::Succeeded { output: stored.digest() }, stored)
+                let output = self.values.keep(&stored, output);
+                (StepEnd::Succeeded { output }, stored)
             }
             Err(failure) => {
                 let stored = Payload::of(&failure)?;
