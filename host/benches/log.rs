@@ -68,6 +68,7 @@ fn fact() -> Fact {
         log: None,
         denials: None,
         has_written: false,
+        has_open_write: false,
         host_calls: Some(GENESIS),
         retry: None,
         has_caveats: false,

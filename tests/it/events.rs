@@ -88,6 +88,7 @@ fn facts() -> Vec<Fact> {
         log,
         denials: log,
         has_written: true,
+        has_open_write: false,
         host_calls: log,
         retry,
         has_caveats: false,
@@ -191,6 +192,7 @@ fn facts() -> Vec<Fact> {
             log: Some(digest(7)),
             denials: None,
             has_written: false,
+            has_open_write: false,
         },
     ];
     facts.extend(waits.map(|why| Fact::RunSuspended { why }));

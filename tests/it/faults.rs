@@ -249,6 +249,10 @@ fn network(table: &Table) -> Vec<Fault> {
 async fn statuses(table: &mut Table) {
     for status in [400, 401, 404, 409, 422, 429, 500, 502, 503, 504] {
         for is_keyed in [true, false] {
+            if !is_keyed && matches!(status, 500 | 502 | 504) {
+                // It may have been done: the run waits for a person, as `doubt.rs` beside this one has it.
+                continue;
+            }
             let service = Bookings::start();
             service.fail("car", status, u32::MAX);
             let (kind, is_transient) = match status {

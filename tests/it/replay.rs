@@ -185,6 +185,7 @@ async fn made(writer: &mut Writer, id: &StepId, call: Call) -> Option<Json> {
         log: None,
         denials: None,
         has_written: outcome.has_written,
+        has_open_write: outcome.has_open_write,
         host_calls: journal_digest(&records.iter().map(|record| (record.n, record_digest(record))).collect()),
         retry: None,
         has_caveats: false,

@@ -232,8 +232,9 @@ enum Ill {
 /// How often a booking is asked for that goes wrong, and whether it is there in the end.
 fn expected(ill: Ill, form: Form) -> (usize, bool) {
     match (ill, form) {
-        (Ill::Refused, _) | (Ill::DownForEver, Form::Unkeyed) => (1, false),
-        (Ill::DownForEver, Form::Keyed) => (3, false),
+        (Ill::Refused, _) => (1, false),
+        // Asked again under the same key, or after a look found nothing.
+        (Ill::DownForEver, _) => (3, false),
         // Asked again under the same key, or found.
         (Ill::Lost, Form::Keyed) => (2, true),
         (Ill::Late, Form::Keyed) => (3, true),

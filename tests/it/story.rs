@@ -99,6 +99,7 @@ impl Canned {
             log,
             denials,
             has_written,
+            has_open_write: false,
             host_calls,
             retry,
             has_caveats: false,

@@ -289,6 +289,7 @@ mod tests {
             log,
             denials,
             has_written: false,
+            has_open_write: false,
             host_calls,
             retry,
             has_caveats: false,

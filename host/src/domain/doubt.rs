@@ -23,9 +23,10 @@ impl Doubt {
     }
 
     /// Notes that an attempt failed, and answers whether it is unknown what was changed: something was begun, and this
-    /// attempt, or one before it, did not tell how that ended.
-    pub fn failed(&mut self, kind: Kind) -> bool {
-        self.is_open |= self.has_written && !kind.is_told();
+    /// attempt, or one before it, did not tell how that ended. A tool that gives up tells, unless one of its writes is open:
+    /// then it cannot know.
+    pub fn failed(&mut self, kind: Kind, has_open_write: bool) -> bool {
+        self.is_open |= self.has_written && (has_open_write || !kind.is_told());
         self.is_open
     }
 
@@ -47,13 +48,24 @@ mod tests {
     #[test]
     fn what_was_begun_is_unknown_until_somebody_tells() {
         let mut doubt = Doubt::default();
-        assert!(!doubt.failed(Kind::ToolTrap), "nothing was begun");
+        assert!(!doubt.failed(Kind::ToolTrap, false), "nothing was begun");
         doubt.wrote();
-        assert!(!doubt.failed(Kind::ToolDeclared), "the tool tells");
-        assert!(doubt.failed(Kind::NetworkTimeout));
-        assert!(doubt.failed(Kind::ToolDeclared), "what it tells is of this attempt, and not of the one before");
+        assert!(!doubt.failed(Kind::ToolDeclared, false), "the tool tells");
+        assert!(!doubt.failed(Kind::NetworkHttp5xx, false), "its writes were answered: something else failed");
+        assert!(doubt.failed(Kind::NetworkHttp5xx, true), "it cannot know");
+        assert!(doubt.failed(Kind::ToolDeclared, false), "what it tells is of this attempt, and not of the one before");
         doubt.settled();
-        assert!(!doubt.failed(Kind::ToolTrap));
+        assert!(!doubt.failed(Kind::ToolTrap, false));
+    }
+
+    #[test]
+    fn a_write_that_is_open_leaves_a_doubt_whatever_the_tool_says() {
+        for kind in Kind::ALL.iter().copied() {
+            let mut doubt = Doubt::default();
+            assert!(!doubt.failed(kind, true), "{kind}: nothing was begun");
+            doubt.wrote();
+            assert!(doubt.failed(kind, true), "{kind}");
+        }
     }
 
     #[test]
@@ -64,7 +76,7 @@ mod tests {
                 doubt.wrote();
             }
             doubt.interrupted();
-            assert_eq!(doubt.failed(Kind::HostDiverged), has_written);
+            assert_eq!(doubt.failed(Kind::HostDiverged, false), has_written);
         }
     }
 }

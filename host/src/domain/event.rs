@@ -176,6 +176,9 @@ pub enum Fact {
         log: Option<Digest>,
         denials: Option<Digest>,
         has_written: bool,
+        /// Whether one of its writes was not answered, or in a way that does not tell what became of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        has_open_write: bool,
         /// Digest over the records of its host calls; `None` where it made none.
         host_calls: Option<Digest>,
         /// When it is tried again, where it failed and may be.
@@ -218,6 +221,9 @@ pub enum Fact {
         log: Option<Digest>,
         denials: Option<Digest>,
         has_written: bool,
+        /// Whether one of its writes was not answered, or in a way that does not tell what became of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        has_open_write: bool,
     },
 }
 

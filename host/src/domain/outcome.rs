@@ -16,11 +16,13 @@ pub struct Outcome {
     pub denials: Vec<Denial>,
     /// Whether a write was begun: a fact that the host saw, not a claim.
     pub has_written: bool,
-    /// The server of the call's last request, where that failed.
+    /// Whether one of its writes was not answered, or in a way that does not tell what became of it.
+    pub has_open_write: bool,
+    /// The server of a write that is open, or else of the call's last request where that failed.
     pub upstream: Option<FailedUpstream>,
 }
 
-/// The server of the last request of a call that failed.
+/// A server that failed a request of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedUpstream {
     /// `scheme://host:port`.
@@ -32,7 +34,15 @@ pub struct FailedUpstream {
 impl Outcome {
     /// Makes the outcome of a call whose guest never ran.
     pub fn never_ran(failure: Failure, usage: Usage) -> Self {
-        Self { result: Err(failure), usage, log: Vec::new(), denials: Vec::new(), has_written: false, upstream: None }
+        Self {
+            result: Err(failure),
+            usage,
+            log: Vec::new(),
+            denials: Vec::new(),
+            has_written: false,
+            has_open_write: false,
+            upstream: None,
+        }
     }
 }
 

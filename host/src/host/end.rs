@@ -96,6 +96,7 @@ impl<'a> Taken<'a> {
             log: None,
             denials: None,
             has_written: false,
+            has_open_write: false,
             host_calls: None,
             retry: None,
             has_caveats: false,

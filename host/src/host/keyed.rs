@@ -72,6 +72,8 @@ struct Kept {
     log: Vec<LogLine>,
     denials: Vec<Denial>,
     has_written: bool,
+    #[serde(default)]
+    has_open_write: bool,
 }
 
 /// Returns the bytes that are kept of a call's outcome; `None` where it may be tried again as it is, and changed nothing.
@@ -94,6 +96,7 @@ pub(super) fn kept(report: &CallReport) -> Result<Option<Vec<u8>>, Failure> {
         log: outcome.log,
         denials: outcome.denials,
         has_written: outcome.has_written,
+        has_open_write: outcome.has_open_write,
     };
     serde_json::to_vec(&kept).map(Some).map_err(|e| Failure::new(Kind::HostBug, "write an outcome").detail(e))
 }
@@ -114,7 +117,7 @@ pub(super) fn repeated(run: RunId, outcome: Option<Vec<u8>>) -> Result<CallRepor
         (None, Some(failure)) => Err(failure),
         (None, None) => Ok(Json::Null),
     };
-    let Kept { tool, effect, usage, log, denials, has_written, .. } = kept;
-    let outcome = Outcome { result, usage, log, denials, has_written, upstream: None };
+    let Kept { tool, effect, usage, log, denials, has_written, has_open_write, .. } = kept;
+    let outcome = Outcome { result, usage, log, denials, has_written, has_open_write, upstream: None };
     Ok(CallReport { tool, effect, outcome, repeats: Some(run) })
 }

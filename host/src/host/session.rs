@@ -132,6 +132,7 @@ impl Session {
             log: log.as_ref().map(Payload::digest),
             denials: denials.as_ref().map(Payload::digest),
             has_written: outcome.has_written,
+            has_open_write: outcome.has_open_write,
         };
         let durability = if effect.is_write() { Durability::Synced } else { Durability::Queued };
         let payloads = [Some(args), Some(stored), log, denials].into_iter().flatten().collect();

@@ -569,7 +569,8 @@ impl Instance {
             egress_bytes: state.http.egress_bytes(),
             ..self.usage
         };
-        Outcome { result, usage, log, denials, has_written: state.journal.has_written(), upstream }
+        let (has_written, has_open_write) = (state.journal.has_written(), state.http.has_open_write());
+        Outcome { result, usage, log, denials, has_written, has_open_write, upstream }
     }
 }
 

@@ -120,7 +120,7 @@ impl StepTrace {
             Fact::StepExpanded { items, .. } => (self.status, self.items) = ("expanded", Some(*items)),
             Fact::StepGathered { end, .. } => {
                 self.ended = Some(at);
-                self.end(end);
+                self.end(end, false);
             }
             Fact::StepRejected { failure, .. } if self.doubt.has_written() => {
                 (self.status, self.failure, self.asked) = ("unknown", Some(*failure), None);
@@ -144,12 +144,12 @@ impl StepTrace {
                 self.run = run.clone().or_else(|| self.run.take());
             }
             Fact::WriteBegun { .. } => self.doubt.wrote(),
-            Fact::StepEnded { end, usage, log, denials, retry, has_written, .. } => {
+            Fact::StepEnded { end, usage, log, denials, retry, has_written, has_open_write, .. } => {
                 if *has_written {
                     self.doubt.wrote();
                 }
                 (self.ended, self.usage, self.log, self.denials) = (Some(at), Some(usage.clone()), *log, *denials);
-                self.end(end);
+                self.end(end, *has_open_write);
                 let is_stopped = matches!(end, StepEnd::Failed { kind: Kind::HostCancelled, .. });
                 if is_stopped && self.status == "failed" {
                     self.status = "cancelled";
@@ -210,14 +210,14 @@ impl StepTrace {
     }
 
     /// As the state machine has it: a call that was stopped after it had begun to write did not tell what it changed.
-    pub(super) fn end(&mut self, end: &StepEnd) {
+    pub(super) fn end(&mut self, end: &StepEnd, has_open_write: bool) {
         match end {
             StepEnd::Succeeded { output } => {
                 self.doubt.settled();
                 (self.status, self.output, self.failure) = ("succeeded", Some(*output), None);
             }
             StepEnd::Failed { kind, failure } => {
-                let is_unknown = self.doubt.failed(*kind);
+                let is_unknown = self.doubt.failed(*kind, has_open_write);
                 (self.status, self.failure) = (if is_unknown { "unknown" } else { "failed" }, Some(*failure));
             }
         }

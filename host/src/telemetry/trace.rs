@@ -180,7 +180,10 @@ impl Trace {
     }
 
     fn called(&mut self, at: Timestamp, fact: &Fact) {
-        let Fact::Called { call, tool, effect, args, end, usage, log, denials, has_written, .. } = fact else { return };
+        let Fact::Called { call, tool, effect, args, end, usage, log, denials, has_written, has_open_write, .. } = fact
+        else {
+            return;
+        };
         let Ok(step) = StepId::new(0, &format!("call{call}")) else { return };
         if !self.steps.iter().any(|told| told.step == step) {
             self.call_started(at, *call, tool, *effect, *args);
@@ -190,7 +193,7 @@ impl Trace {
             if *has_written {
                 told.doubt.wrote();
             }
-            told.end(end);
+            told.end(end, *has_open_write);
         }
     }
 
@@ -298,6 +301,7 @@ mod tests {
             log: None,
             denials: None,
             has_written: false,
+            has_open_write: false,
             host_calls: None,
             retry,
             has_caveats: false,

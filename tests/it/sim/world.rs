@@ -176,7 +176,8 @@ impl Runner for SimRunner {
         let (has_written, upstream) = (guest.has_written, guest.upstream);
         self.fuse.point().await;
         let usage = Usage { wall_ms: 1, fuel: 1_000, output_bytes: 100, ..Usage::default() };
-        Outcome { result, usage, log: Vec::new(), denials: Vec::new(), has_written, upstream }
+        let has_open_write = false;
+        Outcome { result, usage, log: Vec::new(), denials: Vec::new(), has_written, has_open_write, upstream }
     }
 }
 

@@ -23,8 +23,10 @@ pub(super) struct Children {
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     has_caveats: bool,
-    /// Nobody knows what became of something that it began.
+    /// Something that it began was not taken back.
     has_written: bool,
+    /// Nobody knows what became of something that it began.
+    has_open_write: bool,
 }
 
 enum Child {
@@ -165,8 +167,10 @@ impl Drive {
         };
         let turns = child.planning.requests.saturating_add(child.spent.turns);
         let caveats = self.caveats_of(&child.id).await?;
-        let is_unknown = |caveat: &Caveat| matches!(caveat.what, CaveatKind::Unknown | CaveatKind::UndoFailed);
-        let told = Told { has_caveats: !caveats.is_empty(), has_written: caveats.iter().any(is_unknown) };
+        let has = |what| caveats.iter().any(|caveat: &Caveat| caveat.what == what);
+        let has_open_write = has(CaveatKind::Unknown);
+        let has_written = has_open_write || has(CaveatKind::UndoFailed);
+        let told = Told { has_caveats: !caveats.is_empty(), has_written, has_open_write };
         self.end_child(step, end, stored, Cost { turns, ..child.spent }, told).await
     }
 
@@ -226,6 +230,7 @@ impl Drive {
             log: None,
             denials: None,
             has_written: told.has_written,
+            has_open_write: told.has_open_write,
             host_calls: None,
             retry: None,
             has_caveats: told.has_caveats,

@@ -1,7 +1,5 @@
 //! Steps that are done once for each item of a list.
 
-use std::sync::Arc;
-
 use crate::domain::{Fact, Failure, ForEach, Json, Kind, Role, StepEnd, StepId};
 use crate::orchestrator::driver::Drive;
 use crate::orchestrator::machine::{STEPS_MAX, StepStatus};
@@ -29,8 +27,7 @@ impl Drive {
             }
         };
         let stored = Payload::of(&list)?;
-        let digest = stored.digest();
-        self.values.insert(digest, Arc::new(list));
+        let digest = self.values.keep(&stored, list);
         let fact = Fact::StepExpanded { step, items, list: digest };
         self.record(vec![fact], vec![stored], Durability::Queued).await
     }
@@ -72,8 +69,7 @@ impl Drive {
         }
         let list = Json::Array(list);
         let stored = Payload::of(&list)?;
-        let output = stored.digest();
-        self.values.insert(output, Arc::new(list));
+        let output = self.values.keep(&stored, list);
         let fact = Fact::StepGathered { step, end: StepEnd::Succeeded { output } };
         self.record(vec![fact], vec![stored], Durability::Queued).await
     }

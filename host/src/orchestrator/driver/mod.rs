@@ -18,6 +18,7 @@ use crate::domain::{
     RunId, StepId, Suspension, ToolName,
 };
 use crate::orchestrator::check::CheckedStep;
+use crate::orchestrator::driver::in_hand::{InHand, VALUES_BYTES_MAX};
 use crate::orchestrator::link::WriteRequest;
 use crate::orchestrator::machine::{Command, IllegalTransition, Run, RunStatus};
 use crate::orchestrator::notify::Notifier;
@@ -31,6 +32,7 @@ use crate::store::{Batch, Durability, EventLog, Ownership, Payload};
 mod approvals;
 mod children;
 mod end;
+mod in_hand;
 mod inbox;
 mod items;
 mod notices;
@@ -231,10 +233,12 @@ struct Drive {
     driver: Driver,
     owner: Arc<dyn Ownership>,
     run: Run,
+    /// What the plans of the run say: never more steps than a run may have.
     plans: HashMap<StepId, CheckedStep>,
+    /// What its plans answer, and what must hold then, by turn.
     answers: HashMap<u32, (Option<Json>, Vec<String>)>,
     /// Arguments and outputs that were read or made here, by digest.
-    values: HashMap<Digest, Arc<Json>>,
+    values: InHand,
     /// Under which key the outcome of a call that runs may be kept.
     cacheable: HashMap<StepId, Digest>,
     tasks: JoinSet<Done>,
@@ -271,7 +275,7 @@ impl Drive {
             run,
             plans: HashMap::new(),
             answers: HashMap::new(),
-            values: HashMap::new(),
+            values: InHand::new(VALUES_BYTES_MAX),
             cacheable: HashMap::new(),
             tasks: JoinSet::new(),
             preparing: HashMap::new(),

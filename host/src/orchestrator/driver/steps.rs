@@ -69,8 +69,7 @@ impl Drive {
         };
         let key = idempotency_key(&self.run.id, &of, direction, &checked.planned.tool, &args);
         let stored = Payload::of(&args)?;
-        let digest = stored.digest();
-        self.values.insert(digest, Arc::new(args));
+        let digest = self.values.keep(&stored, args);
         let duplicate_of = self.run.same_write(&step, digest);
         let ready = Fact::StepReady { step, args: digest, key, duplicate_of };
         self.record(vec![ready], vec![stored], Durability::Queued).await
@@ -242,8 +241,8 @@ impl Drive {
             return Ok(false);
         }
         let stored = Payload::of(&output)?;
-        let fact = Fact::StepCached { step: call.step().clone(), output: stored.digest(), from: cached.run, age_ms };
-        self.values.insert(stored.digest(), Arc::new(output));
+        let output = self.values.keep(&stored, output);
+        let fact = Fact::StepCached { step: call.step().clone(), output, from: cached.run, age_ms };
         self.record(vec![fact], vec![stored], Durability::Queued).await?;
         Ok(true)
     }
@@ -330,8 +329,8 @@ impl Drive {
             Ok(output) => {
                 let stored = Payload::of(&output)?;
                 self.keep_cached(&step, &stored).await?;
-                self.values.insert(stored.digest(), Arc::new(output));
-                (StepEnd::Succeeded { output: stored.digest() }, stored)
+                let output = self.values.keep(&stored, output);
+                (StepEnd::Succeeded { output }, stored)
             }
             Err(failure) => {
                 let stored = Payload::of(&failure)?;
@@ -350,6 +349,7 @@ impl Drive {
             log: log.as_ref().map(Payload::digest),
             denials: denials.as_ref().map(Payload::digest),
             has_written: outcome.has_written,
+            has_open_write: outcome.has_open_write,
             host_calls,
             retry,
             has_caveats: false,

@@ -101,23 +101,27 @@ impl Drive {
         Ok(template::filled(value, &Parts { item, from: Some(&from), ..Parts::default() }))
     }
 
+    /// Returns a value of the run, from the log where it is not in hand any more. What was queued there can be read.
     pub(super) async fn value(&mut self, digest: &Digest) -> Result<Arc<Json>, Failure> {
         if let Some(value) = self.values.get(digest) {
-            return Ok(value.clone());
+            return Ok(value);
         }
-        let value: Arc<Json> = Arc::new(self.stored(digest).await?);
-        self.values.insert(*digest, value.clone());
+        let bytes = self.bytes(digest).await?;
+        let value: Arc<Json> = Arc::new(read(&bytes)?);
+        self.values.insert(*digest, value.clone(), bytes.len());
         Ok(value)
     }
 
     pub(super) async fn stored<T: for<'de> Deserialize<'de>>(&self, digest: &Digest) -> Result<T, Failure> {
-        let bytes = self.bytes(digest).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Failure::new(Kind::HostStorage, "read a payload of the run").detail(e))
+        read(&self.bytes(digest).await?)
     }
 
     pub(super) async fn bytes(&self, digest: &Digest) -> Result<Vec<u8>, Failure> {
         let bytes = self.driver.parts.log.payload(&self.run.id, digest).await?;
         bytes.ok_or_else(|| Failure::new(Kind::DataNotFound, "read a payload of the run: its owner was erased"))
     }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|e| Failure::new(Kind::HostStorage, "read a payload of the run").detail(e))
 }

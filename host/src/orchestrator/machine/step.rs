@@ -256,9 +256,9 @@ impl Step {
             Fact::StepStarted { attempt, .. } if *attempt == self.attempts + 1 => S::Running { has_written: false },
             Fact::StepStarted { .. } => return Err("it is not the next attempt"),
             Fact::WriteBegun { attempt, .. } => is_this(attempt).map(|()| S::Running { has_written: true })?,
-            Fact::StepEnded { attempt, end, retry, has_written, .. } => {
+            Fact::StepEnded { attempt, end, retry, has_written, has_open_write, .. } => {
                 is_this(attempt)?;
-                self.ended(end, *retry, *has_written)?
+                self.ended(end, *retry, (*has_written, *has_open_write))?
             }
             Fact::StepGathered { end, .. } => match end {
                 StepEnd::Succeeded { output } => S::Succeeded { output: *output },
@@ -293,7 +293,12 @@ impl Step {
         })
     }
 
-    fn ended(&self, end: &StepEnd, retry: Option<Timestamp>, has_written: bool) -> Result<StepStatus, &'static str> {
+    fn ended(
+        &self,
+        end: &StepEnd,
+        retry: Option<Timestamp>,
+        (has_written, has_open_write): (bool, bool),
+    ) -> Result<StepStatus, &'static str> {
         let mut doubt = self.doubt;
         if has_written {
             doubt.wrote();
@@ -306,7 +311,7 @@ impl Step {
                 return Err("it may have changed something, and is not tried again");
             }
             (StepEnd::Failed { .. }, Some(due)) => StepStatus::RetryWait { due },
-            (StepEnd::Failed { kind, .. }, None) if doubt.failed(*kind) => StepStatus::Unknown,
+            (StepEnd::Failed { kind, .. }, None) if doubt.failed(*kind, has_open_write) => StepStatus::Unknown,
             (StepEnd::Failed { kind: Kind::HostCancelled, failure }, None) => {
                 StepStatus::Cancelled { failure: *failure }
             }
@@ -336,7 +341,7 @@ impl Step {
                 self.run.clone_from(run);
             }
             Fact::WriteBegun { .. } => self.doubt.wrote(),
-            Fact::StepEnded { end, usage, has_written, has_caveats, .. } => {
+            Fact::StepEnded { end, usage, has_written, has_open_write, has_caveats, .. } => {
                 if *has_written {
                     self.doubt.wrote();
                 }
@@ -344,9 +349,9 @@ impl Step {
                 self.interrupted.clear();
                 self.reserved = Cost::default();
                 self.is_truncated |= usage.log_bytes_dropped > 0;
-                self.end(end);
+                self.end(end, *has_open_write);
             }
-            Fact::StepGathered { end, .. } => self.end(end),
+            Fact::StepGathered { end, .. } => self.end(end, false),
             Fact::StepCached { output, .. } | Fact::StepSettled { settlement: Settlement::Done { output }, .. } => {
                 self.output = Some(*output);
                 self.doubt.settled();
@@ -375,14 +380,14 @@ impl Step {
         }
     }
 
-    fn end(&mut self, end: &StepEnd) {
+    fn end(&mut self, end: &StepEnd, has_open_write: bool) {
         match end {
             StepEnd::Succeeded { output } => {
                 self.output = Some(*output);
                 self.doubt.settled();
             }
             StepEnd::Failed { kind, failure } => {
-                self.doubt.failed(*kind);
+                self.doubt.failed(*kind, has_open_write);
                 self.failure = Some((*kind, *failure));
             }
         }

@@ -157,6 +157,7 @@ fn ended(name: &str, attempt: u32, end: StepEnd, retry: Option<Timestamp>) -> Fa
         log: None,
         denials: None,
         has_written: false,
+        has_open_write: false,
         host_calls: None,
         retry,
         has_caveats: false,
@@ -732,24 +733,12 @@ fn calls_side_by_side_cannot_pass_a_cap_together() {
     assert_eq!(hand.next(), [], "b waits for what a leaves");
     let mut frugal = Hand(hand.0.clone());
     let cost = |fuel| Cost { calls: 1, fuel, ..Cost::default() };
-    let end_with = |fuel| match ended("a", 1, succeeded(), None) {
-        Fact::StepEnded { step, attempt, end, usage, log, denials, has_written, host_calls, retry, .. } => {
-            let cost = cost(fuel);
-            Fact::StepEnded {
-                step,
-                attempt,
-                end,
-                usage,
-                cost,
-                log,
-                denials,
-                has_written,
-                host_calls,
-                retry,
-                has_caveats: false,
-            }
+    let end_with = |fuel| {
+        let mut fact = ended("a", 1, succeeded(), None);
+        if let Fact::StepEnded { cost: spent, .. } = &mut fact {
+            *spent = cost(fuel);
         }
-        other => other,
+        fact
     };
     hand.take(end_with(55));
     assert_eq!(hand.next(), [reserve("b", 45)], "alone it gets what is left");

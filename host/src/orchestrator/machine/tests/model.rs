@@ -240,6 +240,7 @@ impl Play {
         let kinds = [Kind::ToolDeclared, Kind::NetworkTimeout, Kind::NetworkHttp5xx, late];
         let kind = if is_stopped { Kind::HostCancelled } else { kinds[(self.rng.next_u64() % 4) as usize] };
         let has_failed = is_stopped || self.chance(3);
+        let has_open_write = has_written && self.chance(3);
         let retry = has_failed && kind != Kind::HostCancelled && may_go_on && is_harmless && self.chance(2);
         let retry = retry.then(|| self.now.plus_ms(self.rng.next_u64() % 20_000));
         let end = if has_failed { failing(kind) } else { succeeded() };
@@ -254,6 +255,7 @@ impl Play {
             log,
             denials,
             has_written,
+            has_open_write,
             host_calls,
             retry,
             has_caveats: false,

@@ -1,9 +1,12 @@
 //! Errors of `wasi:http` as records keep them: by the names of the interface.
 
 use serde_json::json;
-use wasmtime_wasi_http::p2::bindings::http::types::{DnsErrorPayload, ErrorCode};
+use wasmtime_wasi_http::p2::bindings::http::types::{DnsErrorPayload, ErrorCode, TlsAlertReceivedPayload};
 
 use crate::domain::Json;
+
+/// An alert of which nothing is told.
+pub(super) const NO_ALERT: TlsAlertReceivedPayload = TlsAlertReceivedPayload { alert_id: None, alert_message: None };
 
 macro_rules! errors {
     ({ $($plain:ident $plain_name:literal,)* } sized { $($sized:ident $sized_name:literal,)* }) => {
@@ -13,6 +16,7 @@ macro_rules! errors {
                 ErrorCode::DnsError(payload) => json!({"code": "DNS-error", "rcode": payload.rcode}),
                 $(ErrorCode::$plain => json!({"code": $plain_name}),)*
                 $(ErrorCode::$sized(bytes) => json!({"code": $sized_name, "bytes": bytes}),)*
+                ErrorCode::TlsAlertReceived(_) => json!({"code": "TLS-alert-received"}),
                 ErrorCode::HttpResponseContentCoding(_) => json!({"code": "HTTP-response-content-coding"}),
                 ErrorCode::HttpResponseTransferCoding(_) => json!({"code": "HTTP-response-transfer-coding"}),
                 _ => json!({"code": "internal-error"}),
@@ -29,6 +33,7 @@ macro_rules! errors {
                 }
                 $($plain_name => ErrorCode::$plain,)*
                 $($sized_name => ErrorCode::$sized(bytes.and_then(|bytes| bytes.try_into().ok())),)*
+                "TLS-alert-received" => ErrorCode::TlsAlertReceived(NO_ALERT),
                 "HTTP-response-content-coding" => ErrorCode::HttpResponseContentCoding(None),
                 "HTTP-response-transfer-coding" => ErrorCode::HttpResponseTransferCoding(None),
                 "internal-error" => ErrorCode::InternalError(None),
@@ -83,7 +88,7 @@ mod tests {
     #[test]
     fn an_error_reads_back_what_it_writes() {
         let dns = ErrorCode::DnsError(DnsErrorPayload { rcode: Some("NXDOMAIN".into()), info_code: None });
-        for error in ALL.iter().chain([&dns, &ErrorCode::InternalError(None)]) {
+        for error in ALL.iter().chain([&dns, &ErrorCode::InternalError(None), &ErrorCode::TlsAlertReceived(NO_ALERT)]) {
             let read = read(&write(error)).unwrap();
             assert_eq!(format!("{read:?}"), format!("{error:?}"));
         }

@@ -41,16 +41,14 @@ impl Exchange {
     /// # Errors
     /// What the guest is told. A refusal of the host's is noted.
     pub(super) async fn run(self, admitted: Admitted) -> Result<Response<ResponseBody>, ErrorCode> {
-        let (requests, asking) = (self.requests.clone(), self.asking.clone());
+        let (requests, asking, hops) = (self.requests.clone(), self.asking.clone(), self.hops.clone());
         let answered = self.answered(admitted).await;
-        let end = match &answered {
-            Ok(answer) => upstream::of_head(answer.status(), answer.headers(), requests.journal.now()),
-            Err(error) => upstream::of_error(error),
-        };
+        let head = answered.as_ref().map(|answer| (answer.status(), answer.headers()));
+        let end = upstream::of_answer(asking.sent(hops.load(Ordering::Relaxed)), head, None, requests.journal.now());
         requests.ended(&asking, &end);
         if !requests.journal.records() {
             // A recorded request is reported with all that it brought.
-            requests.journal.link().answered(&asking.upstream, &end);
+            requests.journal.link().answered(&asking.upstream, &end.upstream);
         }
         answered
     }

@@ -98,7 +98,12 @@ impl Http {
         self.requests.quota.requests_taken()
     }
 
-    /// Returns the server of the last request, where that failed.
+    /// Answers whether a write was begun of which no answer tells what became of it.
+    pub(in crate::sandbox) fn has_open_write(&self) -> bool {
+        self.requests.has_open_write()
+    }
+
+    /// Returns the server of a write that is open, or else of the last request, where that failed.
     pub(in crate::sandbox) fn failed(&self) -> Option<FailedUpstream> {
         self.requests.failed()
     }
@@ -216,6 +221,7 @@ async fn handle(
             return Ok(Err(state.http.requests.left_alone(&exchange.asking, &admitted, failure)));
         }
         announce(state, &admitted, upstream).await?;
+        exchange.requests.begun(&exchange.asking);
         spawn(async move { exchange.run(admitted).await.map(streamed) })
     };
     Ok(Ok(state.table.push(started)?))

@@ -20,8 +20,8 @@ use wasmtime_wasi_http::p2::body::{HyperIncomingBody, HyperOutgoingBody};
 use super::answer::Answer;
 use super::exchange::Exchange;
 use super::refusal::Refusal;
-use super::requests::Admitted;
-use super::upstream;
+use super::requests::{Admitted, Asking};
+use super::upstream::{self, RequestEnd};
 use crate::domain::{Digest, Failure, Kind, Recorded, RecordedValue, UpstreamEnd, canonical};
 use crate::sandbox::journal::{Journal, unreadable};
 use crate::sandbox::{Begin, HostCall};
@@ -64,7 +64,7 @@ impl Recording {
                 }
             },
         };
-        requests.ended(&asking, &end(&answer, &journal));
+        requests.ended(&asking, &end(&asking, &answer, &journal));
         answer.given()
     }
 
@@ -93,16 +93,20 @@ impl Recording {
         let Self { exchange, admitted, journal, mut host_call, head } = self;
         let body = body.unwrap_or_default();
         host_call.args = Digest::of_parts(&[head.as_bytes(), &body]);
-        let requests = exchange.requests.clone();
-        match journal.begin(&host_call).await? {
+        let (requests, asking) = (exchange.requests.clone(), exchange.asking.clone());
+        let begin = journal.begin(&host_call).await?;
+        if !matches!(begin, Begin::Refuse(_)) {
+            requests.begun(&asking);
+        }
+        match begin {
             Begin::Proceed => {
                 let (answer, ms) = made(exchange, admitted, &journal).await;
-                kept(&journal, &host_call, answer, ms).await
+                kept((&journal, &asking), &host_call, answer, ms).await
             }
             Begin::Repeat { digest, ms } => {
                 let (answer, _) = made(exchange, admitted, &journal).await;
                 journal.compare(&host_call, answer.digest(), digest)?;
-                let (value, end) = (large(&answer), end(&answer, &journal));
+                let (value, end) = (large(&answer), end(&asking, &answer, &journal).upstream);
                 journal.report(&host_call, value, ms, Some(end)).await?;
                 Ok(answer)
             }
@@ -118,7 +122,7 @@ impl Recording {
             }
             Begin::Refuse(failure) => {
                 let withheld = Some(failure.kind).filter(|kind| *kind == Kind::NetworkCircuitOpen);
-                let error = requests.left_alone(&exchange.asking, &admitted, failure);
+                let error = requests.left_alone(&asking, &admitted, failure);
                 Ok(Answer { withheld, ..Answer::failed(error) })
             }
         }
@@ -138,8 +142,13 @@ async fn made(exchange: Exchange, admitted: Admitted, journal: &Journal) -> (Ans
 
 /// Reports what the request brought: whole where there is room, as a digest where it can be asked for again. What a write
 /// brought cannot; so the guest gets no more of it than is kept.
-async fn kept(journal: &Journal, host_call: &HostCall, mut answer: Answer, ms: u64) -> Result<Answer, Failure> {
-    let end = end(&answer, journal);
+async fn kept(
+    (journal, asking): (&Journal, &Asking),
+    host_call: &HostCall,
+    mut answer: Answer,
+    ms: u64,
+) -> Result<Answer, Failure> {
+    let end = end(asking, &answer, journal).upstream;
     let value = match whole_value(journal, &answer, host_call.is_write) {
         Some(value) => value,
         None if host_call.is_write => {
@@ -165,14 +174,13 @@ fn large(answer: &Answer) -> RecordedValue {
     RecordedValue::Digest { digest: answer.digest(), bytes: answer.body.len() as u64 }
 }
 
-fn end(answer: &Answer, journal: &Journal) -> UpstreamEnd {
+fn end(asking: &Asking, answer: &Answer, journal: &Journal) -> RequestEnd {
     if answer.withheld.is_some() {
-        return UpstreamEnd { failure: answer.withheld, retry_after_ms: None };
+        let upstream = UpstreamEnd { failure: answer.withheld, retry_after_ms: None };
+        return RequestEnd { upstream, is_told: true };
     }
-    match (&answer.head, &answer.cut) {
-        (Err(error), _) | (Ok(_), Some(error)) => upstream::of_error(error),
-        (Ok((status, headers)), None) => upstream::of_head(*status, headers, journal.now()),
-    }
+    let head = answer.head.as_ref().map(|(status, headers)| (*status, headers));
+    upstream::of_answer(asking.sent(answer.hops), head, answer.cut.as_ref(), journal.now())
 }
 
 /// What the guest asks for, as it set it: no secret is in there yet.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use wasmtime_wasi_http::p2::bindings::http::types::{DnsErrorPayload, ErrorCode};
 
+use super::error_json;
 use crate::sandbox::secrets;
 
 /// A request that goes no further. It travels as an error through the client, whose own errors hold it as their cause.
@@ -67,13 +68,15 @@ pub(super) fn of_client(error: &reqwest::Error) -> Refusal {
     if let Some(refusal) = cause::<Refusal>(error) {
         return refusal.clone();
     }
-    if let Some(refusal) = cause::<rustls::Error>(error).map(of_tls) {
-        return refusal;
+    // Whether anything of the request can have left.
+    let is_before = error.is_connect();
+    if let Some(error) = cause::<rustls::Error>(error) {
+        return of_tls(error, is_before);
     }
     if let Some(refusal) = cause::<hyper::Error>(error).and_then(of_hyper) {
         return refusal;
     }
-    if let Some(refusal) = cause::<std::io::Error>(error).and_then(of_io) {
+    if let Some(refusal) = cause::<std::io::Error>(error).and_then(|error| of_io(error, is_before)) {
         return refusal;
     }
     Refusal::failed(match error {
@@ -99,8 +102,9 @@ fn cause<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     found
 }
 
-fn of_tls(error: &rustls::Error) -> Refusal {
+fn of_tls(error: &rustls::Error, is_before: bool) -> Refusal {
     Refusal::failed(match error {
+        _ if !is_before => ErrorCode::TlsAlertReceived(error_json::NO_ALERT),
         rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => ErrorCode::TlsCertificateError,
         _ => ErrorCode::TlsProtocolError,
     })
@@ -114,7 +118,7 @@ fn of_hyper(error: &hyper::Error) -> Option<Refusal> {
     error.is_incomplete_message().then(|| Refusal::failed(ErrorCode::HttpResponseIncomplete))
 }
 
-fn of_io(error: &std::io::Error) -> Option<Refusal> {
+fn of_io(error: &std::io::Error, is_before: bool) -> Option<Refusal> {
     use std::io::ErrorKind;
     let code = match error.kind() {
         ErrorKind::ConnectionRefused => ErrorCode::ConnectionRefused,
@@ -123,7 +127,9 @@ fn of_io(error: &std::io::Error) -> Option<Refusal> {
             ErrorCode::ConnectionTerminated
         }
         ErrorKind::UnexpectedEof => ErrorCode::HttpResponseIncomplete,
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => ErrorCode::DestinationUnavailable,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable if is_before => ErrorCode::DestinationUnavailable,
+        // So the kernel ends a connection that was there.
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => ErrorCode::ConnectionTerminated,
         _ => return None,
     };
     Some(Refusal::failed(code))

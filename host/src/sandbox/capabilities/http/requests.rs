@@ -1,5 +1,6 @@
 //! The requests of one call: what each must pass before it may be sent, whether the guest asked for it or a redirect.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::HeaderMap;
@@ -9,7 +10,8 @@ use super::clients::{Clients, Key};
 use super::headers;
 use super::quota::Quota;
 use super::refusal::Refusal;
-use crate::domain::{Digest, FailedUpstream, Failure, HttpGrant, Kind, Limits, Method, UpstreamEnd, WebUrl};
+use super::upstream::{self, RequestEnd, Sent};
+use crate::domain::{Digest, Effect, FailedUpstream, Failure, HttpGrant, Kind, Limits, Method, UpstreamEnd, WebUrl};
 use crate::policy::Call;
 use crate::sandbox::denials::Denials;
 use crate::sandbox::journal::Journal;
@@ -26,7 +28,7 @@ pub(super) struct Requests {
     pub(super) denials: Denials,
     pub(super) secrets: Granted,
     pub(super) journal: Arc<Journal>,
-    /// The last request, and how it ended.
+    /// How they ended.
     last: Mutex<Last>,
 }
 
@@ -38,6 +40,8 @@ pub(super) struct Asking {
     /// Where it goes first, as `scheme://host:port`.
     pub(super) upstream: String,
     is_write: bool,
+    /// Whether its server takes a key once.
+    is_keyed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -46,8 +50,16 @@ struct Last {
     /// Of those that have ended, the last that was asked.
     ended: u64,
     failed: Option<FailedUpstream>,
-    /// The first write that no server answered: whatever comes after it, it may have been done.
-    unanswered: Option<FailedUpstream>,
+    /// Writes that have begun, by their order: whatever comes after one that is open, it may have been done.
+    writes: BTreeMap<u64, Write>,
+}
+
+/// A write that has begun.
+#[derive(Debug, Default)]
+struct Write {
+    /// Whether an answer told what became of it. One that the guest did not wait for has none.
+    is_told: bool,
+    failed: Option<FailedUpstream>,
 }
 
 /// A request that a rule allows, that is within the quota, and whose head is complete. Only [`Requests::admit`] makes
@@ -56,10 +68,36 @@ pub(super) struct Admitted {
     pub(super) url: WebUrl,
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
+    /// Whether its server takes a key once.
+    is_keyed: bool,
     /// Whose connections it uses.
     pub(super) key: Key,
     /// Method and place for the receipt. Without the query, which may hold what is nobody's business.
     pub(super) what: String,
+}
+
+impl Asking {
+    /// Returns how it was sent, after so many redirects.
+    pub(super) fn sent(&self, hops: u64) -> Sent {
+        Sent { hops, is_keyed: self.is_keyed }
+    }
+
+    fn failed(&self, end: &UpstreamEnd) -> Option<FailedUpstream> {
+        let (upstream, retry_after_ms) = (self.upstream.clone(), end.retry_after_ms);
+        end.failure.map(|kind| FailedUpstream { upstream, kind, retry_after_ms })
+    }
+}
+
+impl Last {
+    fn open(&self) -> impl Iterator<Item = &Write> {
+        self.writes.values().filter(|write| !write.is_told)
+    }
+
+    fn ended(&mut self, asking: &Asking, failed: Option<FailedUpstream>) {
+        if asking.order >= self.ended {
+            (self.ended, self.failed) = (asking.order, failed);
+        }
+    }
 }
 
 impl Requests {
@@ -77,31 +115,43 @@ impl Requests {
     pub(super) fn asking(&self, admitted: &Admitted) -> Asking {
         let mut last = self.last();
         last.asked += 1;
-        let is_write = !admitted.method.is_read();
-        Asking { order: last.asked, upstream: admitted.url.upstream(), is_write }
+        let (is_write, is_keyed) = (!admitted.method.is_read(), admitted.is_keyed);
+        Asking { order: last.asked, upstream: admitted.url.upstream(), is_write, is_keyed }
+    }
+
+    /// Notes that a request is about to be sent, or was in an earlier attempt.
+    pub(super) fn begun(&self, asking: &Asking) {
+        if asking.is_write {
+            self.last().writes.insert(asking.order, Write::default());
+        }
     }
 
     /// Keeps how a request ended; what is heard later of the same one stands.
-    pub(super) fn ended(&self, asking: &Asking, end: &UpstreamEnd) {
-        let failed = end.failure.map(|kind| FailedUpstream {
-            upstream: asking.upstream.clone(),
-            kind,
-            retry_after_ms: end.retry_after_ms,
-        });
+    pub(super) fn ended(&self, asking: &Asking, end: &RequestEnd) {
+        let failed = asking.failed(&end.upstream);
         let mut last = self.last();
-        if asking.is_write && end.failure.is_some_and(|kind| !kind.is_told()) && last.unanswered.is_none() {
-            last.unanswered.clone_from(&failed);
+        if let Some(write) = last.writes.get_mut(&asking.order) {
+            *write = Write { is_told: end.is_told, failed: failed.clone() };
         }
-        if asking.order >= last.ended {
-            last.ended = asking.order;
-            last.failed = failed;
+        last.ended(asking, failed);
+    }
+
+    /// Notes that the answer to a request broke off after its head.
+    pub(super) fn broke_off(&self, asking: &Asking, error: &ErrorCode) {
+        let failed = asking.failed(&upstream::of_error(error));
+        let mut last = self.last();
+        if let Some(write) = last.writes.get_mut(&asking.order) {
+            write.is_told &= !upstream::is_cut_by_network(error);
+            write.failed.clone_from(&failed);
         }
+        last.ended(asking, failed);
     }
 
     /// Notes that a request was not sent, as whoever drives the call knows its server to be down, and returns what the guest
     /// is told.
     pub(super) fn left_alone(&self, asking: &Asking, admitted: &Admitted, failure: Failure) -> ErrorCode {
-        self.ended(asking, &UpstreamEnd { failure: Some(failure.kind), retry_after_ms: None });
+        let upstream = UpstreamEnd { failure: Some(failure.kind), retry_after_ms: None };
+        self.ended(asking, &RequestEnd { upstream, is_told: true });
         let code = match failure.kind {
             Kind::NetworkCircuitOpen => "network.circuit_open",
             _ => "denied.net",
@@ -109,10 +159,16 @@ impl Requests {
         self.refused(&admitted.what, Refusal::denied(code, ErrorCode::ConnectionRefused, failure.message))
     }
 
-    /// Returns the server of a write that was not answered, or else of the last request, where that failed.
+    /// Returns the server of a write that is open, or else of the last request, where that failed.
     pub(super) fn failed(&self) -> Option<FailedUpstream> {
         let last = self.last();
-        last.unanswered.clone().or_else(|| last.failed.clone())
+        let open = last.open().find_map(|write| write.failed.clone());
+        open.or_else(|| last.failed.clone())
+    }
+
+    /// Answers whether a write was begun of which no answer tells what became of it.
+    pub(super) fn has_open_write(&self) -> bool {
+        self.last().open().next().is_some()
     }
 
     fn last(&self) -> MutexGuard<'_, Last> {
@@ -158,7 +214,8 @@ impl Requests {
         self.quota.take_request()?;
         self.quota.take_egress(bytes)?;
         let key = self.key(&allowing, injected);
-        Ok(Admitted { url, method, headers, key, what: what.to_owned() })
+        let is_keyed = self.is_keyed(&allowing);
+        Ok(Admitted { url, method, headers, is_keyed, key, what: what.to_owned() })
     }
 
     /// Returns the bytes of a head, as an error where it is too long.
@@ -173,6 +230,11 @@ impl Requests {
         let grants = self.call.grant().http.iter();
         let allowing: Vec<_> = grants.filter(|http| http.methods.contains(&method) && http.to.matches(url)).collect();
         if allowing.is_empty() { Err(Refusal::not_allowed("no rule allows it")) } else { Ok(allowing) }
+    }
+
+    /// Whether a rule says of the server, or of the call as a whole, that the same key does nothing twice.
+    fn is_keyed(&self, allowing: &[&HttpGrant]) -> bool {
+        allowing.iter().any(|http| http.is_keyed) || self.call.effect() <= Effect::Idempotent
     }
 
     /// Refuses a guest's own request that holds the value of a secret, however it came by it: where a value may go, the

@@ -17,7 +17,6 @@ use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use super::coding::{Coding, Decoder};
 use super::refusal::{Refusal, of_client};
 use super::requests::{Asking, Requests};
-use super::upstream;
 use crate::sandbox::secrets::Scrubber;
 
 /// Bytes decoded at a time: what a guest's read commonly asks for.
@@ -70,7 +69,7 @@ impl ResponseBody {
     pub(super) fn refuse(&self, refusal: Refusal) -> ErrorCode {
         let error = self.requests.refused(&self.what, refusal);
         if let Some(asking) = &self.asking {
-            self.requests.ended(asking, &upstream::of_error(&error));
+            self.requests.broke_off(asking, &error);
         }
         error
     }
