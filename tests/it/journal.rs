@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use cofferdam::domain::{Failure, HostCallRecord, Json, Kind, Outcome, Recorded, UpstreamEnd};
+use cofferdam::domain::{Failure, HostCallRecord, Json, Kind, Outcome, Recorded, RecordedValue, UpstreamEnd};
 use cofferdam::orchestrator::Answers;
 use cofferdam::policy::Call;
 use cofferdam::sandbox::{Begin, CallLink, HostCall, HostCallEnd, NoLink, Runner};
@@ -77,6 +77,11 @@ impl CallLink for Tape {
             return Ok(begin);
         }
         if let (Some(refusal), Some(_)) = (&self.refusal, &host_call.upstream) {
+            let HostCall { n, what, args, is_write, .. } = host_call.clone();
+            let value = RecordedValue::Refused { kind: refusal.kind, message: refusal.message.clone() };
+            let done = Some(Recorded { value, ms: 0 });
+            let record = HostCallRecord { n, what: what.to_owned(), args, is_write, done };
+            locked(&self.records).insert(n, record);
             return Ok(Begin::Refuse(refusal.clone()));
         }
         if self.is_closed {
@@ -278,6 +283,10 @@ async fn a_server_that_is_known_to_be_down_is_not_asked() {
     assert_eq!(failure.declared.as_deref(), Some("http.connect"));
     assert_eq!(outcome.denials[0].code, "network.circuit_open");
     assert_eq!((site.web.connections(), outcome.has_written), (0, false));
+    // Made again when the server is up, the call is told the same.
+    let again = run(site.send("/1"), &Arc::new(Tape::closed(tape.records()))).await;
+    assert_eq!((again.result, again.denials), (outcome.result, outcome.denials));
+    assert_eq!((site.web.connections(), again.has_written), (0, false));
 }
 
 #[tokio::test]

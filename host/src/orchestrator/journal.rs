@@ -39,6 +39,9 @@ impl Answers {
         compare(&record, host_call)?;
         match record.done {
             Some(Recorded { value: RecordedValue::Digest { digest, .. }, ms }) => Ok(Begin::Repeat { digest, ms }),
+            Some(Recorded { value: RecordedValue::Refused { kind, message }, .. }) => {
+                Ok(Begin::Refuse(Failure::new(kind, message)))
+            }
             Some(recorded) => Ok(Begin::Answer(recorded)),
             None if !host_call.is_write || is_keyed => Ok(Begin::Proceed),
             None => Err(interrupted(host_call)),
@@ -153,6 +156,16 @@ mod tests {
         assert_eq!(answers().next(&write, true).unwrap(), Begin::Proceed);
         assert_eq!(answers().next(&write, false).unwrap_err().kind, Kind::HostInterrupted);
         assert_eq!(answers().next(&host_call(2, "poll", "", false), false).unwrap(), Begin::Proceed);
+    }
+
+    #[test]
+    fn what_was_refused_is_refused_again_and_was_never_a_write() {
+        let refused = RecordedValue::Refused { kind: Kind::NetworkCircuitOpen, message: "send to it".into() };
+        let record = record(1, "http.send", "a", Some(refused));
+        assert!(record.is_refused());
+        let begin = Answers::new(vec![record]).next(&host_call(1, "http.send", "a", true), false).unwrap();
+        let Begin::Refuse(failure) = begin else { panic!("{begin:?}") };
+        assert_eq!((failure.kind, failure.message.as_str()), (Kind::NetworkCircuitOpen, "send to it"));
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Journal {
     fn read<T>(&self, host_call: &HostCall, value: &RecordedValue, form: &Form<T>) -> Result<T, Failure> {
         let read = match value {
             RecordedValue::Whole { value } => (form.read)(value),
-            RecordedValue::Digest { .. } => None,
+            RecordedValue::Digest { .. } | RecordedValue::Refused { .. } => None,
         };
         read.ok_or_else(|| unreadable(host_call))
     }
