@@ -214,7 +214,9 @@ async fn a_call_that_does_something_else_than_before_is_stopped() {
     let diverged = run(site.send("/2"), &Arc::new(Tape::after(tape.records()))).await;
     let failure = diverged.result.expect_err("it is another request");
     assert_eq!(failure.kind, Kind::HostDiverged);
-    assert!(failure.message.contains("host call 2 (`http.send`) has other arguments"), "{failure}");
+    let was = |path: &str| format!("`POST {}`", site.url(path));
+    let told = format!("host call 2 was {} before, and is {} now", was("/1"), was("/2"));
+    assert!(failure.message.contains(&told), "{failure}");
     assert_eq!(site.web.seen().len(), 1);
 }
 
@@ -287,6 +289,29 @@ async fn a_server_that_is_known_to_be_down_is_not_asked() {
     let again = run(site.send("/1"), &Arc::new(Tape::closed(tape.records()))).await;
     assert_eq!((again.result, again.denials), (outcome.result, outcome.denials));
     assert_eq!((site.web.connections(), again.has_written), (0, false));
+}
+
+#[tokio::test]
+async fn what_redirects_took_of_a_calls_share_is_taken_again() {
+    let site = Site::new();
+    site.web.on("/from", Reply::page(302, "location", "/to", ""));
+    site.web.on("/to", Reply::text("here"));
+    let args = json!({"url": site.url("/from"), "count": 3});
+    let crawl = |bytes: u64| call(&tool("web.crawl"), &args, &site.rule().limit("egress_bytes_max", bytes));
+    let whole = run(crawl(1 << 20), &Arc::new(Tape::default())).await.usage.egress_bytes;
+    // The last redirect is too much, or the third request.
+    for bytes in [whole - 1, whole / 3 * 2 + 10] {
+        let tape = Arc::new(Tape::default());
+        let live = run(crawl(bytes), &tape).await;
+        assert_eq!((good(&live), live.denials[0].code.as_str()), (&json!(2), "limit.egress"));
+        let again = run(crawl(bytes), &Arc::new(Tape::closed(tape.records()))).await;
+        assert_eq!((good(&again), again.usage.fuel), (&json!(2), live.usage.fuel));
+        assert_eq!(
+            (again.usage.egress_bytes, again.usage.requests),
+            (live.usage.egress_bytes, live.usage.requests),
+            "{bytes}"
+        );
+    }
 }
 
 #[tokio::test]

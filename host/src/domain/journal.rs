@@ -19,7 +19,18 @@ pub struct HostCallRecord {
     pub done: Option<Recorded>,
 }
 
+/// Under which the record of a request tells what was asked for: method and place.
+pub const ASKED_FOR: &str = "for";
+
 impl HostCallRecord {
+    /// Returns what was asked for, where the record tells it.
+    pub fn about(&self) -> Option<&str> {
+        match &self.done.as_ref()?.value {
+            RecordedValue::Whole { value } => value.get(ASKED_FOR)?.as_str(),
+            RecordedValue::Digest { .. } | RecordedValue::Refused { .. } => None,
+        }
+    }
+
     /// Answers whether it was refused, and so never made.
     pub fn is_refused(&self) -> bool {
         matches!(&self.done, Some(Recorded { value: RecordedValue::Refused { .. }, .. }))
