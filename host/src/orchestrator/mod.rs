@@ -23,15 +23,18 @@ mod schedule;
 mod template;
 mod types;
 mod upstreams;
+mod wanted;
 
 pub use check::{
     CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, cost_of,
     flaws_of,
 };
 pub use condition::{ANSWER, Condition};
-pub use driver::{ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, recovered};
+pub use driver::{
+    ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, goal_of, recovered,
+};
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
-pub use journal::{Answers, digest as journal_digest, record_digest};
+pub use journal::{Answers, journal_digest};
 pub use lone::LoneLink;
 pub use machine::{
     Cancel, Command, Ending, IllegalTransition, Run, RunStage, RunStatus, STEPS, STEPS_MAX, Stage, Step, StepRow,
@@ -41,3 +44,4 @@ pub use notify::{Notice, Notifier};
 pub use recover::{merged, recover, to_recover};
 pub use template::{Lookup, Parts as TemplateParts, filled};
 pub use upstreams::Upstreams;
+pub use wanted::{Refold, Source, source};

@@ -41,6 +41,7 @@ mod undo;
 mod values;
 
 use children::Children;
+pub use children::goal_of;
 pub use recovery::recovered;
 
 /// How often the inbox is looked at, when nothing else happens: a person does not notice.
