@@ -257,6 +257,7 @@ impl CallLink for Recorder {
         let value = match end.value {
             RecordedValue::Whole { value } => value.to_string(),
             RecordedValue::Digest { digest, .. } => digest.to_string(),
+            RecordedValue::Refused { message, .. } => message.clone(),
         };
         self.note(format!("done {} {value}", call.n));
         Ok(())

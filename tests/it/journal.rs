@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use cofferdam::domain::{Failure, HostCallRecord, Json, Kind, Outcome, Recorded, UpstreamEnd};
+use cofferdam::domain::{Failure, HostCallRecord, Json, Kind, Outcome, Recorded, RecordedValue, UpstreamEnd};
 use cofferdam::orchestrator::Answers;
 use cofferdam::policy::Call;
 use cofferdam::sandbox::{Begin, CallLink, HostCall, HostCallEnd, NoLink, Runner};
@@ -77,6 +77,11 @@ impl CallLink for Tape {
             return Ok(begin);
         }
         if let (Some(refusal), Some(_)) = (&self.refusal, &host_call.upstream) {
+            let HostCall { n, what, args, is_write, .. } = host_call.clone();
+            let value = RecordedValue::Refused { kind: refusal.kind, message: refusal.message.clone() };
+            let done = Some(Recorded { value, ms: 0 });
+            let record = HostCallRecord { n, what: what.to_owned(), args, is_write, done };
+            locked(&self.records).insert(n, record);
             return Ok(Begin::Refuse(refusal.clone()));
         }
         if self.is_closed {
@@ -209,7 +214,9 @@ async fn a_call_that_does_something_else_than_before_is_stopped() {
     let diverged = run(site.send("/2"), &Arc::new(Tape::after(tape.records()))).await;
     let failure = diverged.result.expect_err("it is another request");
     assert_eq!(failure.kind, Kind::HostDiverged);
-    assert!(failure.message.contains("host call 2 (`http.send`) has other arguments"), "{failure}");
+    let was = |path: &str| format!("`POST {}`", site.url(path));
+    let told = format!("host call 2 was {} before, and is {} now", was("/1"), was("/2"));
+    assert!(failure.message.contains(&told), "{failure}");
     assert_eq!(site.web.seen().len(), 1);
 }
 
@@ -278,6 +285,33 @@ async fn a_server_that_is_known_to_be_down_is_not_asked() {
     assert_eq!(failure.declared.as_deref(), Some("http.connect"));
     assert_eq!(outcome.denials[0].code, "network.circuit_open");
     assert_eq!((site.web.connections(), outcome.has_written), (0, false));
+    // Made again when the server is up, the call is told the same.
+    let again = run(site.send("/1"), &Arc::new(Tape::closed(tape.records()))).await;
+    assert_eq!((again.result, again.denials), (outcome.result, outcome.denials));
+    assert_eq!((site.web.connections(), again.has_written), (0, false));
+}
+
+#[tokio::test]
+async fn what_redirects_took_of_a_calls_share_is_taken_again() {
+    let site = Site::new();
+    site.web.on("/from", Reply::page(302, "location", "/to", ""));
+    site.web.on("/to", Reply::text("here"));
+    let args = json!({"url": site.url("/from"), "count": 3});
+    let crawl = |bytes: u64| call(&tool("web.crawl"), &args, &site.rule().limit("egress_bytes_max", bytes));
+    let whole = run(crawl(1 << 20), &Arc::new(Tape::default())).await.usage.egress_bytes;
+    // The last redirect is too much, or the third request.
+    for bytes in [whole - 1, whole / 3 * 2 + 10] {
+        let tape = Arc::new(Tape::default());
+        let live = run(crawl(bytes), &tape).await;
+        assert_eq!((good(&live), live.denials[0].code.as_str()), (&json!(2), "limit.egress"));
+        let again = run(crawl(bytes), &Arc::new(Tape::closed(tape.records()))).await;
+        assert_eq!((good(&again), again.usage.fuel), (&json!(2), live.usage.fuel));
+        assert_eq!(
+            (again.usage.egress_bytes, again.usage.requests),
+            (live.usage.egress_bytes, live.usage.requests),
+            "{bytes}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -2,31 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use cofferdam::clock::{Clock, SystemClock};
-use cofferdam::domain::{
-    Budget, Cost, Digest, Fact, GENESIS, HostCallRecord, JournalEntry, Json, Principal, RunId, StepEnd, StepId,
-};
-use cofferdam::host::{Host, ReplayReport, ReplayVerdict};
-use cofferdam::orchestrator::{Goal, Known, check, journal_digest, record_digest};
+use cofferdam::clock::SystemClock;
+use cofferdam::domain::{Json, RunId};
+use cofferdam::host::{Approve, Goal, Host, ReplayReport, ReplayVerdict, StartOptions};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
-use cofferdam::planner::{Allowance, ContextPack, Planner, Proposal};
-use cofferdam::policy::{Call, Policy, about};
-use cofferdam::registry::{Candidate, Catalog, Options as Reading, Trust, verify};
-use cofferdam::sandbox::{CallLink, Runner};
+use cofferdam::policy::Policy;
+use cofferdam::sandbox::{CallLink, Runner, WasmRunner};
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
-use cofferdam::store::{Batch, Durability, EventLog, HostCalls, Ownership, Payload};
 use cofferdam_kit::WebServer;
 use cofferdam_kit::web::Reply;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::cli::Shop;
-use crate::guest::{Rule, cache_dir, call, helper, runner, step, tool};
+use crate::guest::{Rule, call, runner, step, tool};
 use crate::journal::Tape;
 
-/// A log with one run in it, whose calls were made here one after the other.
+mod decided;
+
+/// One sandbox for all: a component is compiled once.
+static RUNNER: LazyLock<Arc<WasmRunner>> = LazyLock::new(|| Arc::new(crate::guest::new_runner()));
+
+/// A log with one run in it.
 struct Recorded {
     dir: TempDir,
     run: RunId,
@@ -39,160 +38,33 @@ fn log(dir: &Path) -> Arc<SqliteLog> {
     Arc::new(SqliteLog::open(&dir.join("state"), SqliteOptions::default(), clock).expect("the log opens"))
 }
 
-/// A host over the log, with a policy that denies everything.
-fn host(dir: &Path) -> Host {
-    let policy = Policy::parse("version = 0", Path::new("/")).expect("the policy reads");
-    let builder = Host::builder().event_log(log(dir)).helper(helper()).cache_dir(cache_dir()).policy(policy);
+/// A host over the log, under this policy.
+fn host_under(dir: &Path, policy: Policy) -> Host {
+    let runner: Arc<dyn Runner> = RUNNER.clone();
+    let builder = Host::builder().event_log(log(dir)).runner(runner).policy(policy);
     let tools = COMPONENTS.iter().fold(builder, |builder, name| builder.tool(*name, cofferdam_guests::component(name)));
     tools.build().expect("the host is made")
 }
 
-/// Appends to one run.
-struct Writer {
-    log: Arc<SqliteLog>,
-    owner: Box<dyn Ownership>,
-    after: (u64, Digest),
+/// A host over the log, with a policy that denies everything.
+fn host(dir: &Path) -> Host {
+    host_under(dir, Policy::parse("version = 0", Path::new("/")).expect("the policy reads"))
 }
 
-impl Writer {
-    async fn record(&mut self, facts: Vec<Fact>, payloads: Vec<Payload>) {
-        let now = SystemClock::default().now();
-        let facts = facts.into_iter().map(|fact| (now, fact)).collect();
-        let batch = Batch { after: self.after, facts, payloads };
-        let events = self.log.append(&*self.owner, batch, Durability::Synced).await.expect("the log takes it");
-        let last = events.last().expect("there are events");
-        self.after = (last.seq, last.hash().expect("it has a hash"));
-    }
-
-    async fn journal(&self, step: &StepId, records: &[HostCallRecord]) {
-        let entries = records.iter().flat_map(|record| {
-            let HostCallRecord { n, what, args, is_write, done } = record.clone();
-            let begun = JournalEntry::Begun { n, what, args, is_write };
-            [Some(begun), done.map(|recorded| JournalEntry::Done { n, recorded })].into_iter().flatten()
-        });
-        let written = self.log.write_journal(&*self.owner, step, 1, entries.collect(), Durability::Synced).await;
-        written.expect("the log takes it");
-    }
-}
-
-/// Plans and makes the calls of a workflow, as a driver would, and writes them down.
+/// Runs a workflow to its end in a log of its own.
 async fn recorded(workflow: Json, rule: &Rule) -> Recorded {
     let dir = TempDir::new().expect("there is room for a folder");
-    let log = log(dir.path());
-    let run = SystemClock::default().run_id().expect("there is randomness");
-    let principal = Principal::default();
-    let owner = log.create(&run, &principal, "test", SystemClock::default().now()).await.expect("the run is made");
-    let mut writer = Writer { log: log.clone(), owner, after: (0, GENESIS) };
-    let goal = Goal { text: "test".into(), workflow: Some(workflow.clone()), assert: vec![] };
-    let pack = ContextPack {
-        goal: "test".into(),
-        turn: 1,
-        tools: vec![],
-        observations: vec![],
-        repair: None,
-        answers: vec![],
-    };
-    let planner = WorkflowPlanner::parse(&workflow.to_string(), Format::Json).expect("the workflow reads");
-    let planned = planner.plan(&pack, &Allowance { wall_ms_max: 0, reply_tokens_max: 0 }).await;
-    let Ok(Proposal::Plan(plan)) = planned.reply else { panic!("{:?}", planned.reply) };
-    let verified = COMPONENTS.iter().map(|name| {
-        let candidate = Candidate { name: (*name).into(), path: cofferdam_guests::component(name) };
-        verify(candidate, &Trust::default(), &Reading::default()).expect("the component is good")
-    });
-    let catalog = Catalog::new(verified.collect()).expect("the components have different names");
-    let (policy, budget, earlier) = (rule.policy(), Budget::default(), BTreeMap::new());
-    let known = Known {
-        catalog: &catalog,
-        earlier: &earlier,
-        about: &|tool| about(&policy, tool),
-        limits: &cofferdam::domain::PlanLimits::default(),
-        budget: &budget,
-    };
-    let checked = check(&plan, 1, &known).expect("the plan can run");
-    let [goal, pack, reply, stored] = [
-        Payload::of(&goal).unwrap(),
-        Payload::of(&pack).unwrap(),
-        Payload::new(planned.raw),
-        Payload::of(&checked).unwrap(),
-    ];
-    let created = Fact::RunCreated {
-        principal,
-        goal: goal.digest(),
-        planner: "workflow".into(),
-        policy: policy.digest(),
-        toolset: catalog.digest(),
-        budget: budget.clone(),
-        is_single_plan: true,
-        has_assertions: false,
-        parent: None,
-    };
-    let accepted = Fact::PlanAccepted {
-        turn: 1,
-        reply: reply.digest(),
-        plan: stored.digest(),
-        steps: checked.steps.iter().map(|step| step.planned.clone()).collect(),
-        has_answer: false,
-        has_assertions: false,
-    };
-    let facts = vec![created, Fact::PlanRequested { turn: 1, pack: pack.digest() }, accepted];
-    writer.record(facts, vec![goal, pack, reply, stored]).await;
-    let mut outputs: BTreeMap<String, Json> = BTreeMap::new();
-    for planned in &checked.steps {
-        let args = cofferdam::domain::resolved(&planned.args, &|reference| {
-            outputs[reference.step].pointer(reference.path).cloned().ok_or_else(|| "nothing".to_owned())
-        });
-        let (id, tool) = (&planned.planned.id, tool(&planned.planned.tool.to_string()));
-        let call = call(&tool, &args.expect("the references lead somewhere"), rule);
-        let output = made(&mut writer, id, call).await;
-        outputs.extend(output.map(|output| (id.to_string(), output)));
-    }
+    let run = ran(&host_under(dir.path(), rule.policy()), &workflow).await;
     Recorded { dir, run }
 }
 
-/// Makes one call and writes it down. Returns what it brought.
-async fn made(writer: &mut Writer, id: &StepId, call: Call) -> Option<Json> {
-    let (args, key, component, effect) =
-        (Payload::of(call.input()).unwrap(), call.key(), *call.tool().digest(), call.effect());
-    let tape = Arc::new(Tape::default());
-    let outcome = runner().run(call, tape.clone() as Arc<dyn CallLink>).await;
-    let records = tape.records();
-    writer.journal(id, &records).await;
-    let (end, stored) = match &outcome.result {
-        Ok(output) => {
-            let stored = Payload::of(output).unwrap();
-            (StepEnd::Succeeded { output: stored.digest() }, stored)
-        }
-        Err(failure) => {
-            let stored = Payload::of(failure).unwrap();
-            (StepEnd::Failed { kind: failure.kind, failure: stored.digest() }, stored)
-        }
-    };
-    let started = Fact::StepStarted {
-        step: id.clone(),
-        attempt: 1,
-        component,
-        effect,
-        rules: vec!["test".into()],
-        reserved: Cost::default(),
-        run: None,
-    };
-    let ended = Fact::StepEnded {
-        step: id.clone(),
-        attempt: 1,
-        end,
-        usage: outcome.usage,
-        cost: Cost::default(),
-        log: None,
-        denials: None,
-        has_written: outcome.has_written,
-        has_open_write: outcome.has_open_write,
-        host_calls: journal_digest(&records.iter().map(|record| (record.n, record_digest(record))).collect()),
-        retry: None,
-        has_caveats: false,
-    };
-    let ready = Fact::StepReady { step: id.clone(), args: args.digest(), key, duplicate_of: None };
-    writer.record(vec![ready, started, ended], vec![args, stored]).await;
-    outcome.result.ok()
+async fn ran(host: &Host, workflow: &Json) -> RunId {
+    let planner = WorkflowPlanner::parse(&workflow.to_string(), Format::Json).expect("the workflow reads");
+    let options = StartOptions { approve: Approve::All { by: "ann".into() }, ..StartOptions::default() };
+    let handle = host.start(Goal::Workflow(planner), options).await.expect("the run begins");
+    let report = handle.finished().await.expect("the run is driven");
+    assert!(!report.steps.is_empty(), "{report:?}");
+    report.run
 }
 
 async fn played(recorded: &Recorded, with: &[(&str, PathBuf)]) -> ReplayReport {
@@ -239,7 +111,7 @@ async fn a_run_is_played_back_with_its_servers_gone_and_its_rules_changed() {
         one("count", "text.stats", json!({"text": {"$from": "page", "path": "/text"}})),
         one("post", "fetch.send", json!({"method": "POST", "url": url("/items"), "body": "{}"})),
         one("write", "notes.write", json!({"path": "/data/new.md", "text": {"$from": "page", "path": "/text"}})),
-        one("missing", "fetch.get", json!({"url": "http://127.0.0.1:9/"})),
+        json!({"id": "missing", "tool": "fetch.get", "args": {"url": "http://127.0.0.1:9/"}, "on_failure": "skip"}),
     ];
     let recorded = recorded(workflow(steps), &rule).await;
     assert_eq!(folders.text("data/new.md").as_deref(), Some("the tide comes"));
@@ -249,8 +121,9 @@ async fn a_run_is_played_back_with_its_servers_gone_and_its_rules_changed() {
     let report = played(&recorded, &[]).await;
     let expected = [
         "turn 1 same",
-        "t1.count (its references) same",
-        "t1.write (its references) same",
+        "the log same",
+        "t1.count (its arguments) same",
+        "t1.write (its arguments) same",
         "t1.page same",
         "t1.now same",
         "t1.slept same",
@@ -307,11 +180,59 @@ fn other_math() -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_that_is_gone_is_untold_and_a_run_that_is_none_is_refused() {
     let recorded = recorded(workflow(vec![one("now", "probe.now", json!({}))]), &Rule::default().gives("clock")).await;
-    let bare = Host::builder().event_log(log(recorded.dir.path())).helper(helper()).build().expect("the host is made");
+    let runner: Arc<dyn Runner> = RUNNER.clone();
+    let bare = Host::builder().event_log(log(recorded.dir.path())).runner(runner).build().expect("the host is made");
     let report = bare.replay(&recorded.run, &BTreeMap::new()).await.expect("the run can be played back");
     assert!(lines(&report).iter().any(|line| line.starts_with("t1.now untold")), "{report:?}");
     let unknown: RunId = "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap();
     assert!(bare.replay(&unknown, &BTreeMap::new()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_as_it_was_is_untold_and_named() {
+    let folders = crate::guest::Folders::new();
+    let read = |mount: &str| json!({"path": format!("{mount}/note.md")});
+    let steps = vec![
+        json!({"id": "none", "tool": "notes.read", "args": read("/data"), "on_failure": "skip"}),
+        one("count", "text.stats", json!({"text": "x"})),
+    ];
+    let dir = folders.outer().join("later");
+    let gone = recorded(workflow(steps), &Rule::default().reads("/data", &dir)).await;
+    std::fs::create_dir(&dir).expect("a folder is made");
+    std::fs::write(dir.join("note.md"), "now there").expect("a file is written");
+    let report = played(&gone, &[]).await;
+    let untold = |report: &ReplayReport, part: &str| lines(report).into_iter().find(|line| line.starts_with(part));
+    let line = untold(&report, "t1.none untold").unwrap_or_else(|| panic!("{:#?}", lines(&report)));
+    assert!(line.contains("it never began: data.config") && report.is_same(), "{line}");
+
+    let rule = Rule::default().reads("/data", &folders.data());
+    let recorded = recorded(workflow(vec![one("read", "notes.read", read("/data"))]), &rule).await;
+    assert!(untold(&played(&recorded, &[]).await, "t1.read same").is_some());
+    std::fs::write(folders.data().join("note.md"), "of somebody else").expect("a file is written");
+    let report = played(&recorded, &[]).await;
+    let line = untold(&report, "t1.read untold").unwrap_or_else(|| panic!("{:#?}", lines(&report)));
+    let place = format!("`/data` ({})", folders.data().display());
+    assert!(line.contains(&place) && report.is_same(), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_component_is_named_with_its_item_or_its_step_within_a_run() {
+    let inner =
+        json!({"workflow": "inner", "goal": "Add.", "steps": [one("sum", "math.eval", json!({"expression": "2"}))]});
+    let each = json!({"id": "each", "tool": "math.eval", "args": {"expression": {"$item": ""}}, "needs": ["trip"],
+        "for_each": {"in": ["3", "4"], "items_max": 2}});
+    let steps = vec![json!({"id": "trip", "run": {"workflow": inner}, "args": {}}), each];
+    let recorded = recorded(workflow(steps), &Rule::default()).await;
+    let other = recorded.dir.path().join("other.wasm");
+    std::fs::write(&other, other_math()).expect("a file is written");
+    let report = played(&recorded, &[("math", other)]).await;
+    assert_eq!(report.diverged.as_deref(), Some("t1.trip/t1.sum"));
+    let mut differing: Vec<_> =
+        report.parts.iter().filter(|part| part.is_other_component).map(|part| part.part.as_str()).collect();
+    // Items are done at one time.
+    differing[1..].sort_unstable();
+    assert_eq!(differing, ["t1.trip/t1.sum", "t1.each[0]", "t1.each[1]"]);
+    assert!(played(&recorded, &[]).await.is_same());
 }
 
 /// What may come from the world, in calls made up by a seed: each plays back as it was.

@@ -2,6 +2,7 @@
 //! fails, nothing is booked twice, and what was booked in vain is cancelled, the last first. Both forms of the policy of
 //! `examples/saga` are tried: with a service that takes each key once, and with one of which nobody says so.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -170,6 +171,8 @@ impl Agency {
         let effects = self.service.effects();
         assert!(effects.iter().all(|(key, times)| !key.is_empty() && *times == 1), "{case}: {effects:?}");
         self.host.verify(&report.run).await.unwrap_or_else(|e| panic!("{case}: {e}"));
+        let replayed = self.host.replay(&report.run, &BTreeMap::new()).await.unwrap_or_else(|e| panic!("{case}: {e}"));
+        assert!(replayed.is_same(), "{case}: {replayed:#?}");
     }
 
     /// How many requests of this method there were for a kind.

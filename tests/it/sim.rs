@@ -13,6 +13,7 @@ mod laws;
 mod person;
 mod plans;
 mod process;
+mod wanted;
 mod world;
 
 use fuse::Blow;
@@ -63,6 +64,9 @@ async fn held(case: &Case, crashes: Crashes) -> Held {
     let simulated = simulate(case, crashes).await;
     let told = laws::told(&simulated).await;
     laws::hold(&simulated, &told, &seed).await;
+    for told in &told {
+        wanted::hold(&simulated.disk.log(), &told.events, &seed).await;
+    }
     let (is_reconciled, is_keyed) = laws::reconciled(&told);
     let is_over_budget = laws::is_over_budget(&told);
     assert!(

@@ -338,6 +338,51 @@ fn other_arguments_are_shown_as_what_differs_and_checked_before_they_are_sent() 
     let told = shop.run(&["approve", "last", "write", "--args", "@other.json"]).ends(0).err;
     assert!(told.contains("  │ - /line: \"a sum\"\n  │ + /line: \"another sum\"\n"), "{told}");
     assert!(told.contains("approved with other arguments: t1.write"), "{told}");
+    shop.run(&["resume", "last"]).ends(0);
+    let chain = shop.run(&["explain", "last", "write"]).ends(0).out;
+    for part in
+        ["approves with other arguments", "│ proposed: {\"line\":\"a sum\",", "│ approved: {\"line\":\"another sum\","]
+    {
+        assert!(chain.contains(part), "{part}: {chain}");
+    }
+}
+
+#[test]
+fn a_chain_tells_what_arguments_are_of_why_a_step_was_skipped_and_who_brought_a_cached_outcome() {
+    let shop = Shop::new();
+    let flow = r#"
+workflow = "sums"
+goal = "Sum twice"
+
+[[steps]]
+id = "sum"
+tool = "math.eval"
+args = { expression = "1 + 2" }
+
+[[steps]]
+id = "double"
+tool = "math.eval"
+args = { expression = { "$from" = "sum" } }
+
+[[steps]]
+id = "long"
+tool = "math.eval"
+args = { expression = "9" }
+when = "steps.sum == '9'"
+"#;
+    shop.write("sums.toml", flow);
+    shop.run(&["run", "sums.toml"]).ends(0);
+    let double = shop.run(&["explain", "last", "double"]).ends(0).out;
+    assert!(double.contains("t1.double has its arguments, of t1.sum"), "{double}");
+    let long = shop.run(&["explain", "last", "long"]).ends(0).out;
+    assert!(long.contains("t1.long is skipped, as its condition does not hold"), "{long}");
+    assert!(long.lines().any(|line| line.contains("│ ") && line.contains("t1.sum") && line.contains("9")), "{long}");
+    let first = shop.run(&["show", "last", "--json"]).ends(0).json()["run"].as_str().expect("an id").to_owned();
+    shop.run(&["run", "sums.toml"]).ends(0);
+    let cached = shop.run(&["explain", "last", "sum"]).ends(0).out;
+    let taken = cached.find(&format!("the outcome is taken from run {first}")).expect("it is told");
+    let brought = cached.find("attempt 1 succeeds").expect("the call of then is told");
+    assert!(taken < brought && cached.contains(&format!("run {first}\n")), "{cached}");
 }
 
 #[test]

@@ -19,6 +19,24 @@ pub struct HostCallRecord {
     pub done: Option<Recorded>,
 }
 
+/// Under which the record of a request tells what was asked for: method and place.
+pub const ASKED_FOR: &str = "for";
+
+impl HostCallRecord {
+    /// Returns what was asked for, where the record tells it.
+    pub fn about(&self) -> Option<&str> {
+        match &self.done.as_ref()?.value {
+            RecordedValue::Whole { value } => value.get(ASKED_FOR)?.as_str(),
+            RecordedValue::Digest { .. } | RecordedValue::Refused { .. } => None,
+        }
+    }
+
+    /// Answers whether it was refused, and so never made.
+    pub fn is_refused(&self) -> bool {
+        matches!(&self.done, Some(Recorded { value: RecordedValue::Refused { .. }, .. }))
+    }
+}
+
 /// What a host call brought, and how long it took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {
@@ -38,6 +56,12 @@ pub enum RecordedValue {
     Digest {
         digest: Digest,
         bytes: u64,
+    },
+    /// It was not made: whoever drove the call refused it, as its server was known to be down. The guest heard of no
+    /// connection, and hears the same again, whatever is known of the server then.
+    Refused {
+        kind: Kind,
+        message: String,
     },
 }
 

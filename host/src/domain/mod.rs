@@ -39,7 +39,7 @@ pub use event::{
 pub use failure::{Failure, Fault, Kind, MESSAGE_CHARS_MAX, Retry, escaped, is_deceptive, printable};
 pub use grant::{Access, Grant, HttpGrant, Limits, LimitsPatch, Mount, SecretGrant};
 pub use id::{RunId, StepId};
-pub use journal::{HostCallRecord, JournalEntry, Recorded, RecordedValue, UpstreamEnd};
+pub use journal::{ASKED_FOR, HostCallRecord, JournalEntry, Recorded, RecordedValue, UpstreamEnd};
 pub use json::{Json, bytes_within, canonical, excerpt, head};
 pub use manifest::{Ask, Manifest, ToolManifest, TypeManifest};
 pub use name::{ToolName, ToolPattern, json_name};

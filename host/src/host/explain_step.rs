@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::domain::{
-    Digest, Direction, Event, Fact, Failure, Json, Kind, Parent, Role, RunId, Seq, StepId, Timestamp, ToolName, Usage,
-    idempotency_key,
+    Decision, Digest, Direction, Event, Fact, Failure, Json, Kind, Parent, Role, RunId, Seq, StepEnd, StepId,
+    Timestamp, ToolName, Usage, idempotency_key,
 };
 use crate::host::Host;
-use crate::orchestrator::{journal_digest, record_digest};
+use crate::orchestrator::{CheckedPlan, CheckedStep, journal_digest};
 use crate::telemetry::{StepTrace, Trace, trace};
 
 mod link;
@@ -130,6 +130,7 @@ impl<'a> Chain<'a> {
             if self.is_part(&event.fact) {
                 links.push(link::of(self, event, policy).await?);
                 links.extend(self.run_within(&event.fact).await?);
+                links.extend(self.brought_by(&event.fact).await?);
             }
         }
         Ok(links)
@@ -177,6 +178,69 @@ impl<'a> Chain<'a> {
         Ok(links)
     }
 
+    /// Where an outcome was taken from another run: the call there that brought it.
+    async fn brought_by(&self, fact: &Fact) -> Result<Vec<Link>, Failure> {
+        let Fact::StepCached { step, output, from, .. } = fact else { return Ok(Vec::new()) };
+        let events = match self.host.events(from).await {
+            // It was pruned: all that is left of it is its name.
+            Err(failure) if failure.kind == Kind::DataNotFound => return Ok(Vec::new()),
+            events => events?,
+        };
+        let tool = self.story.steps.iter().find(|told| told.step == *step).map(|told| &told.tool);
+        let story = trace(&events);
+        let is_it = |event: &&Event| match &event.fact {
+            Fact::StepEnded { step, end: StepEnd::Succeeded { output: brought }, .. } => {
+                let by = story.steps.iter().find(|told| told.step == *step).map(|told| &told.tool);
+                brought == output && by == tool
+            }
+            _ => false,
+        };
+        let Some(ended) = events.iter().find(is_it) else { return Ok(Vec::new()) };
+        let begun = |event: &&Event| {
+            matches!(event.fact, Fact::StepStarted { .. })
+                && event.fact.step() == ended.fact.step()
+                && event.seq < ended.seq
+        };
+        let parts: Vec<Event> = events.iter().rfind(begun).into_iter().chain([ended]).cloned().collect();
+        let other = Chain {
+            host: self.host,
+            run: from.clone(),
+            told: self.told.clone(),
+            steps: BTreeSet::new(),
+            story,
+            events: Vec::new(),
+        };
+        let mut links = Vec::new();
+        for event in &parts {
+            links.push(link::of(&other, event, None).await?);
+        }
+        Ok(links)
+    }
+
+    /// What the plan says of a step, or of that whose item it is; `None` where it is not kept.
+    async fn planned(&self, step: &StepId) -> Option<CheckedStep> {
+        let of: StepId = step.as_str().split('[').next()?.parse().ok()?;
+        let turn = turn_of(&of)?;
+        let plan = self.events.iter().find_map(|event| match &event.fact {
+            Fact::PlanAccepted { turn: accepted, plan, .. } if *accepted == turn => Some(*plan),
+            _ => None,
+        })?;
+        let plan: CheckedPlan = self.host.json(&self.run, &plan).await.ok()??;
+        plan.steps.into_iter().find(|planned| planned.planned.id == of)
+    }
+
+    /// The arguments that a step had before this event.
+    fn proposed(&self, step: &StepId, before: Seq) -> Option<Digest> {
+        let of = |event: &Event| match &event.fact {
+            Fact::StepReady { step: ready, args, .. } if ready == step => Some(*args),
+            Fact::ApprovalDecided { step: ready, decision: Decision::Modify { args, .. }, .. } if ready == step => {
+                Some(*args)
+            }
+            _ => None,
+        };
+        self.events.iter().filter(|event| event.seq < before).rev().find_map(of)
+    }
+
     /// Holds a digest against the payload that it names, and returns that too.
     async fn check(&self, of: &'static str, digest: Digest) -> Result<(CheckedDigest, Option<Vec<u8>>), Failure> {
         let (state, bytes) = match self.host.0.parts.log.payload(&self.run, &digest).await {
@@ -200,7 +264,7 @@ impl<'a> Chain<'a> {
         is_erased: bool,
     ) -> Result<CheckedDigest, Failure> {
         let records = self.host.0.parts.log.journal(&self.run, step, attempt).await?;
-        let again = journal_digest(&records.iter().map(|record| (record.n, record_digest(record))).collect());
+        let again = journal_digest(&records);
         let state = match again {
             Some(again) if again == digest => DigestState::Fits,
             None if is_erased => DigestState::Erased,

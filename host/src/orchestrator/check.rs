@@ -89,7 +89,7 @@ pub struct CheckedStep {
 impl CheckedStep {
     /// Returns what is to be done for `planned`, a call that is made of this step by one of its templates; without one
     /// there are no arguments, and the call is refused when it is prepared.
-    pub(super) fn called_by(&self, planned: PlannedStep, template: impl Fn(&Self) -> Option<&CallTemplate>) -> Self {
+    pub fn called_by(&self, planned: PlannedStep, template: impl Fn(&Self) -> Option<&CallTemplate>) -> Self {
         Self {
             planned,
             asks: None,

@@ -39,6 +39,9 @@ impl Answers {
         compare(&record, host_call)?;
         match record.done {
             Some(Recorded { value: RecordedValue::Digest { digest, .. }, ms }) => Ok(Begin::Repeat { digest, ms }),
+            Some(Recorded { value: RecordedValue::Refused { kind, message }, .. }) => {
+                Ok(Begin::Refuse(Failure::new(kind, message)))
+            }
             Some(recorded) => Ok(Begin::Answer(recorded)),
             None if !host_call.is_write || is_keyed => Ok(Begin::Proceed),
             None => Err(interrupted(host_call)),
@@ -62,10 +65,20 @@ pub fn digest(records: &BTreeMap<u32, Digest>) -> Option<Digest> {
     (!parts.is_empty()).then(|| Digest::of_parts(&parts))
 }
 
+/// Returns the digest of a journal as the end of its call tells it: of the host calls that were seen to end. One that was under
+/// way when the call was stopped is none of them.
+pub fn journal_digest(records: &[HostCallRecord]) -> Option<Digest> {
+    let ended = records.iter().filter(|record| record.done.is_some());
+    digest(&ended.map(|record| (record.n, record_digest(record))).collect())
+}
+
 fn compare(record: &HostCallRecord, host_call: &HostCall) -> Result<(), Failure> {
     let (before, now) = (record.what.as_str(), host_call.what);
     let n = host_call.n;
-    let differs = if before != now {
+    let asked = record.about().zip(host_call.about.as_deref()).filter(|(before, now)| before != now);
+    let differs = if let Some((before, now)) = asked {
+        format!("host call {n} was `{before}` before, and is `{now}` now")
+    } else if before != now {
         format!("host call {n} was `{before}` before, and is `{now}` now")
     } else if record.is_write != host_call.is_write {
         format!("host call {n} (`{now}`) wrote before, or writes now, and not both")
@@ -93,7 +106,7 @@ mod tests {
     use super::*;
 
     fn host_call(n: u32, what: &'static str, args: &str, is_write: bool) -> HostCall {
-        HostCall { n, what, args: Digest::of(args.as_bytes()), is_write, upstream: None }
+        HostCall { n, what, args: Digest::of(args.as_bytes()), is_write, upstream: None, about: None }
     }
 
     fn record(n: u32, what: &str, args: &str, done: Option<RecordedValue>) -> HostCallRecord {
@@ -153,6 +166,16 @@ mod tests {
         assert_eq!(answers().next(&write, true).unwrap(), Begin::Proceed);
         assert_eq!(answers().next(&write, false).unwrap_err().kind, Kind::HostInterrupted);
         assert_eq!(answers().next(&host_call(2, "poll", "", false), false).unwrap(), Begin::Proceed);
+    }
+
+    #[test]
+    fn what_was_refused_is_refused_again_and_was_never_a_write() {
+        let refused = RecordedValue::Refused { kind: Kind::NetworkCircuitOpen, message: "send to it".into() };
+        let record = record(1, "http.send", "a", Some(refused));
+        assert!(record.is_refused());
+        let begin = Answers::new(vec![record]).next(&host_call(1, "http.send", "a", true), false).unwrap();
+        let Begin::Refuse(failure) = begin else { panic!("{begin:?}") };
+        assert_eq!((failure.kind, failure.message.as_str()), (Kind::NetworkCircuitOpen, "send to it"));
     }
 
     #[test]

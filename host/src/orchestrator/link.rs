@@ -11,8 +11,8 @@ use tokio::sync::{OnceCell, broadcast, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::domain::{
-    Digest, Failure, HostCallRecord, JournalEntry, Kind, Principal, Recorded, StateOp, StateQuota, StateReply,
-    StateScope, StateSpace, StepId, ToolName,
+    Digest, Failure, HostCallRecord, JournalEntry, Kind, Principal, Recorded, RecordedValue, StateOp, StateQuota,
+    StateReply, StateScope, StateSpace, StepId, ToolName,
 };
 use crate::orchestrator::driver::{Parts, Signal};
 use crate::orchestrator::journal::{self, Answers};
@@ -152,6 +152,18 @@ impl LiveLink {
         if call.is_write {
             return self.flush(vec![done], Durability::Synced).await;
         }
+        self.queue(call, done).await
+    }
+
+    /// Keeps that a host call was refused: what a guest does next may hang on it. It changed nothing, so that it can wait for
+    /// the next entry that cannot.
+    async fn keep_refusal(&self, call: &HostCall, refusal: &Failure) -> Result<(), Failure> {
+        let value = RecordedValue::Refused { kind: refusal.kind, message: refusal.message.clone() };
+        let done = self.note(call, Recorded { value, ms: 0 });
+        self.queue(call, done).await
+    }
+
+    async fn queue(&self, call: &HostCall, done: JournalEntry) -> Result<(), Failure> {
         let is_full = {
             let mut journal = self.journal();
             journal.pending.extend([begun(call), done]);
@@ -177,6 +189,10 @@ impl CallLink for LiveLink {
 
     async fn begin(&self, call: &HostCall) -> Result<Begin, Failure> {
         let begin = self.answered(call)?;
+        if let Begin::Refuse(refusal) = &begin {
+            self.keep_refusal(call, refusal).await?;
+            return Ok(begin);
+        }
         if let Begin::Answer(recorded) = &begin {
             // This attempt's own journal tells all that it did, and what was answered it did too.
             if call.is_write {
@@ -186,6 +202,7 @@ impl CallLink for LiveLink {
             return Ok(begin);
         }
         if let Some(refusal) = self.admit(call) {
+            self.keep_refusal(call, &refusal).await?;
             return Ok(Begin::Refuse(refusal));
         }
         if call.is_write {

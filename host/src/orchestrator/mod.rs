@@ -24,6 +24,7 @@ mod schedule;
 mod template;
 mod types;
 mod upstreams;
+mod wanted;
 
 pub use check::{
     CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, cost_of,
@@ -32,11 +33,11 @@ pub use check::{
 pub use condition::{ANSWER, Condition};
 pub use drift::{ChangeKind, CheckedTool, ToolChange};
 pub use driver::{
-    ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, changed_tools, recovered,
-    under_way,
+    ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, changed_tools, goal_of,
+    recovered, under_way,
 };
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
-pub use journal::{Answers, digest as journal_digest, record_digest};
+pub use journal::{Answers, journal_digest};
 pub use lone::LoneLink;
 pub use machine::{
     Cancel, Command, Ending, IllegalTransition, Run, RunStage, RunStatus, STEPS, STEPS_MAX, Stage, Step, StepRow,
@@ -46,3 +47,4 @@ pub use notify::{Notice, Notifier};
 pub use recover::{merged, recover, to_recover};
 pub use template::{Lookup, Parts as TemplateParts, filled};
 pub use upstreams::Upstreams;
+pub use wanted::{Refold, Source, source};

@@ -40,7 +40,8 @@ fn lost(run: &Run) -> impl Iterator<Item = &Step> {
 /// Whether it is known what each write did, or does not matter. That a write begins is in the events a moment before it is
 /// in the journal: a process may die in between.
 fn is_known(step: &Step, journal: &[HostCallRecord]) -> bool {
-    let mut writes = journal.iter().filter(|record| record.is_write).peekable();
+    // What was refused was never made, and tells nothing of what was.
+    let mut writes = journal.iter().filter(|record| record.is_write && !record.is_refused()).peekable();
     let is_recorded = writes.peek().is_some();
     step.effect <= Effect::Idempotent || (is_recorded && writes.all(|write| write.done.is_some()))
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::clock::Clock;
 use crate::domain::{Digest, Failure, Json, Kind, Limits, Recorded, RecordedValue, Timestamp, UpstreamEnd, canonical};
-use crate::sandbox::{Begin, CallLink, HostCall, HostCallEnd};
+use crate::sandbox::{Begin, CHANGED_SINCE, CallLink, HostCall, HostCallEnd};
 
 /// Host calls of one call that are recorded: some hundred a second until the deadline, and few enough for the log. What a
 /// file brings is recorded together, not read by read.
@@ -86,7 +86,7 @@ impl Journal {
     /// Gives a host call its number. To be called where the guest makes it, so that the order is the guest's.
     pub(super) fn number(&self, what: &'static str, args: Digest, is_write: bool) -> HostCall {
         let n = self.begun.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        HostCall { n, what, args, is_write, upstream: None }
+        HostCall { n, what, args, is_write, upstream: None, about: None }
     }
 
     /// Returns what a host call of this number and name brought before, without announcing it.
@@ -182,7 +182,7 @@ impl Journal {
     fn read<T>(&self, host_call: &HostCall, value: &RecordedValue, form: &Form<T>) -> Result<T, Failure> {
         let read = match value {
             RecordedValue::Whole { value } => (form.read)(value),
-            RecordedValue::Digest { .. } => None,
+            RecordedValue::Digest { .. } | RecordedValue::Refused { .. } => None,
         };
         read.ok_or_else(|| unreadable(host_call))
     }
@@ -196,7 +196,7 @@ impl Journal {
             return Ok(());
         }
         let HostCall { n, what, .. } = host_call;
-        let message = format!("run the call again: host call {n} (`{what}`) brings something else than before");
+        let message = format!("run the call again: host call {n} (`{what}`) {CHANGED_SINCE}");
         Err(Failure::new(Kind::HostDiverged, message)
             .hint("what it reads has changed since; look at what the step did, then say whether it is done")
             .detail(format!("{before} before, {now} now")))

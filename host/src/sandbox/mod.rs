@@ -50,6 +50,9 @@ pub const GUEST_TRACE_TARGET: &str = "wasmtime_wasi";
 /// The host call under which a call's journal keeps what the call was given, as JSON of a [`Grant`](crate::domain::Grant).
 pub const CALL_GRANT: &str = "call.grant";
 
+/// How the message of a failure ends where something of which there is only a digest is not what it was.
+pub const CHANGED_SINCE: &str = "brings something else than before";
+
 /// Runs calls. Two things stand behind it: [`WasmRunner`], and the scripted one of the tests.
 #[async_trait]
 pub trait Runner: Send + Sync {
@@ -76,6 +79,8 @@ pub struct HostCall {
     pub is_write: bool,
     /// The server that it goes to, as `scheme://host:port`.
     pub upstream: Option<String>,
+    /// What it is, for people, where its name tells little: method and place of a request.
+    pub about: Option<String>,
 }
 
 /// What to do with a host call that is about to be made.

@@ -253,7 +253,7 @@ impl Guest<'_> {
     fn host_call(&mut self, what: &'static str, is_write: bool, server: Option<String>) -> HostCall {
         self.n += 1;
         let args = Digest::of(format!("{what} {}", self.call.args_digest()).as_bytes());
-        HostCall { n: self.n, what, args, is_write, upstream: server }
+        HostCall { n: self.n, what, args, is_write, upstream: server, about: None }
     }
 
     /// Reads, and fails as often as the script says.

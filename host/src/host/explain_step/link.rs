@@ -1,12 +1,17 @@
 //! One event of the chain: what it says, and its digests computed again.
 
+use std::collections::BTreeSet;
+
 use crate::domain::{
-    Decision, Digest, Event, Fact, Failure, Json, Role, RunEnd, Settlement, SkipReason, StepEnd, StepId, UndoReason,
-    Usage,
+    Decision, Digest, Event, Fact, Failure, HostCallRecord, Json, Role, RunEnd, Settlement, SkipReason, StepEnd,
+    StepId, UndoReason, Usage, references,
 };
 use crate::orchestrator::Goal;
 
 use super::{Chain, DigestState, Link};
+
+/// Writes of a call that a chain names: those of a tool with a handful of requests.
+const WRITES_NAMED_MAX: usize = 6;
 
 /// Characters of somebody's words.
 const QUOTE_CHARS_MAX: usize = 400;
@@ -15,6 +20,11 @@ const QUOTE_CHARS_MAX: usize = 400;
 pub(super) async fn of(chain: &Chain<'_>, event: &Event, policy: Option<Digest>) -> Result<Link, Failure> {
     let fact = &event.fact;
     let name = serde_json::to_value(fact).ok().and_then(|json| Some(json.get("fact")?.as_str()?.to_owned()));
+    // A person's other arguments stand beside those that were proposed.
+    let proposed = match fact {
+        Fact::ApprovalDecided { step, decision: Decision::Modify { .. }, .. } => chain.proposed(step, event.seq),
+        _ => None,
+    };
     let mut link = Link {
         run: event.run.clone(),
         seq: event.seq,
@@ -25,10 +35,20 @@ pub(super) async fn of(chain: &Chain<'_>, event: &Event, policy: Option<Digest>)
         usage: None,
         digests: Vec::new(),
     };
-    for (name, digest) in payloads(fact) {
+    if let Fact::StepSkipped { step, why: SkipReason::Condition } = fact {
+        link.quote = chain.planned(step).await.and_then(|planned| planned.when);
+    }
+    let proposed = proposed.map(|digest| ("proposed", digest));
+    for (name, digest) in proposed.into_iter().chain(payloads(fact)) {
         let (checked, bytes) = chain.check(name, digest).await?;
         link.digests.push(checked);
-        link.quote = link.quote.or_else(|| quote(name, bytes.as_deref()?));
+        let words = bytes.as_deref().and_then(|bytes| quote(name, bytes));
+        link.quote = match (link.quote, words) {
+            // What was proposed, what was approved, and why: all three are wanted.
+            (Some(before), Some(words)) if is_modified(fact) => Some(format!("{before}\n{name}: {words}")),
+            (None, Some(words)) if is_modified(fact) => Some(format!("{name}: {words}")),
+            (before, words) => before.or(words),
+        };
         if let Fact::StepReady { step, key, .. } = fact {
             link.digests.extend(chain.check_key(step, *key, bytes.as_deref()));
         }
@@ -41,6 +61,10 @@ pub(super) async fn of(chain: &Chain<'_>, event: &Event, policy: Option<Digest>)
         link.usage = Some(usage.clone());
     }
     Ok(link)
+}
+
+fn is_modified(fact: &Fact) -> bool {
+    matches!(fact, Fact::ApprovalDecided { decision: Decision::Modify { .. }, .. })
 }
 
 /// The payloads that a fact names.
@@ -62,10 +86,10 @@ fn payloads(fact: &Fact) -> Vec<(&'static str, Digest)> {
         Fact::StepCached { output, .. } => vec![("output", *output)],
         Fact::ApprovalDecided { decision, reason, .. } => {
             let args = match decision {
-                Decision::Modify { args, .. } => Some(("arguments", *args)),
+                Decision::Modify { args, .. } => Some(("approved", *args)),
                 Decision::Approve | Decision::Reject => None,
             };
-            reason.map(|reason| ("reason", reason)).into_iter().chain(args).collect()
+            args.into_iter().chain(reason.map(|reason| ("reason", reason))).collect()
         }
         Fact::StepEnded { end: ended, log, denials, .. } => {
             let more = [log.map(|log| ("log", log)), denials.map(|denials| ("denials", denials))];
@@ -93,7 +117,9 @@ fn quote(name: &str, bytes: &[u8]) -> Option<String> {
             let failures: Vec<Failure> = serde_json::from_slice(bytes).ok()?;
             failures.into_iter().map(|failure| failure.message).collect::<Vec<_>>().join("; ")
         }
-        "arguments" | "output" | "answer" => serde_json::from_slice::<Json>(bytes).ok()?.to_string(),
+        "arguments" | "proposed" | "approved" | "output" | "answer" => {
+            serde_json::from_slice::<Json>(bytes).ok()?.to_string()
+        }
         _ => return None,
     };
     let short: String = words.chars().take(QUOTE_CHARS_MAX).collect();
@@ -120,8 +146,26 @@ async fn says(chain: &Chain<'_>, event: &Event, policy: Option<Digest>) -> Resul
             let next = retry.map_or(String::new(), |retry| format!("; tried again at {retry}"));
             format!("attempt {attempt} {}: {}{calls}{next}", how(end), used(usage))
         }
+        Fact::StepReady { step, .. } => format!("{}{}", plainly(fact), sources(chain, step).await),
         fact => plainly(fact),
     })
+}
+
+/// Where the arguments of a step come from, beside what stands in its plan.
+async fn sources(chain: &Chain<'_>, step: &StepId) -> String {
+    let Some(told) = chain.story.steps.iter().find(|told| told.step == *step) else { return String::new() };
+    let mut from: Vec<String> = match &told.role {
+        Role::Do => Vec::new(),
+        Role::Item { of } => vec![format!("an item of {of}")],
+        Role::Undo { of } | Role::Reconcile { of } => vec![format!("the call {of}")],
+    };
+    if let Some(planned) = chain.planned(step).await {
+        let of_list = planned.for_each.as_ref().map(|for_each| &for_each.list);
+        let parts = [Some(&planned.args), of_list].into_iter().flatten();
+        let named = parts.flat_map(|part| references(part).unwrap_or_default()).map(|found| found.step.to_owned());
+        from.extend(named.collect::<BTreeSet<_>>());
+    }
+    if from.is_empty() { String::new() } else { format!(", of {}", from.join(", ")) }
 }
 
 /// What the facts say that need nothing but themselves.
@@ -217,8 +261,20 @@ async fn journal(chain: &Chain<'_>, step: &StepId, attempt: u32) -> Result<Strin
     if records.is_empty() {
         return Ok(String::new());
     }
-    let writes = records.iter().filter(|record| record.is_write).count();
-    Ok(format!("; {} on record, of which {writes} write", records.len()))
+    let writes: Vec<&HostCallRecord> = records.iter().filter(|record| record.is_write).collect();
+    let named: Vec<String> = writes.iter().take(WRITES_NAMED_MAX).map(|record| named(record)).collect();
+    let named = if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) };
+    let more = if writes.len() > WRITES_NAMED_MAX { ", …" } else { "" };
+    Ok(format!("; {} on record, of which {} write{named}{more}", records.len(), writes.len()))
+}
+
+fn named(record: &HostCallRecord) -> String {
+    let was = match &record.done {
+        _ if record.is_refused() => ", which was refused",
+        Some(_) => "",
+        None => ", which nobody saw end",
+    };
+    format!("{}{was}", record.about().unwrap_or(&record.what))
 }
 
 fn how(end: &StepEnd) -> String {

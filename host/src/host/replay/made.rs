@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Budget, Decision, Digest, Event, Fact, Failure, Kind, PlannedStep, Principal, RunId, StepEnd, StepId, ToolName,
+    Budget, Decision, Digest, Effect, Event, Fact, Failure, Kind, PlannedStep, Principal, RunId, Seq, StepEnd, StepId,
+    ToolName,
 };
 use crate::host::replay::base;
 
@@ -18,13 +19,19 @@ pub(super) struct Made {
     pub(super) component: Digest,
     pub(super) end: StepEnd,
     pub(super) host_calls: Option<Digest>,
-    /// Whether a run carried it out.
-    pub(super) is_run: bool,
+    /// The run that carried it out, where it is one.
+    pub(super) run: Option<RunId>,
+    /// The worst that it could do.
+    pub(super) effect: Effect,
+    /// The event that tells how it ended.
+    pub(super) seq: Seq,
 }
 
 /// A plan that was accepted.
 pub(super) struct Turn {
     pub(super) turn: u32,
+    /// The event that tells of it.
+    pub(super) seq: Seq,
     pub(super) reply: Digest,
     pub(super) plan: Digest,
     /// What the planner was shown.
@@ -40,10 +47,6 @@ pub(super) struct Story {
     pub(super) budget: Budget,
     pub(super) turns: Vec<Turn>,
     pub(super) made: Vec<Made>,
-    /// What each step brought in the end.
-    pub(super) outputs: BTreeMap<StepId, Digest>,
-    /// The arguments with which each became ready.
-    pub(super) ready: BTreeMap<StepId, Digest>,
 }
 
 /// A call under way.
@@ -51,7 +54,8 @@ pub(super) struct Story {
 struct Open {
     attempts: Vec<u32>,
     component: Digest,
-    is_run: bool,
+    effect: Effect,
+    run: Option<RunId>,
 }
 
 #[derive(Default)]
@@ -62,7 +66,6 @@ struct Reader {
     packs: BTreeMap<u32, Digest>,
     turns: Vec<Turn>,
     made: Vec<Made>,
-    first_ready: BTreeMap<StepId, Digest>,
     outputs: BTreeMap<StepId, Digest>,
 }
 
@@ -80,42 +83,40 @@ impl Story {
         let (principal, goal, budget) = created.ok_or_else(|| no_run().hint("list runs with `runs`"))?;
         let mut reader = Reader::default();
         for event in events {
-            reader.read(&event.fact);
+            reader.read(event.seq, &event.fact);
         }
-        let Reader { turns, made, outputs, first_ready: ready, .. } = reader;
-        Ok(Self { principal, goal, budget, turns, made, outputs, ready })
+        let Reader { turns, made, .. } = reader;
+        Ok(Self { principal, goal, budget, turns, made })
     }
 }
 
 impl Reader {
-    fn read(&mut self, fact: &Fact) {
+    fn read(&mut self, seq: Seq, fact: &Fact) {
         match fact {
             Fact::PlanRequested { turn, pack } => drop(self.packs.insert(*turn, *pack)),
             Fact::PlanAccepted { turn, reply, plan, steps, .. } => {
                 let earlier = self.outputs.keys().filter_map(|id| Some((id.clone(), self.planned.get(id)?)));
                 let earlier = earlier.map(|(id, step)| (id, (step.tool.clone(), step.items.is_some()))).collect();
                 let pack = self.packs.get(turn).copied();
-                self.turns.push(Turn { turn: *turn, reply: *reply, plan: *plan, pack, earlier });
+                self.turns.push(Turn { turn: *turn, seq, reply: *reply, plan: *plan, pack, earlier });
                 self.plan(steps);
             }
             Fact::UndoBegun { steps, .. } => self.plan(steps),
             Fact::ReconcileBegun { step, .. } => self.plan(std::slice::from_ref(step)),
-            Fact::StepReady { step, args, key, .. } => {
-                self.ready.insert(step.clone(), (*args, *key));
-                self.first_ready.entry(step.clone()).or_insert(*args);
-            }
-            Fact::ApprovalDecided { step, decision: Decision::Modify { args, key, .. }, .. } => {
+            Fact::StepReady { step, args, key, .. }
+            | Fact::ApprovalDecided { step, decision: Decision::Modify { args, key, .. }, .. } => {
                 self.ready.insert(step.clone(), (*args, *key));
             }
-            Fact::StepStarted { step, attempt, component, run, .. } => {
+            Fact::StepStarted { step, attempt, component, effect, run, .. } => {
                 let open = self.open.entry(step.clone()).or_insert_with(|| Open {
                     attempts: Vec::new(),
                     component: *component,
-                    is_run: run.is_some(),
+                    effect: *effect,
+                    run: run.clone(),
                 });
                 open.attempts.push(*attempt);
             }
-            Fact::StepEnded { step, end, host_calls, .. } => self.ended(step, end, *host_calls),
+            Fact::StepEnded { step, end, host_calls, .. } => self.ended(seq, (step, end), *host_calls),
             Fact::StepGathered { step, end: StepEnd::Succeeded { output } } | Fact::StepCached { step, output, .. } => {
                 self.outputs.insert(step.clone(), *output);
             }
@@ -130,7 +131,7 @@ impl Reader {
         self.planned.extend(steps.iter().map(|step| (step.id.clone(), step.clone())));
     }
 
-    fn ended(&mut self, step: &StepId, end: &StepEnd, host_calls: Option<Digest>) {
+    fn ended(&mut self, seq: Seq, (step, end): (&StepId, &StepEnd), host_calls: Option<Digest>) {
         if let StepEnd::Succeeded { output } = end {
             self.outputs.insert(step.clone(), *output);
         }
@@ -139,7 +140,7 @@ impl Reader {
         else {
             return;
         };
-        let Open { attempts, component, is_run } = open;
+        let Open { attempts, component, effect, run } = open;
         self.made.push(Made {
             step: step.clone(),
             tool: planned.tool.clone(),
@@ -149,7 +150,9 @@ impl Reader {
             component,
             end: end.clone(),
             host_calls,
-            is_run,
+            run,
+            effect,
+            seq,
         });
     }
 }

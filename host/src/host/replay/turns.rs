@@ -1,12 +1,13 @@
-//! Reads the planner's replies again, checks the plans again, and follows their references again.
+//! Reads the planner's replies again, and checks the plans again.
 
 use std::collections::BTreeMap;
 
-use crate::domain::{CallTemplate, Cost, Digest, Effect, Failure, Json, Kind, RunId, StepId, excerpt, resolved};
+use crate::domain::{CallTemplate, Cost, Effect, Failure, Json, RunId, StepId};
 use crate::host::Host;
 use crate::host::goal::planner_of;
 use crate::host::replay::made::{Story, Turn};
-use crate::host::replay::{EXCERPT_CHARS_MAX, Replayed, Verdict, untold};
+use crate::host::replay::tree::differs;
+use crate::host::replay::{Replayed, Verdict, untold};
 use crate::orchestrator::{CheckedPlan, CheckedStep, Earlier, Goal, Known, check};
 use crate::planner::parse::{ReplyLimits, parse};
 use crate::planner::{Allowance, ContextPack, Proposal};
@@ -18,27 +19,17 @@ use crate::store::Payload;
 ///
 /// # Errors
 /// `host.storage`; `data.not_found` where its user was erased.
-pub(super) async fn replayed(host: &Host, run: &RunId, story: &Story) -> Result<Vec<Replayed>, Failure> {
-    let goal: Goal = host.kept(run, &story.goal).await?;
+pub(super) async fn replayed(host: &Host, run: &RunId, goal: &Goal, story: &Story) -> Result<Vec<Replayed>, Failure> {
     let mut parts = Vec::new();
     for turn in &story.turns {
         let then: CheckedPlan = host.kept(run, &turn.plan).await?;
-        let result = match proposal(host, run, &goal, turn).await? {
+        let result = match proposal(host, run, goal, turn).await? {
             Err(verdict) => verdict,
             Ok(proposal) => planned(host, story, (turn, &then), proposal)?,
         };
-        parts.push(part(format!("turn {}", turn.turn), result));
-        for step in then.steps.iter().filter(|step| step.for_each.is_none()) {
-            if let Some(result) = followed(host, run, story, step).await? {
-                parts.push(part(format!("{} (its references)", step.planned.id), result));
-            }
-        }
+        parts.push(Replayed::told(turn.seq, format!("turn {}", turn.turn), result));
     }
     Ok(parts)
-}
-
-fn part(part: String, result: Verdict) -> Replayed {
-    Replayed { part, tool: None, is_other_component: false, host_calls: 0, result }
 }
 
 /// Reads the reply again.
@@ -125,38 +116,4 @@ fn about(step: &CheckedStep) -> About {
         reconcile: step.reconcile.clone(),
         calls_parallel_max: step.planned.calls_parallel_max,
     }
-}
-
-fn differs(what: &str, then: &Json, now: &Json) -> Verdict {
-    let told = |value: &Json| excerpt(value, EXCERPT_CHARS_MAX);
-    Verdict::Differs { what: what.into(), then: told(then), now: told(now) }
-}
-
-/// Follows the references of a step again; `None` where it has none, or never became ready.
-async fn followed(host: &Host, run: &RunId, story: &Story, step: &CheckedStep) -> Result<Option<Verdict>, Failure> {
-    let named: Vec<StepId> = crate::domain::references(&step.args)
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|reference| reference.step.parse().ok())
-        .collect();
-    let Some(ready) = story.ready.get(&step.planned.id).filter(|_| !named.is_empty()) else { return Ok(None) };
-    let mut outputs: BTreeMap<String, Json> = BTreeMap::new();
-    for id in named {
-        if let Some(output) = story.outputs.get(&id) {
-            outputs.insert(id.to_string(), host.kept(run, output).await?);
-        }
-    }
-    let found = resolved(&step.args, &|reference| {
-        let found = outputs.get(reference.step).and_then(|output| output.pointer(reference.path)).cloned();
-        found
-            .or_else(|| reference.default.cloned())
-            .ok_or_else(|| format!("`{}` brought nothing there", reference.step))
-    });
-    let then: Json = host.kept(run, ready).await?;
-    let now = found.map_err(|flaw| Failure::new(Kind::DataReference, flaw));
-    Ok(Some(match now {
-        Ok(now) if Digest::of_json(&now) == *ready => Verdict::Same,
-        Ok(now) => differs("its arguments", &then, &now),
-        Err(failure) => differs("its arguments", &then, &Json::from(failure.to_string())),
-    }))
 }

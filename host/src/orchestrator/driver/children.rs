@@ -319,8 +319,8 @@ async fn create_or_take(driver: Driver, start: Start) -> Result<Run, Failure> {
     }
 }
 
-/// The goal of a run within a run: its arguments are the inputs of its workflow, or stand beside its words.
-fn goal_of(sub_run: &CheckedRun, args: &Json) -> Goal {
+/// Returns the goal of a run within a run: its arguments are the inputs of its workflow, or stand beside its words.
+pub fn goal_of(sub_run: &CheckedRun, args: &Json) -> Goal {
     let workflow = sub_run.workflow.clone().map(|mut workflow| {
         if let (Some(fields), Some(args)) = (workflow.as_object_mut(), args.as_object())
             && !args.is_empty()

@@ -43,6 +43,7 @@ mod undo;
 mod values;
 
 use children::Children;
+pub use children::goal_of;
 pub use recovery::{changed_tools, recovered, under_way};
 
 /// How often the inbox is looked at, when nothing else happens: a person does not notice.

@@ -28,6 +28,8 @@ pub(super) struct Answer {
     pub(super) cut: Option<ErrorCode>,
     /// Requests that redirects led to.
     pub(super) hops: u64,
+    /// Bytes that left the host for it, beside its own head.
+    pub(super) egress_bytes: u64,
     /// Why it was not asked for, where whoever drives the call knows the server to be down.
     pub(super) withheld: Option<Kind>,
     /// Its bytes among those that the call holds.
@@ -37,7 +39,7 @@ pub(super) struct Answer {
 impl Answer {
     /// An error in place of an answer.
     pub(super) fn failed(error: ErrorCode) -> Self {
-        Self { head: Err(error), body: Bytes::new(), cut: None, hops: 0, withheld: None, held: None }
+        Self { head: Err(error), body: Bytes::new(), cut: None, hops: 0, egress_bytes: 0, withheld: None, held: None }
     }
 
     /// Reads an answer to its end, or until it breaks off.
@@ -60,6 +62,7 @@ impl Answer {
             body: bytes.into(),
             cut,
             hops: 0,
+            egress_bytes: 0,
             withheld: None,
             held: Some(held),
         }
@@ -68,13 +71,16 @@ impl Answer {
     /// Writes it for a record.
     pub(super) fn write(&self) -> Json {
         match &self.head {
-            Err(error) => json!({"error": error_json::write(error), "hops": self.hops}),
+            Err(error) => {
+                json!({"error": error_json::write(error), "hops": self.hops, "egress_bytes": self.egress_bytes})
+            }
             Ok((status, headers)) => {
                 let headers: Vec<Json> =
                     headers.iter().map(|(name, value)| json!([name.as_str(), octets(value.as_bytes())])).collect();
                 json!({
                     "status": status.as_u16(), "headers": headers, "body": octets(&self.body),
                     "cut": self.cut.as_ref().map(error_json::write), "hops": self.hops,
+                    "egress_bytes": self.egress_bytes,
                 })
             }
         }
@@ -82,9 +88,9 @@ impl Answer {
 
     /// Reads what [`Answer::write`] wrote.
     pub(super) fn from_record(value: &Json) -> Option<Self> {
-        let hops = value.get("hops")?.as_u64()?;
+        let (hops, egress_bytes) = (value.get("hops")?.as_u64()?, value.get("egress_bytes")?.as_u64()?);
         if let Some(error) = value.get("error") {
-            return Some(Self { hops, ..Self::failed(error_json::read(error)?) });
+            return Some(Self { hops, egress_bytes, ..Self::failed(error_json::read(error)?) });
         }
         let status = StatusCode::from_u16(value.get("status")?.as_u64()?.try_into().ok()?).ok()?;
         let headers = value.get("headers")?.as_array()?.iter().map(header).collect::<Option<HeaderMap>>()?;
@@ -93,7 +99,7 @@ impl Answer {
             Json::Null => None,
             error => Some(error_json::read(error)?),
         };
-        Some(Self { head: Ok((status, headers)), body, cut, hops, withheld: None, held: None })
+        Some(Self { head: Ok((status, headers)), body, cut, hops, egress_bytes, withheld: None, held: None })
     }
 
     /// Returns the digest by which a large answer is known again: of its status and its body. Headers tell the time.
@@ -159,6 +165,7 @@ mod tests {
                 body: Bytes::from_static(body),
                 cut: Some(ErrorCode::HttpResponseIncomplete),
                 hops: 2,
+                egress_bytes: 9,
                 withheld: None,
                 held: None,
             };

@@ -1,7 +1,6 @@
 //! One request to its answer, redirects included. Runs beside the guest and ends with its call.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, LOCATION};
 use http::{Response, StatusCode};
@@ -12,6 +11,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::coding::Coding;
 use super::headers;
+use super::quota::Taken;
 use super::refusal::{Refusal, of_client};
 use super::request::Waits;
 use super::request_body::RequestBody;
@@ -31,8 +31,8 @@ pub(super) struct Exchange {
     pub(super) body: Option<(HyperOutgoingBody, Option<u64>)>,
     pub(super) waits: Waits,
     pub(super) asking: Asking,
-    /// Requests that redirects led to.
-    pub(super) hops: Arc<AtomicU64>,
+    /// What it takes of the call's share on its way.
+    pub(super) taken: Arc<Taken>,
 }
 
 impl Exchange {
@@ -41,10 +41,11 @@ impl Exchange {
     /// # Errors
     /// What the guest is told. A refusal of the host's is noted.
     pub(super) async fn run(self, admitted: Admitted) -> Result<Response<ResponseBody>, ErrorCode> {
-        let (requests, asking, hops) = (self.requests.clone(), self.asking.clone(), self.hops.clone());
+        let (requests, asking, taken) = (self.requests.clone(), self.asking.clone(), self.taken.clone());
         let answered = self.answered(admitted).await;
         let head = answered.as_ref().map(|answer| (answer.status(), answer.headers()));
-        let end = upstream::of_answer(asking.sent(hops.load(Ordering::Relaxed)), head, None, requests.journal.now());
+        let (hops, _) = taken.sum();
+        let end = upstream::of_answer(asking.sent(hops), head, None, requests.journal.now());
         requests.ended(&asking, &end);
         if !requests.journal.records() {
             // A recorded request is reported with all that it brought.
@@ -82,7 +83,7 @@ impl Exchange {
         let client = self.requests.clients.get(&admitted.key).await?;
         let mut request = client.request(http_method(admitted.method), url).headers(admitted.headers.clone());
         if let Some(body) = self.body.take() {
-            let body = RequestBody::new(body, self.requests.clone(), admitted);
+            let body = RequestBody::new(body, (self.requests.clone(), self.taken.clone()), admitted);
             request = request.body(reqwest::Body::wrap(body));
         }
         let answer = request.send();
@@ -108,8 +109,9 @@ impl Exchange {
         if method != from.method {
             headers.remove(http::header::CONTENT_TYPE);
         }
-        self.hops.fetch_add(1, Ordering::Relaxed);
-        self.requests.admit(to, method, headers)
+        let admitted = self.requests.admit(to, method, headers)?;
+        self.taken.hop(admitted.head_bytes);
+        Ok(admitted)
     }
 
     fn answer(

@@ -237,8 +237,8 @@ fn start(
     let Asked { url, method, headers, body, waits } = asked;
     let admitted = requests.admit(url, method, headers.clone())?;
     let asking = requests.asking(&admitted);
-    let hops = Arc::default();
-    Ok((Exchange { requests: requests.clone(), headers, body, waits, asking, hops }, admitted))
+    let taken = Arc::default();
+    Ok((Exchange { requests: requests.clone(), headers, body, waits, asking, taken }, admitted))
 }
 
 /// Announces a request that writes: nothing of it has left yet.

@@ -29,6 +29,31 @@ pub(super) struct Quota {
     held: Arc<Count>,
 }
 
+/// What one request took of its call's share beyond its own head: answered from its record it takes the same.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    hops: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Taken {
+    /// Notes a request that a redirect led to, with the bytes of its head.
+    pub(super) fn hop(&self, head_bytes: u64) {
+        self.hops.fetch_add(1, Ordering::Relaxed);
+        self.sent(head_bytes);
+    }
+
+    /// Notes bytes that left the host.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the requests that redirects led to, and the bytes that left.
+    pub(super) fn sum(&self) -> (u64, u64) {
+        (self.hops.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
 /// Bytes of an answer that is held, given back with it.
 pub(super) struct Held {
     of: Arc<Count>,
@@ -80,6 +105,11 @@ impl Quota {
     pub(super) fn take_request(&self) -> Result<(), Refusal> {
         let taken = self.requests.take(1);
         taken.ok_or_else(|| Refusal::denied("limit.requests", ErrorCode::HttpRequestDenied, "one request too many"))
+    }
+
+    /// Gives back a request that was not sent.
+    pub(super) fn give_request(&self) {
+        self.requests.give(1);
     }
 
     /// Takes bytes that leave the host; what does not fit is not counted either.

@@ -7,7 +7,6 @@
 //! guest gets it. Leaves to others: what a request must pass (`requests.rs`), and sending it (`exchange.rs`).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::Response;
@@ -22,7 +21,7 @@ use super::exchange::Exchange;
 use super::refusal::Refusal;
 use super::requests::{Admitted, Asking};
 use super::upstream::{self, RequestEnd};
-use crate::domain::{Digest, Failure, Kind, Recorded, RecordedValue, UpstreamEnd, canonical};
+use crate::domain::{ASKED_FOR, Digest, Failure, Json, Kind, Recorded, RecordedValue, UpstreamEnd, canonical};
 use crate::sandbox::journal::{Journal, unreadable};
 use crate::sandbox::{Begin, HostCall};
 
@@ -43,7 +42,8 @@ impl Recording {
         let is_write = !admitted.method.is_read();
         let head = head(&admitted, &exchange.headers);
         let host_call = journal.number(if is_write { "http.send" } else { "http.get" }, head, is_write);
-        let host_call = HostCall { upstream: Some(exchange.asking.upstream.clone()), ..host_call };
+        let (upstream, about) = (Some(exchange.asking.upstream.clone()), Some(admitted.what.clone()));
+        let host_call = HostCall { upstream, about, ..host_call };
         Self { exchange, admitted, journal, host_call, head }
     }
 
@@ -117,7 +117,7 @@ impl Recording {
                 for _ in 0..answer.hops {
                     let _ = requests.quota.take_request();
                 }
-                let _ = requests.quota.take_egress(body.len() as u64);
+                let _ = requests.quota.take_egress(answer.egress_bytes);
                 Ok(answer)
             }
             Begin::Refuse(failure) => {
@@ -131,12 +131,12 @@ impl Recording {
 
 /// Sends the request, and reads its answer to the end. Returns how long that took, in milliseconds.
 async fn made(exchange: Exchange, admitted: Admitted, journal: &Journal) -> (Answer, u64) {
-    let (requests, hops, start_ms) = (exchange.requests.clone(), exchange.hops.clone(), journal.now_ms());
+    let (requests, taken, start_ms) = (exchange.requests.clone(), exchange.taken.clone(), journal.now_ms());
     let mut answer = match exchange.run(admitted).await {
         Ok(answer) => Answer::read(answer, requests.quota.hold()).await,
         Err(error) => Answer::failed(error),
     };
-    answer.hops = hops.load(Ordering::Relaxed);
+    (answer.hops, answer.egress_bytes) = taken.sum();
     (answer, journal.now_ms().saturating_sub(start_ms))
 }
 
@@ -149,11 +149,11 @@ async fn kept(
     ms: u64,
 ) -> Result<Answer, Failure> {
     let end = end(asking, &answer, journal).upstream;
-    let value = match whole_value(journal, &answer, host_call.is_write) {
+    let value = match whole_value(journal, &answer, host_call) {
         Some(value) => value,
         None if host_call.is_write => {
             (answer.body, answer.cut) = (Bytes::new(), Some(ErrorCode::HttpResponseBodySize(None)));
-            RecordedValue::Whole { value: answer.write() }
+            RecordedValue::Whole { value: written(&answer, host_call) }
         }
         None => large(&answer),
     };
@@ -162,12 +162,21 @@ async fn kept(
 }
 
 /// The answer as a whole, where there is room for it. What is too large as it is need not be written to be measured.
-fn whole_value(journal: &Journal, answer: &Answer, is_write: bool) -> Option<RecordedValue> {
-    if !journal.has_room(answer.body.len() as u64, is_write) {
+fn whole_value(journal: &Journal, answer: &Answer, host_call: &HostCall) -> Option<RecordedValue> {
+    if !journal.has_room(answer.body.len() as u64, host_call.is_write) {
         return None;
     }
-    let value = answer.write();
-    journal.keep(canonical(&value).len() as u64, is_write).then_some(RecordedValue::Whole { value })
+    let value = written(answer, host_call);
+    journal.keep(canonical(&value).len() as u64, host_call.is_write).then_some(RecordedValue::Whole { value })
+}
+
+/// The answer, with what was asked for: so that a call which asks for something else can be told what it was.
+fn written(answer: &Answer, host_call: &HostCall) -> Json {
+    let mut value = answer.write();
+    if let (Some(fields), Some(about)) = (value.as_object_mut(), &host_call.about) {
+        fields.insert(ASKED_FOR.to_owned(), Json::from(about.as_str()));
+    }
+    value
 }
 
 fn large(answer: &Answer) -> RecordedValue {

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
+use super::quota::Taken;
 use super::refusal::Refusal;
 use super::requests::{Admitted, Requests};
 use crate::sandbox::secrets::Scrubber;
@@ -22,6 +23,7 @@ pub(super) struct RequestBody {
     /// Looks for the values of secrets: what it has not told yet is not sent.
     scrubber: Scrubber,
     requests: Arc<Requests>,
+    taken: Arc<Taken>,
     what: String,
     is_over: bool,
 }
@@ -29,11 +31,12 @@ pub(super) struct RequestBody {
 impl RequestBody {
     pub(super) fn new(
         (inner, length): (HyperOutgoingBody, Option<u64>),
-        requests: Arc<Requests>,
+        (requests, taken): (Arc<Requests>, Arc<Taken>),
         admitted: &Admitted,
     ) -> Self {
         let scrubber = requests.secrets.withheld(&admitted.url).scrubber();
-        Self { inner: Mutex::new(inner), length, scrubber, requests, what: admitted.what.clone(), is_over: false }
+        let (inner, what) = (Mutex::new(inner), admitted.what.clone());
+        Self { inner, length, scrubber, requests, taken, what, is_over: false }
     }
 
     /// Notes the refusal here, as the answer may already have come and nobody wait for the body's end.
@@ -48,6 +51,7 @@ impl RequestBody {
         };
         let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
         self.requests.quota.take_egress(bytes).map_err(|refusal| self.refused(refusal))?;
+        self.taken.sent(bytes);
         let told = self.scrubber.push(data);
         self.told(told)
     }

@@ -72,6 +72,8 @@ pub(super) struct Admitted {
     is_keyed: bool,
     /// Whose connections it uses.
     pub(super) key: Key,
+    /// Bytes of its head, which are counted.
+    pub(super) head_bytes: u64,
     /// Method and place for the receipt. Without the query, which may hold what is nobody's business.
     pub(super) what: String,
 }
@@ -212,10 +214,11 @@ impl Requests {
             .head_bytes(&url, method, &headers)
             .map_err(|_| too_long(None, "a head that is too long with its secrets"))?;
         self.quota.take_request()?;
-        self.quota.take_egress(bytes)?;
+        // What is refused takes nothing: answered from its record it takes nothing either.
+        self.quota.take_egress(bytes).inspect_err(|_| self.quota.give_request())?;
         let key = self.key(&allowing, injected);
         let is_keyed = self.is_keyed(&allowing);
-        Ok(Admitted { url, method, headers, is_keyed, key, what: what.to_owned() })
+        Ok(Admitted { url, method, headers, is_keyed, key, head_bytes: bytes, what: what.to_owned() })
     }
 
     /// Returns the bytes of a head, as an error where it is too long.
