@@ -33,6 +33,7 @@ mod builder;
 #[cfg(test)]
 mod canned;
 mod contracts;
+mod drift;
 mod end;
 mod explain_step;
 mod goal;
@@ -50,6 +51,7 @@ mod watch;
 
 pub use builder::{HostBuilder, read_policy};
 pub use contracts::{Found, components, read_lock};
+pub use drift::RunDrift;
 pub use explain_step::{CheckedDigest, DigestState, Link, StepExplanation};
 pub use goal::Goal;
 pub use handle::RunHandle;
@@ -62,7 +64,8 @@ pub use watch::{Seen, WATCH_POLL_MS, Watch};
 pub use plan::{PlanFlaw, PlanStepView, PlanView, read_workflow};
 
 pub use crate::orchestrator::{
-    ApprovalView, Approve, Edge, EdgeKind, Graph, Node, NodeKind, Notice, Notifier, Signal, Wait,
+    ApprovalView, Approve, ChangeKind, Edge, EdgeKind, Graph, Node, NodeKind, Notice, Notifier, Signal, ToolChange,
+    Wait,
 };
 pub use crate::planner::workflow::{Place, WorkflowPlanner, schema as workflow_schema};
 pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};
@@ -96,11 +99,13 @@ pub struct StartOptions {
     pub wait: Wait,
     /// Approvals given beforehand.
     pub approve: Approve,
+    /// Who lets a run go on though tools that it may still call are not what they were.
+    pub accept_tools: Option<String>,
 }
 
 impl Default for StartOptions {
     fn default() -> Self {
-        Self { wait: Wait::Never, approve: Approve::Ask }
+        Self { wait: Wait::Never, approve: Approve::Ask, accept_tools: None }
     }
 }
 
@@ -246,7 +251,8 @@ impl Host {
     fn driver(&self, planner: Arc<dyn Planner>, options: StartOptions) -> (Driver, broadcast::Receiver<Signal>) {
         let (sender, receiver) = broadcast::channel(SIGNALS_MAX);
         let parts = self.0.parts.clone();
-        (Driver { parts, planner, wait: options.wait, approve: options.approve, signals: sender }, receiver)
+        let StartOptions { wait, approve, accept_tools } = options;
+        (Driver { parts, planner, wait, approve, accept_tools, signals: sender }, receiver)
     }
 
     async fn stored_goal(&self, run: &RunId) -> Result<StoredGoal, Failure> {

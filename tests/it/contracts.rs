@@ -183,17 +183,91 @@ fn d9_a_run_that_waits_goes_on_with_what_it_began_with() {
             1,
         ),
     );
-    let refused = shop.run(&["resume", "last"]).ends(4);
-    assert!(refused.err.contains("notes.append: summary: "), "{}", refused.err);
+    for accept in [&[][..], &["--accept"]] {
+        let refused = shop.run(&[&["resume", "last"], accept].concat()).ends(4);
+        assert!(refused.err.contains("notes.append: summary: "), "{}", refused.err);
+    }
+    let told = shop.run(&["resume", "last", "--dry-run"]).ends(4).out;
+    assert!(told.contains("notes.append: it is withheld"), "{told}");
     shop.write("cofferdam.lock", &lock);
-    // Other tools, and a pin for each.
+    // Another tool, which the run never calls, and a pin for it.
     Component { summary: "Other words.".into(), ..Component::default() }.write(&shop, "echo.wasm");
     shop.run(&["lock", "--accept"]).ends(0);
-    let refused = shop.run(&["resume", "last"]).ends(2);
-    assert!(refused.err.contains("the tools are not those that it began with"), "{}", refused.err);
-    Component::default().write(&shop, "echo.wasm");
+    let told = shop.run(&["resume", "last", "--dry-run"]).ends(0).out;
+    assert!(told.contains("none of which it still calls"), "{told}");
+    let gone_on = shop.run(&["resume", "last"]).ends(0).err;
+    assert!(gone_on.contains("other tools are there than before"), "{gone_on}");
+}
+
+/// A call that waits for a person, after another one of the same tool.
+const TWICE: &str = r#"
+workflow = "twice"
+goal = "Say it twice."
+
+[[steps]]
+id = "first"
+tool = "echo.run"
+args = { limit = 1 }
+
+[[steps]]
+id = "second"
+tool = "echo.run"
+args = { limit = 2 }
+needs = ["first"]
+approval = true
+"#;
+
+/// A shop where a run waits in the middle, its next call approved; and the tool is another one now.
+fn left_and_changed(component: &Component) -> Shop {
+    let shop = pinned();
+    shop.write("twice.toml", TWICE);
+    shop.run(&["run", "twice.toml"]).ends(5);
+    shop.run(&["approve", "last", "second"]).ends(0);
+    component.write(&shop, "echo.wasm");
     shop.run(&["lock", "--accept"]).ends(0);
+    shop
+}
+
+/// What `resume --dry-run` says, which is what `resume` does, and of which nothing is left in the log.
+fn refused_for(shop: &Shop, change: &str, words: &str) {
+    let before = shop.run(&["show", "last", "--json"]).ends(0).out;
+    let dry = shop.run(&["resume", "last", "--dry-run", "--json"]).ends(2).json();
+    assert_eq!(dry["tools"], json!([{ "tool": "echo.run", "change": change }]));
+    let told = shop.run(&["resume", "last", "--dry-run"]).ends(2).out;
+    assert!(told.contains(&format!("echo.run: {words}")) && told.contains("--accept"), "{told}");
+    let refused = shop.run(&["resume", "last"]).ends(2).err;
+    assert!(refused.contains(&format!("echo.run: {words}")) && refused.contains("--accept"), "{refused}");
+    assert_eq!(shop.run(&["show", "last", "--json"]).ends(0).out, before);
+}
+
+#[test]
+fn d9_a_run_goes_on_with_another_build_only_where_a_person_says_so_and_approves_anew() {
+    let shop = left_and_changed(&Component { summary: "Other words.".into(), ..Component::default() });
+    refused_for(&shop, "component", "another build, with the same schemas");
+    // The approval was for a call of the build before.
+    let asked = shop.run(&["resume", "last", "--accept"]).ends(5);
+    assert!(asked.err.contains("lets it go on with changed tools: echo.run"), "{}", asked.err);
+    shop.run(&["approve", "last", "second"]).ends(0);
+    assert!(shop.run(&["resume", "last", "--dry-run"]).ends(0).out.contains("nothing has changed"));
     shop.run(&["resume", "last"]).ends(0);
+    let steps = shop.run(&["show", "last", "--json"]).ends(0).json()["steps"].clone();
+    assert_eq!(steps[0]["attempts"], 1, "what was done is not done again: {steps}");
+}
+
+#[test]
+fn d9_arguments_that_no_longer_fit_a_changed_schema_reach_no_tool() {
+    let shop = left_and_changed(&Component { param: "count", ..Component::default() });
+    refused_for(&shop, "input_schema", "its arguments have another schema");
+    let ended = shop.run(&["resume", "last", "--accept"]).ends(1);
+    assert!(ended.err.contains("limit"), "{}", ended.err);
+    let steps = shop.run(&["show", "last", "--json"]).ends(0).json()["steps"].clone();
+    assert_eq!((&steps[0]["status"], &steps[1]["status"]), (&json!("succeeded"), &json!("rejected")), "{steps}");
+}
+
+#[test]
+fn d9_a_tool_that_is_gone_is_named_before_the_run_goes_on() {
+    let shop = left_and_changed(&Component { name: "other", ..Component::default() });
+    refused_for(&shop, "gone", "it is not there");
 }
 
 #[test]

@@ -119,6 +119,8 @@ fn facts() -> Vec<Fact> {
         created(Some(Parent { run: run(), step: step(), depth: 1 })),
         Fact::SessionStarted { principal: principal.clone() },
         Fact::RunClaimed { owner: "process 7".into(), policy: digest(2) },
+        Fact::ToolsChanged { toolset: digest(3), tools: vec![], by: None },
+        Fact::ToolsChanged { toolset: digest(3), tools: vec![tool.clone()], by: Some("ann".into()) },
         Fact::PlanRequested { turn: 1, pack: digest(4) },
         Fact::PlanFailed { turn: 1, kind: Kind::ModelRefusal, failure: digest(5) },
         Fact::PlanRejected { turn: 1, reply: digest(5), failures: digest(6) },
@@ -135,7 +137,8 @@ fn facts() -> Vec<Fact> {
         Fact::QuestionAnswered { turn: 1, text: digest(6), by: "ann".into() },
         Fact::Verified { turn: 1, failure: None },
         Fact::Verified { turn: 1, failure: Some((Kind::DataCondition, digest(8))) },
-        Fact::StepReady { step: step(), args: digest(6), key: digest(7) },
+        Fact::StepReady { step: step(), args: digest(6), key: digest(7), duplicate_of: None },
+        Fact::StepReady { step: step(), args: digest(6), key: digest(7), duplicate_of: Some(step()) },
         Fact::StepExpanded { step: step(), items: 3, list: digest(6) },
         Fact::StepGathered { step: step(), end: end.clone() },
         Fact::StepRejected { step: step(), kind: Kind::DataInput, failure: digest(8) },
@@ -194,7 +197,7 @@ fn facts() -> Vec<Fact> {
     facts
 }
 
-const KINDS: usize = 34;
+const KINDS: usize = 35;
 
 #[test]
 fn every_event_is_stored_as_the_golden_file_says_and_reads_back() {

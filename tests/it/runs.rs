@@ -85,7 +85,7 @@ pub fn goal(toml: &str) -> Goal {
 }
 
 pub fn approved() -> StartOptions {
-    StartOptions { wait: Wait::Never, approve: Approve::All { by: "test".into() } }
+    StartOptions { approve: Approve::All { by: "test".into() }, ..StartOptions::default() }
 }
 
 async fn finish(handle: RunHandle) -> RunReport {
@@ -220,7 +220,7 @@ async fn a_run_without_approval_is_left_suspended_and_another_process_goes_on() 
 async fn a_rejection_ends_the_run_and_tells_why() {
     let world = World::new();
     let host = world.host();
-    let options = StartOptions { wait: Wait::Forever, approve: Approve::Ask };
+    let options = StartOptions { wait: Wait::Forever, ..StartOptions::default() };
     let mut handle = host.start(goal(FLOW), options).await.unwrap();
     let run = handle.run().clone();
     while let Some(signal) = handle.signal().await {
@@ -306,7 +306,7 @@ args = { text = "x" }
 async fn a_run_can_be_cancelled_while_a_person_is_asked() {
     let world = World::new();
     let host = world.host();
-    let options = StartOptions { wait: Wait::Forever, approve: Approve::Ask };
+    let options = StartOptions { wait: Wait::Forever, ..StartOptions::default() };
     let mut handle = host.start(goal(FLOW), options).await.unwrap();
     while let Some(signal) = handle.signal().await {
         if let Signal::ApprovalWanted(_) = signal {
@@ -321,7 +321,7 @@ async fn a_run_can_be_cancelled_while_a_person_is_asked() {
 async fn one_process_at_a_time_drives_a_run() {
     let world = World::new();
     let host = world.host();
-    let options = StartOptions { wait: Wait::Forever, approve: Approve::Ask };
+    let options = StartOptions { wait: Wait::Forever, ..StartOptions::default() };
     let mut handle = host.start(goal(FLOW), options).await.unwrap();
     let run = handle.run().clone();
     while let Some(signal) = handle.signal().await {
@@ -330,12 +330,84 @@ async fn one_process_at_a_time_drives_a_run() {
             let refused = other.resume(&run, approved()).await.unwrap().finished().await.unwrap_err();
             assert_eq!(refused.kind, Kind::HostOwned);
             assert!(refused.message.contains("process"), "{refused}");
+            let drift = other.drift(&run).await.unwrap();
+            assert!(drift.owner.as_deref().is_some_and(|owner| refused.message.contains(owner)), "{drift:?}");
+            assert!(!drift.goes_on());
             handle.cancel("test").await.unwrap();
         }
     }
     assert_eq!(finish(handle).await.state, RunState::Cancelled);
     let ended = host.resume(&run, approved()).await.unwrap().finished().await.unwrap_err();
     assert_eq!(ended.kind, Kind::DataConflict);
+    assert_eq!(host.drift(&run).await.unwrap_err().kind, Kind::DataConflict);
+}
+
+/// The same write twice, beside the same reading twice.
+const AGAIN: &str = r#"
+workflow = "again"
+goal = "Write it twice."
+
+[[steps]]
+id = "look"
+tool = "text.stats"
+args = { text = "one" }
+
+[[steps]]
+id = "look-again"
+tool = "text.stats"
+args = { text = "one" }
+
+[[steps]]
+id = "write"
+tool = "notes.append"
+args = { path = "/reports/out.txt", line = "said" }
+
+[[steps]]
+id = "write-again"
+tool = "notes.append"
+args = { path = "/reports/out.txt", line = "said" }
+needs = ["write"]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_write_twice_is_made_twice_and_whoever_approves_is_told() {
+    let world = World::new();
+    let host = world.host();
+    let approve = Approve::Steps { steps: ["write".to_owned()].into(), by: "test".into() };
+    let handle = host.start(goal(AGAIN), StartOptions { approve, ..StartOptions::default() }).await.unwrap();
+    let run = handle.run().clone();
+    let report = finish(handle).await;
+    let asked: Vec<_> = report.approvals.iter().map(|view| (view.step.local(), view.duplicate_of.clone())).collect();
+    let first = report.steps.iter().find(|step| step.step.local() == "write").map(|step| step.step.clone());
+    assert_eq!(asked, [("write-again", first.clone())]);
+    let report = finish(host.resume(&run, approved()).await.unwrap()).await;
+    assert_eq!(report.state, RunState::Succeeded);
+    assert_eq!(world.report(), "said\nsaid\n");
+    let told: Vec<_> = report.steps.iter().filter_map(|step| step.duplicate_of.clone()).collect();
+    assert_eq!(told, [first.unwrap()], "what changes nothing may be repeated");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_a_run_goes_on_another_policy_is_told_and_then_decides() {
+    let mut world = World::new();
+    let host = world.host();
+    let handle = host.start(goal(FLOW), StartOptions::default()).await.unwrap();
+    let run = handle.run().clone();
+    assert_eq!(finish(handle).await.state, RunState::Suspended(Suspension::Approval));
+    let drift = host.drift(&run).await.unwrap();
+    assert!(drift.goes_on() && !drift.has_other_policy && !drift.has_other_tools, "{drift:?}");
+    assert_eq!((drift.planner, drift.within.len()), (None, 0));
+    drop(host);
+
+    // Nobody may write any more: told beforehand, and the call is denied though a person approves it.
+    world.policy = POLICY.replace("allow = [\"notes.*\"]", "allow = [\"notes.list\"]");
+    let host = world.host();
+    let drift = host.drift(&run).await.unwrap();
+    assert!(drift.goes_on() && drift.has_other_policy && drift.tools.is_empty(), "{drift:?}");
+    assert_eq!(host.drift(&run).await.unwrap(), drift, "nothing is done");
+    let report = finish(host.resume(&run, approved()).await.unwrap()).await;
+    assert_eq!(report.state, RunState::Failed);
+    assert_eq!(world.report(), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

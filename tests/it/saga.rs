@@ -11,9 +11,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use async_trait::async_trait;
 use cofferdam::clock::{Clock, SystemClock};
 use cofferdam::domain::{Direction, Fact, Failure, Json, Kind, RunId, StepId, Suspension, Timestamp, idempotency_key};
-use cofferdam::host::{
-    Approve, Choice, Host, Message, Notice, Notifier, RunReport, RunState, Settle, StartOptions, Wait,
-};
+use cofferdam::host::{Choice, Host, Message, Notice, Notifier, RunReport, RunState, Settle, StartOptions};
 use cofferdam::policy::Policy;
 use cofferdam::sandbox::{Runner, WasmRunner};
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
@@ -456,7 +454,7 @@ async fn a_service_that_fails_five_times_is_left_alone_and_then_tried_with_one_p
 }
 
 fn ask() -> StartOptions {
-    StartOptions { wait: Wait::Never, approve: Approve::Ask }
+    StartOptions::default()
 }
 
 const COUNTS: &str = r#"

@@ -72,7 +72,7 @@ impl Canned {
         let tool = tool.parse().expect("a name");
         let key = idempotency_key(&self.run, &id(key_of.0), key_of.1, &tool, args);
         let args = self.keep(args);
-        self.fact(Fact::StepReady { step: id(step), args, key })
+        self.fact(Fact::StepReady { step: id(step), args, key, duplicate_of: None })
     }
 
     fn started(self, step: &str, attempt: u32, run: Option<RunId>) -> Self {

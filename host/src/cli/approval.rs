@@ -24,6 +24,9 @@ pub(super) fn question(view: &ApprovalView, length: Length) -> String {
     words.push_str(&format!("  tool       {}\n", view.tool));
     words.push_str(&format!("  effect     {}: {}\n", view.effect, meaning(view.effect)));
     words.push_str(&format!("  rule       {}\n", text::line(&view.rule, ARGS_CHARS_SHOWN)));
+    if let Some(other) = &view.duplicate_of {
+        words.push_str(&format!("  again      {other} asks for the very same call\n"));
+    }
     for mount in &view.mounts {
         let what = match mount.access {
             Access::Read => "can read ",
@@ -82,6 +85,7 @@ mod tests {
             rule: "r".into(),
             binding: Digest::of(b"b"),
             mounts: vec![],
+            duplicate_of: None,
         }
     }
 

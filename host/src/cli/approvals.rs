@@ -47,7 +47,7 @@ fn matters(report: &RunReport, commands: &Commands) -> Vec<Json> {
             "approval",
             json!({
                 "step": view.step, "tool": view.tool, "effect": view.effect, "rule": view.rule, "args": view.args,
-                "binding": view.binding, "expires": expires(report, &view.step),
+                "binding": view.binding, "duplicate_of": view.duplicate_of, "expires": expires(report, &view.step),
                 "command": commands.approve(&report.run, view),
             }),
         )

@@ -167,6 +167,12 @@ pub(super) struct ResumeArgs {
     /// Answer the planner's question.
     #[arg(long, value_name = "TEXT")]
     pub answer: Option<String>,
+    /// Tell what has changed since the run was left: tools, policy, planner. Nothing is done.
+    #[arg(long, conflicts_with_all = ["settle", "answer", "accept", "yes", "approve", "wait"])]
+    pub dry_run: bool,
+    /// Go on though tools that the run may still call have changed.
+    #[arg(long)]
+    pub accept: bool,
     /// Take no success with caveats: where something was skipped, degraded or cut, end with 9.
     #[arg(long)]
     pub strict: bool,

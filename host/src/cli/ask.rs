@@ -134,6 +134,7 @@ mod tests {
             rule: "r".into(),
             binding: Digest::of(binding),
             mounts: vec![],
+            duplicate_of: None,
         }))
     }
 

@@ -94,7 +94,7 @@ impl<'a> Follow<'a> {
     async fn signal(&mut self, signal: Signal) -> Result<(), Failure> {
         self.screen.show(&signal)?;
         match signal {
-            Signal::ApprovalWanted(view) => self.wanted(Matter::Approval(Box::new(view))),
+            Signal::ApprovalWanted(view) => self.wanted(Matter::Approval(view)),
             Signal::Event(event) => self.event(&event).await?,
             Signal::Progress { .. } => {}
         }

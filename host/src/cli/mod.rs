@@ -17,6 +17,7 @@ mod commands;
 mod decide;
 mod diff;
 mod doctor;
+mod drift;
 pub mod exit;
 mod explain;
 mod follow;

@@ -9,6 +9,7 @@ use super::Session;
 use super::args::{ApprovalArgs, ModelArgs, ResumeArgs, RunArgs};
 use super::commands::{Commands, model_of};
 use super::decide;
+use super::drift;
 use super::exit::{self, Code};
 use super::follow::Follow;
 use super::output::tell;
@@ -79,6 +80,9 @@ pub(super) async fn resume(session: &Session, args: ResumeArgs) -> Result<Code, 
     let end = Finish { commands: session.commands(&args.model), is_strict: args.strict };
     let host = session.host(args.model)?;
     let run = runs::resolve(&host, &args.run).await?;
+    if args.dry_run {
+        return drift::tell(session, &host.drift(&run).await?);
+    }
     let before = host.show(&run).await?;
     if model_of(&before).is_some() {
         refuse_names(&args.approval)?;
@@ -90,7 +94,8 @@ pub(super) async fn resume(session: &Session, args: ResumeArgs) -> Result<Code, 
         answer(session, &host, &run, text).await?;
     }
     let plan = Attendance::new(session, &args.approval);
-    let handle = host.resume(&run, plan.options).await?;
+    let accept_tools = args.accept.then(|| session.by(None));
+    let handle = host.resume(&run, StartOptions { accept_tools, ..plan.options }).await?;
     let follower = Follow::new(session, &host, handle, plan.is_asking).knowing(&before.steps).asking(question);
     match follow(&host, follower).await {
         // What was said has an effect there.
@@ -129,7 +134,7 @@ impl Attendance {
             None if is_asking => Wait::Forever,
             None => Wait::Never,
         };
-        Self { options: StartOptions { wait, approve }, is_asking }
+        Self { options: StartOptions { wait, approve, accept_tools: None }, is_asking }
     }
 }
 

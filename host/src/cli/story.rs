@@ -74,6 +74,11 @@ impl Cast {
             Fact::RunCreated { planner, parent, .. } => Some(created(event, planner, parent.as_ref())),
             Fact::SessionStarted { .. } => Some(format!("session {} of lone calls", event.run)),
             Fact::RunClaimed { owner, .. } => Some(format!("run {} goes on with {}", event.run, short(owner))),
+            Fact::ToolsChanged { tools, by: Some(by), .. } => {
+                let tools: Vec<_> = tools.iter().map(ToString::to_string).collect();
+                Some(format!("{} lets it go on with changed tools: {}", short(by), tools.join(", ")))
+            }
+            Fact::ToolsChanged { .. } => Some("other tools are there than before, none of which it still calls".into()),
             Fact::PlanRequested { turn, .. } => Some(format!("turn {turn}: asking the planner")),
             Fact::PlanFailed { turn, kind, .. } => Some(format!("turn {turn}: the planner failed: {kind}")),
             Fact::PlanRejected { turn, .. } => Some(format!("turn {turn}: the reply is no plan that can run")),
@@ -310,7 +315,7 @@ mod tests {
                     has_answer: false,
                     has_assertions: true,
                 },
-                Fact::StepReady { step: id("t1.write"), args: digest(), key: digest() },
+                Fact::StepReady { step: id("t1.write"), args: digest(), key: digest(), duplicate_of: None },
                 Fact::ApprovalRequested {
                     step: id("t1.write"),
                     binding: digest(),

@@ -91,6 +91,15 @@ pub enum Fact {
     SessionStarted { principal: Principal },
     /// A process took the run over after another one had left it.
     RunClaimed { owner: String, policy: Digest },
+    /// The tools are not those that the run went on with until now. `tools` may still be called by it and differ from what
+    /// its plans were checked against: `by` let it go on all the same.
+    ToolsChanged {
+        toolset: Digest,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tools: Vec<ToolName>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     /// The planner is about to be asked. Payload: the context pack.
     PlanRequested { turn: u32, pack: Digest },
     /// The planner could not reply. Payload: the failure.
@@ -116,7 +125,15 @@ pub enum Fact {
     /// The conditions that decide about success were looked at. Payload: the failure, where one does not hold.
     Verified { turn: u32, failure: Option<(Kind, Digest)> },
     /// All that the step needs is there. Payload: the arguments. The key is computed here, once.
-    StepReady { step: StepId, args: Digest, key: Digest },
+    /// `duplicate_of` asks for the very same call, which changes something: each has a key of its own, as nobody can tell a
+    /// repetition that is meant from one that is not.
+    StepReady {
+        step: StepId,
+        args: Digest,
+        key: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        duplicate_of: Option<StepId>,
+    },
     /// The step is done once for each item of a list. Payload: the list.
     StepExpanded { step: StepId, items: u32, list: Digest },
     /// All items of the step have ended. Payload: the list of their outputs, or the failure of the first that failed.
@@ -211,6 +228,7 @@ impl Fact {
             Self::RunCreated { .. } => "run_created",
             Self::SessionStarted { .. } => "session_started",
             Self::RunClaimed { .. } => "run_claimed",
+            Self::ToolsChanged { .. } => "tools_changed",
             Self::PlanRequested { .. } => "plan_requested",
             Self::PlanFailed { .. } => "plan_failed",
             Self::PlanRejected { .. } => "plan_rejected",
@@ -267,6 +285,7 @@ impl Fact {
             Self::RunCreated { .. }
             | Self::SessionStarted { .. }
             | Self::RunClaimed { .. }
+            | Self::ToolsChanged { .. }
             | Self::PlanRequested { .. }
             | Self::PlanFailed { .. }
             | Self::PlanRejected { .. }

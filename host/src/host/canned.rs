@@ -65,7 +65,7 @@ impl Canned {
     /// The step has its arguments.
     pub(crate) fn ready(mut self, step: &StepId) -> Self {
         let args = self.payload(&json!({"path": "/notes/a.md", "line": "one"}));
-        self.fact(Fact::StepReady { step: step.clone(), args, key: Digest::of(b"key") })
+        self.fact(Fact::StepReady { step: step.clone(), args, key: Digest::of(b"key"), duplicate_of: None })
     }
 
     /// The call of the step begins.

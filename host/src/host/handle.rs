@@ -89,7 +89,7 @@ impl RunHandle {
 /// Returns the signals of what the run asks a person now.
 async fn asked(host: &Host, run: &RunId) -> Result<Vec<Signal>, Failure> {
     let report = host.show(run).await?;
-    let mut signals: Vec<_> = report.approvals.into_iter().map(Signal::ApprovalWanted).collect();
+    let mut signals: Vec<_> = report.approvals.into_iter().map(|view| Signal::ApprovalWanted(Box::new(view))).collect();
     if report.state == RunState::Suspended(Suspension::Question) {
         let events = host.events(run).await?;
         let question = events.into_iter().rev().find(|event| matches!(event.fact, Fact::Asked { .. }));

@@ -68,6 +68,8 @@ pub struct StepReport {
     pub fallback: Option<String>,
     /// Where its output was taken from in place of a call.
     pub cached: Option<Cached>,
+    /// The step that asks for the very same call, where that changes something.
+    pub duplicate_of: Option<StepId>,
     /// Items that it is done for.
     pub items: Option<u32>,
     /// The run that carries it out.
@@ -189,6 +191,7 @@ fn bare(step: &StepTrace) -> StepReport {
         skipped: step.skipped.clone(),
         fallback: step.fallback.clone(),
         cached: step.cached.clone(),
+        duplicate_of: step.duplicate_of.clone(),
         items: step.items,
         run: step.run.clone(),
         usage: step.usage.clone(),
@@ -222,6 +225,7 @@ async fn approval(host: &Host, run: &RunId, step: &StepTrace) -> Result<Option<A
         effect: asked.effect,
         rule: asked.rule.clone(),
         binding: asked.binding,
+        duplicate_of: step.duplicate_of.clone(),
         mounts: parts.catalog.tool(&step.tool).map(|tool| mounts(&parts.policy, tool)).unwrap_or_default(),
     }))
 }

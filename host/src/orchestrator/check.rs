@@ -13,6 +13,7 @@ use crate::domain::{
     Budget, BudgetPatch, CallTemplate, Failure, ForEach, Json, Kind, Plan, PlanLimits, PlanStep, PlannedStep, StepId,
     ToolName, canonical,
 };
+use crate::orchestrator::drift::{CheckedTool, tools_of};
 use crate::orchestrator::types::Brought;
 use crate::policy::About;
 use crate::registry::{Catalog, VerifiedTool};
@@ -51,6 +52,9 @@ pub struct CheckedPlan {
     /// Conditions that must hold in the end; they name steps by their full ids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assert: Vec<String>,
+    /// What the tools were that its steps may call: a run that goes on later compares.
+    #[serde(default)]
+    pub tools: BTreeMap<ToolName, CheckedTool>,
 }
 
 /// A step of a checked plan.
@@ -225,7 +229,9 @@ impl<'a> Check<'a> {
         let steps = self.ordered(steps);
         self.cost(&steps);
         let answer = plan.answer.as_ref().map(|answer| self.answer(answer));
-        CheckedPlan { steps, answer, assert: self.assertions(&plan.assert, plan.answer.is_some()) }
+        let assert = self.assertions(&plan.assert, plan.answer.is_some());
+        let tools = tools_of(&steps, self.known.catalog);
+        CheckedPlan { steps, answer, assert, tools }
     }
 
     fn size(&mut self, plan: &Plan) {

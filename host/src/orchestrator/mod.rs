@@ -10,6 +10,7 @@ mod check;
 mod compensate;
 mod condition;
 mod context;
+mod drift;
 mod driver;
 mod graph;
 mod journal;
@@ -30,8 +31,10 @@ pub use check::{
     flaws_of,
 };
 pub use condition::{ANSWER, Condition};
+pub use drift::{ChangeKind, CheckedTool, ToolChange};
 pub use driver::{
-    ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, goal_of, recovered,
+    ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, changed_tools, goal_of,
+    recovered, under_way,
 };
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use journal::{Answers, journal_digest};

@@ -55,9 +55,11 @@ pub fn source(fact: &Fact) -> Source {
         | Fact::PlanAccepted { .. }
         | Fact::Answered { .. }
         | Fact::Asked { .. } => Source::Planner,
-        Fact::RunCreated { .. } | Fact::SessionStarted { .. } | Fact::RunClaimed { .. } | Fact::Notified { .. } => {
-            Source::Process
-        }
+        Fact::RunCreated { .. }
+        | Fact::SessionStarted { .. }
+        | Fact::RunClaimed { .. }
+        | Fact::ToolsChanged { .. }
+        | Fact::Notified { .. } => Source::Process,
     }
 }
 
@@ -145,10 +147,12 @@ impl Refold {
         };
         self.is_claimed = match fact {
             Fact::RunClaimed { .. } => true,
-            Fact::StepInterrupted { .. }
+            Fact::ToolsChanged { .. }
+            | Fact::StepInterrupted { .. }
             | Fact::StepUnknown { .. }
             | Fact::ApprovalRequested { .. }
-            | Fact::ApprovalDecided { .. } => self.is_claimed,
+            | Fact::ApprovalDecided { .. }
+            | Fact::StepRejected { .. } => self.is_claimed,
             _ => false,
         };
         if !self.is_claimed {
@@ -172,8 +176,9 @@ impl Refold {
             Fact::ApprovalExpired { step, .. } => {
                 matches!(status(step), Some(StepStatus::AwaitingApproval { expires, .. }) if at >= *expires)
             }
-            // Whoever watches the process that took the run over was not there when another one asked.
-            Fact::ApprovalRequested { step, .. } => {
+            // Whoever watches the process that took the run over was not there when another one asked. What cannot be called any
+            // more nobody is asked about.
+            Fact::ApprovalRequested { step, .. } | Fact::StepRejected { step, .. } => {
                 self.is_claimed && matches!(status(step), Some(StepStatus::AwaitingApproval { .. }))
             }
             // Every run within the run waits for a person.

@@ -28,6 +28,8 @@ pub struct StepTrace {
     pub retry: Option<Timestamp>,
     pub usage: Option<Usage>,
     pub args: Option<Digest>,
+    /// The step that asks for the very same call, where that changes something.
+    pub duplicate_of: Option<StepId>,
     pub output: Option<Digest>,
     pub failure: Option<Digest>,
     pub log: Option<Digest>,
@@ -88,6 +90,7 @@ impl StepTrace {
             retry: None,
             usage: None,
             args: None,
+            duplicate_of: None,
             output: None,
             failure: None,
             log: None,
@@ -110,7 +113,10 @@ impl StepTrace {
     /// Tells what a fact says of this step.
     pub(super) fn tell(&mut self, at: Timestamp, fact: &Fact) {
         match fact {
-            Fact::StepReady { args, .. } => (self.status, self.args, self.ready) = ("ready", Some(*args), Some(at)),
+            Fact::StepReady { args, duplicate_of, .. } => {
+                (self.status, self.args, self.ready) = ("ready", Some(*args), Some(at));
+                self.duplicate_of.clone_from(duplicate_of);
+            }
             Fact::StepExpanded { items, .. } => (self.status, self.items) = ("expanded", Some(*items)),
             Fact::StepGathered { end, .. } => {
                 self.ended = Some(at);

@@ -102,8 +102,8 @@ impl Trace {
                 self.caveats.clone_from(caveats);
                 self.end(end);
             }
-            // Whom it told changes nothing about the run.
-            Fact::Notified { .. } => {}
+            // Whom it told, and with what it goes on, changes nothing about where the run is.
+            Fact::Notified { .. } | Fact::ToolsChanged { .. } => {}
             Fact::CallStarted { call, tool, args, effect, .. } => {
                 self.call_started(event.at, *call, tool, *effect, *args);
             }

@@ -305,7 +305,7 @@ impl Simulation<'_> {
         };
         let approve = if self.case.asks { Approve::Ask } else { Approve::All { by: "ann".into() } };
         let (signals, _) = tokio::sync::broadcast::channel(SIGNALS_MAX);
-        Driver { parts, planner: Arc::new(planner), wait: Wait::Never, approve, signals }
+        Driver { parts, planner: Arc::new(planner), wait: Wait::Never, approve, accept_tools: None, signals }
     }
 }
 

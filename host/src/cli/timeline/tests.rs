@@ -58,6 +58,7 @@ fn read() -> StepReport {
         skipped: None,
         fallback: None,
         cached: None,
+        duplicate_of: None,
         items: None,
         run: None,
         usage: Some(usage),
@@ -196,6 +197,7 @@ fn a_run_that_waits_prints_the_commands_that_go_on() {
         rule: "write-notes".into(),
         binding: Digest::of(b"binding"),
         mounts,
+        duplicate_of: None,
     };
     let report = RunReport { approvals: vec![view], ..report(RunState::Suspended(Suspension::Approval)) };
     check(

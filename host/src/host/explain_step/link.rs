@@ -182,6 +182,9 @@ fn plainly(fact: &Fact) -> String {
         Fact::PlanAccepted { turn, steps, .. } => {
             format!("turn {turn}: the plan is checked; it has {} steps", steps.len())
         }
+        Fact::StepReady { step, duplicate_of: Some(other), .. } => {
+            format!("{step} has its arguments; {other} asks for the very same call")
+        }
         Fact::StepReady { step, .. } => format!("{step} has its arguments"),
         Fact::StepExpanded { step, items, .. } => format!("{step} is done for {items} items"),
         Fact::StepGathered { step, end } => format!("all items of {step} have ended: {}", how(end)),

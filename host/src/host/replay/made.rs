@@ -103,7 +103,7 @@ impl Reader {
             }
             Fact::UndoBegun { steps, .. } => self.plan(steps),
             Fact::ReconcileBegun { step, .. } => self.plan(std::slice::from_ref(step)),
-            Fact::StepReady { step, args, key }
+            Fact::StepReady { step, args, key, .. }
             | Fact::ApprovalDecided { step, decision: Decision::Modify { args, key, .. }, .. } => {
                 self.ready.insert(step.clone(), (*args, *key));
             }

@@ -28,12 +28,25 @@ impl Drive {
         });
         for (step, left_ms) in waits.collect::<Vec<_>>() {
             let checked = self.checked(&step).await?;
-            let tool = self.tool(&checked.planned.tool)?;
             let ready = self.ready(&checked).await?;
+            // A person may have let the run go on with other tools: nobody is asked about what can no longer be called.
+            let found = self.tool(&checked.planned.tool).and_then(|tool| tool.check_input(&ready.args).map(|()| tool));
+            let tool = match found {
+                Ok(tool) => tool,
+                Err(failure) => {
+                    self.reject(step, failure).await?;
+                    continue;
+                }
+            };
             let decision = authorize(&self.driver.parts.policy, &self.unhurried(), &ready, &tool, None);
-            if let policy::Decision::Ask { binding, effect, rule, expires_ms } = decision {
-                let expires_ms = expires_ms.min(left_ms);
-                self.ask_person(&ready, &tool, Question { binding, effect, rule, expires_ms }).await?;
+            match decision {
+                policy::Decision::Ask { binding, effect, rule, expires_ms } => {
+                    let expires_ms = expires_ms.min(left_ms);
+                    self.ask_person(&ready, &tool, Question { binding, effect, rule, expires_ms }).await?;
+                }
+                // The policy is another one than when it asked: no person can approve what it denies.
+                policy::Decision::Deny(failure) => self.reject(step, failure).await?,
+                policy::Decision::Allow(_) => {}
             }
         }
         Ok(())
@@ -64,6 +77,7 @@ impl Drive {
         if before.is_none() {
             let view = ApprovalView {
                 run: self.run.id.clone(),
+                duplicate_of: self.run.step(&step).and_then(|step| step.duplicate_of.clone()),
                 step,
                 tool: ready.tool.clone(),
                 args: ready.args.clone(),
@@ -72,7 +86,7 @@ impl Drive {
                 binding,
                 mounts: policy::mounts(&self.driver.parts.policy, tool),
             };
-            let _ = self.driver.signals.send(Signal::ApprovalWanted(view));
+            let _ = self.driver.signals.send(Signal::ApprovalWanted(Box::new(view)));
         }
         Ok(())
     }

@@ -114,6 +114,7 @@ impl Drive {
             planner,
             wait: self.driver.wait,
             approve: self.driver.approve.within(),
+            accept_tools: self.driver.accept_tools.clone(),
             signals: self.driver.signals.clone(),
         };
         self.children.states.insert(step.clone(), Child::Driven);

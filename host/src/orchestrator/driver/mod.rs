@@ -42,7 +42,7 @@ mod values;
 
 use children::Children;
 pub use children::goal_of;
-pub use recovery::recovered;
+pub use recovery::{changed_tools, recovered, under_way};
 
 /// How often the inbox is looked at, when nothing else happens: a person does not notice.
 const INBOX_POLL: Duration = Duration::from_millis(100);
@@ -137,7 +137,7 @@ pub enum Signal {
         fraction: Option<f64>,
         message: String,
     },
-    ApprovalWanted(ApprovalView),
+    ApprovalWanted(Box<ApprovalView>),
 }
 
 /// What a person is asked to approve. `args` come from a planner, `mounts`, `effect` and `rule` from the host.
@@ -152,6 +152,8 @@ pub struct ApprovalView {
     pub rule: String,
     pub binding: Digest,
     pub mounts: Vec<Mount>,
+    /// The step that asks for the very same call.
+    pub duplicate_of: Option<StepId>,
 }
 
 /// Drives runs.
@@ -160,6 +162,8 @@ pub struct Driver {
     pub planner: Arc<dyn Planner>,
     pub wait: Wait,
     pub approve: Approve,
+    /// Who lets the run go on with tools that are not what they were.
+    pub accept_tools: Option<String>,
     pub signals: broadcast::Sender<Signal>,
 }
 
@@ -222,8 +226,8 @@ impl Driver {
     /// Takes a run that no living process owns, and drives it on.
     ///
     /// # Errors
-    /// `host.owned`, naming the owner; `data.not_found`; `data.conflict` where the run has ended or the tools are not those it
-    /// began with; what [`Driver::start`] returns.
+    /// `host.owned`, naming the owner; `data.not_found`; `data.conflict` where the run has ended, or tools that it may still
+    /// call are not what they were and nobody accepts that; what [`Driver::start`] returns.
     pub async fn resume(self, run: &RunId) -> Result<Run, Failure> {
         let owner = self.parts.log.own(run, &self.parts.owner).await?;
         let run = Run::of(&self.parts.log.read(run, 0).await?).map_err(parted)?;
@@ -231,14 +235,9 @@ impl Driver {
             return Err(Failure::new(Kind::DataConflict, format!("resume run `{}`: it has ended", run.id))
                 .hint("look at it with `show`"));
         }
-        if run.toolset != self.parts.catalog.digest() {
-            let message = format!("resume run `{}`: the tools are not those that it began with", run.id);
-            return Err(
-                Failure::new(Kind::DataConflict, message).hint("put the same components back, or start the goal anew")
-            );
-        }
+        let tools_changed = self.tools_changed(&run).await?;
         let mut drive = Drive::new(self, Arc::from(owner), run);
-        drive.claim().await?;
+        drive.claim(tools_changed).await?;
         drive.ask_again().await?;
         drive.go().await
     }

@@ -2,18 +2,22 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{Fact, Failure, HostCallRecord, RunId, StepId};
-use crate::orchestrator::driver::Drive;
+use crate::domain::{Fact, Failure, HostCallRecord, Kind, RunId, StepId};
+use crate::orchestrator::check::CheckedPlan;
+use crate::orchestrator::drift::{ToolChange, changes};
+use crate::orchestrator::driver::{Drive, Driver, Parts};
 use crate::orchestrator::journal::Answers;
 use crate::orchestrator::machine::Run;
 use crate::orchestrator::recover::{merged, recover, to_recover};
+use crate::registry::Catalog;
 use crate::store::{Durability, EventLog};
 
 impl Drive {
-    /// Notes that this process has the run now, and what became of the calls of the one before.
-    pub(super) async fn claim(&mut self) -> Result<(), Failure> {
+    /// Notes that this process has the run now, with which tools, and what became of the calls of the one before.
+    pub(super) async fn claim(&mut self, tools_changed: Option<Fact>) -> Result<(), Failure> {
         let parts = &self.driver.parts;
         let mut facts = vec![Fact::RunClaimed { owner: parts.owner.clone(), policy: parts.policy.digest() }];
+        facts.extend(tools_changed);
         facts.extend(recovered(&*parts.log, &self.run).await?);
         self.record(facts, Vec::new(), Durability::Synced).await
     }
@@ -27,6 +31,78 @@ impl Drive {
         let records = journal(&*self.driver.parts.log, &self.run.id, step, &interrupted).await?;
         Ok(Some(Answers::new(records)))
     }
+}
+
+impl Driver {
+    /// Returns what is to be noted where the tools are others than those that the run went on with until now.
+    ///
+    /// # Errors
+    /// `load.pinned` where one that it may still call is withheld; `data.conflict` where one is not what it was, and nobody
+    /// accepts that.
+    pub(super) async fn tools_changed(&self, run: &Run) -> Result<Option<Fact>, Failure> {
+        let Parts { log, catalog, .. } = &self.parts;
+        let toolset = catalog.digest();
+        let changes = changed_within(&**log, catalog, run).await?;
+        if let Some(why) = changes.iter().find_map(|change| catalog.why_withheld(&change.tool)) {
+            return Err(why.clone());
+        }
+        let by = self.accept_tools.clone().filter(|_| !changes.is_empty());
+        if by.is_none() && !changes.is_empty() {
+            return Err(refused(&run.id, &changes));
+        }
+        let tools = changes.into_iter().map(|change| change.tool).collect();
+        Ok((run.toolset != toolset).then_some(Fact::ToolsChanged { toolset, tools, by }))
+    }
+}
+
+fn refused(run: &RunId, changes: &[ToolChange]) -> Failure {
+    let list: String = changes.iter().map(|change| format!("\n{}: {}", change.tool, change.change.words())).collect();
+    Failure::new(Kind::DataConflict, format!("resume run `{run}`: tools that it may still call have changed{list}"))
+        .hint("put the same components back, or go on with these: `resume --accept`")
+}
+
+/// What changed for a run and for those under way within it: all go on, or none.
+async fn changed_within(log: &dyn EventLog, catalog: &Catalog, run: &Run) -> Result<Vec<ToolChange>, Failure> {
+    let mut found = changed_tools(log, catalog, run).await?;
+    let mut within = under_way(run);
+    while let Some(child) = within.pop() {
+        let events = match log.read(&child, 0).await {
+            // It was made, and its process died before its first event.
+            Ok(events) if events.is_empty() => continue,
+            Ok(events) => events,
+            // Its parent has noted it, and died before it began.
+            Err(failure) if failure.kind == Kind::DataNotFound => continue,
+            Err(failure) => return Err(failure),
+        };
+        let child = Run::of(&events).map_err(super::parted)?;
+        if !child.is_ended() {
+            found.extend(changed_tools(log, catalog, &child).await?);
+            within.extend(under_way(&child));
+        }
+    }
+    found.sort_by(|a, b| a.tool.cmp(&b.tool));
+    found.dedup();
+    Ok(found)
+}
+
+/// Returns the runs within a run that it has begun, and whose end it does not know.
+pub fn under_way(run: &Run) -> Vec<RunId> {
+    run.in_order().filter(|step| !step.status.is_terminal()).filter_map(|step| step.run.clone()).collect()
+}
+
+/// Returns which of the tools that a run may still call are not what they were when its plans were checked.
+///
+/// # Errors
+/// `host.storage`; `data.not_found` where the run's owner was erased.
+pub async fn changed_tools(log: &dyn EventLog, catalog: &Catalog, run: &Run) -> Result<Vec<ToolChange>, Failure> {
+    let mut plans = Vec::with_capacity(run.plans.len());
+    for (_, digest) in &run.plans {
+        let erased = || Failure::new(Kind::DataNotFound, "read a plan of the run: its owner was erased");
+        let bytes = log.payload(&run.id, digest).await?.ok_or_else(erased)?;
+        let plan = serde_json::from_slice::<CheckedPlan>(&bytes);
+        plans.push(plan.map_err(|e| Failure::new(Kind::HostStorage, "read a plan of the run").detail(e))?);
+    }
+    Ok(changes(run, &plans, catalog))
 }
 
 /// Returns what became of the calls of a run whose process died, as their journals tell.

@@ -71,7 +71,9 @@ impl Drive {
         let stored = Payload::of(&args)?;
         let digest = stored.digest();
         self.values.insert(digest, Arc::new(args));
-        self.record(vec![Fact::StepReady { step, args: digest, key }], vec![stored], Durability::Queued).await
+        let duplicate_of = self.run.same_write(&step, digest);
+        let ready = Fact::StepReady { step, args: digest, key, duplicate_of };
+        self.record(vec![ready], vec![stored], Durability::Queued).await
     }
 
     /// Looks at the step's condition: of the step as a whole, or of each item where the condition is about the item.
@@ -140,6 +142,10 @@ impl Drive {
             Err(failure) => return self.reject(step, failure).await.map(|()| true),
         };
         let ready = self.ready(&checked).await?;
+        // They fitted when they were made; the tool may have been changed since, and a person may have let that pass.
+        if let Err(failure) = tool.check_input(&ready.args) {
+            return self.reject(step, failure).await.map(|()| true);
+        }
         let approved = self.run.step(&step).and_then(|step| step.approved.clone());
         let approval = approved.map(|(binding, by)| Approval { binding, by });
         let grant = self.grant(&checked, reserve);

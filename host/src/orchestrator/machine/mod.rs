@@ -290,6 +290,20 @@ impl Run {
         self.in_order().filter(is_done).map(|step| (step.planned.id.clone(), step.planned.tool.clone())).collect()
     }
 
+    /// Returns the earliest other step that asks for the very same call, where that changes something. What takes back or
+    /// looks up repeats itself by nature.
+    pub fn same_write(&self, step: &StepId, args: Digest) -> Option<StepId> {
+        let of = &self.step(step)?.planned;
+        let is_same = |other: &&Step| {
+            let planned = &other.planned;
+            planned.tool == of.tool && planned.id != of.id && other.ready.is_some_and(|(ready, _)| ready == args)
+        };
+        let is_done = |role: &Role| matches!(role, Role::Do | Role::Item { .. });
+        let is_write = of.effect.is_write() && is_done(&of.role);
+        let found = self.in_order().filter(|_| is_write).filter(|other| is_done(&other.planned.role)).find(is_same);
+        found.map(|other| other.id().clone())
+    }
+
     /// Returns whether the run is over.
     pub fn is_ended(&self) -> bool {
         matches!(self.status, RunStatus::Ended(_))
@@ -307,6 +321,10 @@ impl Run {
         }
         match fact {
             Fact::RunClaimed { .. } => self.claimed(at),
+            Fact::ToolsChanged { toolset, .. } => {
+                self.toolset = *toolset;
+                Ok(())
+            }
             Fact::PlanRequested { .. }
             | Fact::PlanFailed { .. }
             | Fact::PlanRejected { .. }

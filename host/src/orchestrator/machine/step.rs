@@ -12,6 +12,8 @@ pub struct Step {
     pub status: StepStatus,
     /// Arguments and key, once they are known; never computed again, but for another call that a person put in its place.
     pub ready: Option<(Digest, Digest)>,
+    /// The step that asks for the very same call, where that changes something.
+    pub duplicate_of: Option<StepId>,
     /// The approved binding, and who approved.
     pub approved: Option<(Digest, String)>,
     /// Attempts begun.
@@ -193,6 +195,7 @@ impl Step {
             planned,
             status: StepStatus::Proposed,
             ready: None,
+            duplicate_of: None,
             approved: None,
             attempts: 0,
             interruptions: 0,
@@ -314,7 +317,10 @@ impl Step {
     /// Takes what the fact brings beside the status.
     pub(super) fn take(&mut self, fact: &Fact) {
         match fact {
-            Fact::StepReady { args, key, .. } => self.ready = Some((*args, *key)),
+            Fact::StepReady { args, key, duplicate_of, .. } => {
+                self.ready = Some((*args, *key));
+                self.duplicate_of.clone_from(duplicate_of);
+            }
             Fact::StepExpanded { items, list, .. } => self.expanded = Some((*items, *list)),
             Fact::ApprovalDecided { binding, decision, by, .. } => match decision {
                 Decision::Approve => self.approved = Some((*binding, by.clone())),

@@ -93,7 +93,7 @@ impl Hand {
     }
 
     fn ready(&mut self, name: &str) {
-        self.take(Fact::StepReady { step: id(name), args: digest(1), key: digest(2) });
+        self.take(Fact::StepReady { step: id(name), args: digest(1), key: digest(2), duplicate_of: None });
     }
 
     fn start(&mut self, name: &str) {
@@ -815,13 +815,13 @@ fn budgets_end_a_run_and_an_ended_run_takes_nothing_more() {
 #[test]
 fn an_event_out_of_its_place_is_refused() {
     let hand = Hand::new(true, vec![planned("a", &[], Effect::Pure)]);
-    let ready = || Fact::StepReady { step: id("a"), args: digest(1), key: digest(2) };
+    let ready = || Fact::StepReady { step: id("a"), args: digest(1), key: digest(2), duplicate_of: None };
     for change in [|e: &mut Event| e.seq += 1, |e: &mut Event| e.prev = GENESIS, |e: &mut Event| e.epoch = 0] {
         let mut event = event(&hand.0, Timestamp(0), ready());
         change(&mut event);
         assert!(hand.0.clone().apply(&event).is_err());
     }
-    hand.refuses(Fact::StepReady { step: id("none"), args: digest(1), key: digest(2) });
+    hand.refuses(Fact::StepReady { step: id("none"), args: digest(1), key: digest(2), duplicate_of: None });
     hand.refuses(Fact::PlanRequested { turn: 1, pack: digest(0) });
     hand.refuses(accepted(vec![planned("b", &[], Effect::Pure)]));
 }

@@ -195,7 +195,7 @@ impl Play {
         } else if self.chance(15) {
             self.take(rejected(&step, Kind::DataReference));
         } else {
-            self.take(Fact::StepReady { step, args: digest(1), key: digest(2) });
+            self.take(Fact::StepReady { step, args: digest(1), key: digest(2), duplicate_of: None });
         }
     }
 
