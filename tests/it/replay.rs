@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use cofferdam::clock::SystemClock;
 use cofferdam::domain::{Json, RunId};
-use cofferdam::host::{Approve, Goal, Host, ReplayReport, ReplayVerdict, StartOptions};
+use cofferdam::host::{Approve, Goal, Host, ReplayReport, ReplayVerdict, StartOptions, Wait};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
 use cofferdam::policy::Policy;
 use cofferdam::sandbox::{CallLink, Runner, WasmRunner};
@@ -60,7 +60,7 @@ async fn recorded(workflow: Json, rule: &Rule) -> Recorded {
 
 async fn ran(host: &Host, workflow: &Json) -> RunId {
     let planner = WorkflowPlanner::parse(&workflow.to_string(), Format::Json).expect("the workflow reads");
-    let options = StartOptions { approve: Approve::All { by: "ann".into() }, ..StartOptions::default() };
+    let options = StartOptions { wait: Wait::Never, approve: Approve::All { by: "ann".into() }, accept_tools: None };
     let handle = host.start(Goal::Workflow(planner), options).await.expect("the run begins");
     let report = handle.finished().await.expect("the run is driven");
     assert!(!report.steps.is_empty(), "{report:?}");

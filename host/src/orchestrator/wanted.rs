@@ -150,9 +150,9 @@ impl Refold {
             Fact::ToolsChanged { .. }
             | Fact::StepInterrupted { .. }
             | Fact::StepUnknown { .. }
-            | Fact::StepRejected { .. }
             | Fact::ApprovalRequested { .. }
-            | Fact::ApprovalDecided { .. } => self.is_claimed,
+            | Fact::ApprovalDecided { .. }
+            | Fact::StepRejected { .. } => self.is_claimed,
             _ => false,
         };
         if !self.is_claimed {
@@ -176,8 +176,8 @@ impl Refold {
             Fact::ApprovalExpired { step, .. } => {
                 matches!(status(step), Some(StepStatus::AwaitingApproval { expires, .. }) if at >= *expires)
             }
-            // Whoever watches the process that took the run over was not there when another one asked. With another policy,
-            // or other tools, there may be nothing left to ask.
+            // Whoever watches the process that took the run over was not there when another one asked. What cannot be called any
+            // more nobody is asked about.
             Fact::ApprovalRequested { step, .. } | Fact::StepRejected { step, .. } => {
                 self.is_claimed && matches!(status(step), Some(StepStatus::AwaitingApproval { .. }))
             }

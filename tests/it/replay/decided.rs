@@ -7,7 +7,7 @@ use cofferdam::domain::{
     Decision, Digest, Event, Fact, Failure, GENESIS, HostCallRecord, JournalEntry, Json, Kind, Principal, RunEnd,
     RunId, SkipReason, StepEnd, StepId,
 };
-use cofferdam::host::{Choice, Goal, Message, ReplayReport, ReplayVerdict, StartOptions};
+use cofferdam::host::{Approve, Choice, Goal, Message, ReplayReport, ReplayVerdict, StartOptions, Wait};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
 use cofferdam::store::{Batch, Durability, EventLog, Ownership, Payload};
 use cofferdam_kit::WebServer;
@@ -128,6 +128,10 @@ fn forgery() -> Json {
     json!({"text": "forged"})
 }
 
+fn ready(step: &StepId, args: Digest, key: Digest) -> Fact {
+    Fact::StepReady { step: step.clone(), args, key, duplicate_of: None }
+}
+
 fn other() -> Vec<Payload> {
     vec![Payload::of(&forgery()).expect("it is JSON"), Payload::of(&failure()).expect("it is JSON")]
 }
@@ -180,16 +184,12 @@ async fn a_decision_that_somebody_forged_is_found_and_named() {
     let recorded = whole_run().await;
     let it = &recorded;
     found(it, "t1.double (its arguments)", "its arguments", &|fact| match fact {
-        Fact::StepReady { step, key, .. } if *step == id("t1.double") => {
-            Some(Fact::StepReady { step: step.clone(), args: forged_digest(), key: *key, duplicate_of: None })
-        }
+        Fact::StepReady { step, key, .. } if *step == id("t1.double") => Some(ready(step, forged_digest(), *key)),
         _ => None,
     })
     .await;
     found(it, "t1.count (its arguments)", "its key", &|fact| match fact {
-        Fact::StepReady { step, args, .. } if *step == id("t1.count") => {
-            Some(Fact::StepReady { step: step.clone(), args: *args, key: forged_digest(), duplicate_of: None })
-        }
+        Fact::StepReady { step, args, .. } if *step == id("t1.count") => Some(ready(step, *args, forged_digest())),
         _ => None,
     })
     .await;
@@ -267,9 +267,7 @@ async fn a_decision_that_somebody_forged_is_found_and_named() {
     .await;
     // And a decision within it.
     found(it, "t1.trip/t1.words (its arguments)", "its arguments", &|fact| match fact {
-        Fact::StepReady { step, key, .. } if *step == id("t1.words") => {
-            Some(Fact::StepReady { step: step.clone(), args: forged_digest(), key: *key, duplicate_of: None })
-        }
+        Fact::StepReady { step, key, .. } if *step == id("t1.words") => Some(ready(step, forged_digest(), *key)),
         _ => None,
     })
     .await;
@@ -309,7 +307,7 @@ async fn what_a_person_was_asked_and_put_in_its_place_is_told_while_the_policy_i
     step["approval"] = json!(true);
     let planner = WorkflowPlanner::parse(&workflow(vec![step]).to_string(), Format::Json).expect("the workflow reads");
     let host = host_under(dir.path(), rule.policy());
-    let asking = || StartOptions::default();
+    let asking = || StartOptions { wait: Wait::Never, approve: Approve::Ask, accept_tools: None };
     let begun = host.start(Goal::Workflow(planner), asking()).await.expect("the run begins");
     let run = begun.finished().await.expect("it waits").run;
     let events = host.events(&run).await.expect("the log is read");

@@ -57,7 +57,13 @@ impl<'a> Decided<'a> {
                 Ok(None)
             }
             Fact::PlanAccepted { turn, plan, .. } => self.learn(*turn, plan).await.map(|()| None),
-            Fact::StepReady { step, args, key, .. } => self.ready(run, step, (args, key)).await,
+            Fact::StepReady { step, args, key, duplicate_of } => {
+                let told = self.ready(run, step, (args, key)).await?;
+                match told {
+                    Some((_, Verdict::Differs { .. })) => Ok(told),
+                    _ => Ok(self.repeated(run, step, (args, duplicate_of.as_ref())).or(told)),
+                }
+            }
             Fact::StepExpanded { step, items, list } => self.expanded(run, step, (*items, list)).await,
             Fact::StepSkipped { step, why: SkipReason::Condition } => self.skipped(run, step).await,
             Fact::StepRejected { step, kind, failure } => self.rejected(run, step, (*kind, failure)).await,
@@ -145,6 +151,13 @@ impl<'a> Decided<'a> {
         // Of arguments that stand in the plan there is nothing to tell.
         let is_plain = now == checked.args && checked.when.is_none();
         Ok((!is_plain).then_some((name, Verdict::Same)))
+    }
+
+    /// Whether another step asks for the very same write: told only where that is not as it was.
+    fn repeated(&self, run: &Run, id: &StepId, (args, then): (&Digest, Option<&StepId>)) -> Option<Told> {
+        let now = run.same_write(id, *args);
+        let part = format!("{id} (its arguments)");
+        (now.as_ref() != then).then(|| (part, differs("which step asks for the same", &json!(then), &json!(now))))
     }
 
     async fn expanded(

@@ -78,7 +78,8 @@ fn planned(
         budget: &story.budget,
     };
     let now = match check(&plan, turn.turn, &known) {
-        Ok(now) => now,
+        // What the tools were is no decision: they may have changed since.
+        Ok(now) => CheckedPlan { tools: then.tools.clone(), ..now },
         Err(failures) => {
             let now = failures.iter().map(Failure::to_string).collect::<Vec<_>>().join("; ");
             return Ok(differs("the plan", &serde_json::json!(then), &Json::from(now)));

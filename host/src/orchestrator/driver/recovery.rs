@@ -67,6 +67,8 @@ async fn changed_within(log: &dyn EventLog, catalog: &Catalog, run: &Run) -> Res
     let mut within = under_way(run);
     while let Some(child) = within.pop() {
         let events = match log.read(&child, 0).await {
+            // It was made, and its process died before its first event.
+            Ok(events) if events.is_empty() => continue,
             Ok(events) => events,
             // Its parent has noted it, and died before it began.
             Err(failure) if failure.kind == Kind::DataNotFound => continue,
