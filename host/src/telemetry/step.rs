@@ -187,7 +187,7 @@ impl StepTrace {
         }
     }
 
-    fn settled(&mut self, settlement: &Settlement) {
+    pub(super) fn settled(&mut self, settlement: &Settlement) {
         match settlement {
             Settlement::Unknown => {}
             Settlement::Done { output } => {
