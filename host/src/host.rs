@@ -29,6 +29,7 @@ use crate::planner::Planner;
 use crate::policy::{effect, explain};
 use crate::registry::{self, VerifiedTool};
 
+mod abandoned;
 mod builder;
 #[cfg(test)]
 mod canned;
@@ -116,6 +117,15 @@ pub struct CallOptions {
     pub approve: Approve,
     /// The caller's name for this request: a repeat under it is answered with the outcome of the first.
     pub key: Option<String>,
+    /// What a person says became of the call that was made under the key, where its process died.
+    pub settled: Option<Settled>,
+}
+
+/// A person's word about a call whose end nobody saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    pub settle: Settle,
+    pub by: String,
 }
 
 /// How a lone call ended.
@@ -172,13 +182,15 @@ impl Host {
     /// # Errors
     /// As [`Host::call`].
     pub async fn call_with(&self, tool: &str, args: Json, approve: &Approve) -> Result<CallReport, Failure> {
-        self.call_as(tool, args, &CallOptions { approve: approve.clone(), key: None }).await
+        self.call_as(tool, args, &CallOptions { approve: approve.clone(), key: None, settled: None }).await
     }
 
     /// Calls one tool as `options` say.
     ///
     /// # Errors
-    /// As [`Host::call`]; `data.conflict` where the key stands for another request, or for a call that was not seen to end.
+    /// As [`Host::call`]; `data.conflict` where the key stands for another request, or for a call that is under way;
+    /// `host.interrupted` where its process died, it may have changed something, and nobody says what became of it;
+    /// `data.not_found` for a word about a call that nobody made.
     pub async fn call_as(&self, tool: &str, args: Json, options: &CallOptions) -> Result<CallReport, Failure> {
         let inner = &self.0;
         inner.session.call(&inner.parts, &inner.principal, tool, args, options).await

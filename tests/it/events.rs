@@ -88,10 +88,18 @@ fn facts() -> Vec<Fact> {
         log,
         denials: log,
         has_written: true,
-        has_open_write: false,
+        has_open_write: log.is_some(),
         host_calls: log,
         retry,
         has_caveats: false,
+    };
+    let call_started = |key| Fact::CallStarted {
+        call: 1,
+        tool: tool.clone(),
+        component: digest(3),
+        args: digest(6),
+        effect: Effect::Once,
+        key,
     };
     let started = |run| Fact::StepStarted {
         step: step(),
@@ -179,7 +187,9 @@ fn facts() -> Vec<Fact> {
         ended(RunEnd::Failed { kind: Kind::ToolFuel, failure: digest(8) }),
         ended(RunEnd::Cancelled { by: "ann".into() }),
         ended(RunEnd::BudgetExhausted { failure: digest(8) }),
-        Fact::CallStarted { call: 1, tool: tool.clone(), component: digest(3), args: digest(6), effect: Effect::Once },
+        call_started(None),
+        call_started(Some(digest(7))),
+        Fact::CallSettled { call: 1, settlement: Settlement::Done { output: digest(9) }, by: "ann".into() },
         Fact::Called {
             call: 1,
             principal: principal.clone(),

@@ -19,6 +19,7 @@ mod files;
 mod guest;
 mod hostile;
 mod journal;
+mod keyed_calls;
 mod layers;
 mod limits;
 mod load;

@@ -563,7 +563,7 @@ async fn a_booking_with_other_arguments_has_another_key() {
 }
 
 /// A folder for the real program, with somebody who is told of runs that wait.
-fn shop(service: &Bookings) -> Shop {
+pub fn shop(service: &Bookings) -> Shop {
     let shop = Shop::new();
     let component = cofferdam_guests::component("bookings");
     let heard = format!("cat >> {}; echo >> {}", shop.path("heard").display(), shop.path("heard").display());

@@ -8,7 +8,7 @@ use crate::domain::{Digest, Json};
 use crate::host::Settle;
 
 use super::exit;
-use super::values::{age, binding, set, settle};
+use super::values::{age, binding, set, settle, word};
 
 /// Runs tools that nobody has to trust, and lets a planner choose them.
 #[derive(Debug, Parser)]
@@ -195,6 +195,9 @@ pub(super) struct CallArgs {
     /// A name for this request: a repeat under it brings the outcome of the first, and calls nothing.
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// Say what became of the call under this key, where its process died in the middle.
+    #[arg(long, value_name = "done:JSON|retry|failed", value_parser = word, requires = "key")]
+    pub settle: Option<Settle>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,7 +5,7 @@ use std::io::Read;
 use serde_json::json;
 
 use crate::domain::{Failure, Json, Kind};
-use crate::host::{Approve, CallOptions, CallReport};
+use crate::host::{Approve, CallOptions, CallReport, Settled};
 
 use super::Session;
 use super::args::{CallArgs, ModelArgs};
@@ -22,7 +22,8 @@ pub(super) async fn call(session: &Session, args: CallArgs) -> Result<Code, Fail
     let input = arguments(&args.args)?;
     let approve = if args.yes { Approve::All { by: session.by(None) } } else { Approve::Ask };
     let host = session.host(ModelArgs::default())?;
-    let report = host.call_as(&args.tool, input, &CallOptions { approve, key: args.key }).await?;
+    let settled = args.settle.map(|settle| Settled { settle, by: session.by(None) });
+    let report = host.call_as(&args.tool, input, &CallOptions { approve, key: args.key, settled }).await?;
     host.close().await?;
     show(&session.output, &report)
 }
@@ -55,6 +56,7 @@ fn document(report: &CallReport) -> Json {
         "log": outcome.log,
         "denials": outcome.denials,
         "has_written": outcome.has_written,
+        "has_open_write": outcome.has_open_write,
         "repeats": report.repeats,
     });
     match &outcome.result {

@@ -97,6 +97,9 @@ impl Cast {
             Fact::Notified { why } => Some(format!("somebody was told: {}", waits_for(*why))),
             Fact::RunEnded { end, caveats } => Some(ended(end, caveats.len())),
             Fact::CallStarted { call, tool, effect, .. } => Some(format!("call {call} {tool}: started ({effect})")),
+            Fact::CallSettled { call, settlement, by } => {
+                Some(format!("call {call}: {} says {}", short(by), settled(settlement)))
+            }
             Fact::Called { call, tool, end, usage, .. } => {
                 Some(format!("call {call} {tool}: {} in {} ms", how(end), text::count(usage.wall_ms)))
             }

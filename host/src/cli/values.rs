@@ -38,7 +38,12 @@ pub(super) fn set(text: &str) -> Result<(String, Json), String> {
 /// Reads `STEP=done:JSON`, `STEP=retry` or `STEP=failed`.
 pub(super) fn settle(text: &str) -> Result<(String, Settle), String> {
     let (step, what) = text.split_once('=').ok_or("write STEP=done:JSON, STEP=retry or STEP=failed")?;
-    let settle = match what.split_once(':') {
+    Ok((step.to_owned(), word(what)?))
+}
+
+/// Reads `done:JSON`, `retry` or `failed`.
+pub(super) fn word(what: &str) -> Result<Settle, String> {
+    Ok(match what.split_once(':') {
         Some(("done", output)) => {
             let value: Json =
                 serde_json::from_str(output).map_err(|e| format!("what follows `done:` is not JSON: {e}"))?;
@@ -47,8 +52,7 @@ pub(super) fn settle(text: &str) -> Result<(String, Settle), String> {
         None if what == "retry" => Settle::Retry,
         None if what == "failed" => Settle::Failed,
         _ => return Err(format!("`{what}` is not `done:JSON`, `retry` or `failed`")),
-    };
-    Ok((step.to_owned(), settle))
+    })
 }
 
 #[cfg(test)]

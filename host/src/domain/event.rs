@@ -207,7 +207,18 @@ pub enum Fact {
     /// The run ended. Payload: the failure.
     RunEnded { end: RunEnd, caveats: Vec<Caveat> },
     /// A lone call that changes something is about to run.
-    CallStarted { call: u64, tool: ToolName, component: Digest, args: Digest, effect: Effect },
+    CallStarted {
+        call: u64,
+        tool: ToolName,
+        component: Digest,
+        args: Digest,
+        effect: Effect,
+        /// Digest of the key that its caller gave.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Digest>,
+    },
+    /// A person says what became of a lone call whose process died.
+    CallSettled { call: u64, settlement: Settlement, by: String },
     /// A lone call ended. Payloads: arguments, output or failure.
     Called {
         call: u64,
@@ -265,6 +276,7 @@ impl Fact {
             Self::Notified { .. } => "notified",
             Self::RunEnded { .. } => "run_ended",
             Self::CallStarted { .. } => "call_started",
+            Self::CallSettled { .. } => "call_settled",
             Self::Called { .. } => "called",
         }
     }
@@ -306,6 +318,7 @@ impl Fact {
             | Self::Notified { .. }
             | Self::RunEnded { .. }
             | Self::CallStarted { .. }
+            | Self::CallSettled { .. }
             | Self::Called { .. } => None,
         }
     }

@@ -145,7 +145,7 @@ impl<'a> Chain<'a> {
             | Fact::PlanAccepted { turn, .. } => self.steps.iter().any(|step| turn_of(step) == Some(*turn)),
             Fact::UndoBegun { steps, .. } => steps.iter().any(|step| self.steps.contains(&step.id)),
             Fact::CancelRequested { undo, .. } => *undo && self.story.undo.is_some(),
-            Fact::CallStarted { call, .. } | Fact::Called { call, .. } => {
+            Fact::CallStarted { call, .. } | Fact::CallSettled { call, .. } | Fact::Called { call, .. } => {
                 StepId::new(0, &format!("call{call}")).is_ok_and(|step| self.steps.contains(&step))
             }
             fact => fact.step().is_some_and(|step| self.steps.contains(step)),

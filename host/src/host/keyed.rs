@@ -1,8 +1,7 @@
 //! Requests under a key that the caller gave: a repeat is answered, and not done again.
 //!
 //! Promises: one key stands for one request of one user; another request under it conflicts, and so does a repeat while the
-//! first is under way. A call whose process died keeps its key: nobody knows what became of it, so that nothing is done
-//! under it again.
+//! first is under way. Leaves to others: a call whose process died (`abandoned.rs`).
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +51,11 @@ pub(super) async fn claim(
 /// The digest of a call that is asked for.
 pub(super) fn call_request(tool: &ToolName, args: &Json) -> Digest {
     Digest::of_parts(&[b"call", tool.to_string().as_bytes(), canonical(args).as_bytes()])
+}
+
+/// The digest under which events know a key.
+pub(super) fn digest(principal: &Principal, key: &str) -> Digest {
+    Digest::of_parts(&[b"key", principal.tenant.as_bytes(), principal.user.as_bytes(), key.as_bytes()])
 }
 
 /// The digest of a run that is asked for.
@@ -104,13 +108,9 @@ pub(super) fn kept(report: &CallReport) -> Result<Option<Vec<u8>>, Failure> {
 /// Returns the report of a call that was made before.
 ///
 /// # Errors
-/// `data.conflict` where it is under way, or was when its process died; `host.storage` where what is kept is none.
-pub(super) fn repeated(run: RunId, outcome: Option<Vec<u8>>) -> Result<CallReport, Failure> {
-    let Some(bytes) = outcome else {
-        return Err(Failure::new(Kind::DataConflict, "call under this key: the first call has not been seen to end")
-            .hint(format!("look at `show {run}`; if its process died, nobody knows what became of it")));
-    };
-    let kept: Kept = serde_json::from_slice(&bytes)
+/// `host.storage` where what is kept is none.
+pub(super) fn repeated(run: RunId, outcome: &[u8]) -> Result<CallReport, Failure> {
+    let kept: Kept = serde_json::from_slice(outcome)
         .map_err(|e| Failure::new(Kind::HostStorage, "read the outcome that is kept under the key").detail(e))?;
     let result = match (kept.output, kept.failure) {
         (Some(output), _) => Ok(output),
@@ -120,4 +120,16 @@ pub(super) fn repeated(run: RunId, outcome: Option<Vec<u8>>) -> Result<CallRepor
     let Kept { tool, effect, usage, log, denials, has_written, has_open_write, .. } = kept;
     let outcome = Outcome { result, usage, log, denials, has_written, has_open_write, upstream: None };
     Ok(CallReport { tool, effect, outcome, repeats: Some(run) })
+}
+
+/// The first call under a key is running.
+pub(super) fn under_way(run: &RunId) -> Failure {
+    Failure::new(Kind::DataConflict, "call under this key: the first call has not been seen to end")
+        .hint(format!("it is under way in a living process: look at `show {run}`"))
+}
+
+/// A word about a call that nobody made.
+pub(super) fn nothing_to_settle() -> Failure {
+    Failure::new(Kind::DataNotFound, "settle the call under this key: there is none")
+        .hint("leave out `--settle` to make the call")
 }

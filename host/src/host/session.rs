@@ -10,6 +10,7 @@ use crate::domain::{
 };
 use crate::host::{
     Approve, CallOptions, CallReport,
+    abandoned::{self, Asked, Taken},
     keyed::{self, Held},
 };
 use crate::orchestrator::{LoneLink, Parts};
@@ -41,13 +42,25 @@ impl Session {
         let (run, number) = self.next(parts, principal).await?;
         let step = ready(&run, number, &tool, args)?;
         let call = allowed(parts, principal, &step, &tool, &asked.approve)?;
-        let Some(key) = &asked.key else { return self.perform(parts, principal, (number, step), call).await };
+        let Some(key) = &asked.key else { return self.perform(parts, principal, (number, step), call, None).await };
         // Policy comes first: what it denies takes no key.
         let request = keyed::call_request(tool.name(), &step.args);
-        if let Held::Before { run, outcome } = keyed::claim(parts, principal, key, &request, &run).await? {
-            return keyed::repeated(run, outcome);
+        match keyed::claim(parts, principal, key, &request, &run).await? {
+            Held::Mine if asked.settled.is_some() => {
+                parts.log.settle_key(principal, key, None).await?;
+                return Err(keyed::nothing_to_settle());
+            }
+            Held::Mine => {}
+            Held::Before { run, outcome: Some(outcome) } => return keyed::repeated(run, &outcome),
+            Held::Before { run: before, outcome: None } => {
+                let asked = Asked { key, request, run: &run, tool: &tool, settled: asked.settled.as_ref() };
+                if let Taken::Before { run, outcome } = abandoned::take(parts, principal, &before, &asked).await? {
+                    return keyed::repeated(run, &outcome);
+                }
+            }
         }
-        let performed = self.perform(parts, principal, (number, step), call).await;
+        let digest = keyed::digest(principal, key);
+        let performed = self.perform(parts, principal, (number, step), call, Some(digest)).await;
         if let Ok(report) = &performed {
             parts.log.settle_key(principal, key, keyed::kept(report)?).await?;
         }
@@ -60,6 +73,7 @@ impl Session {
         principal: &Principal,
         (number, step): (u64, ReadyStep),
         call: Call,
+        key: Option<Digest>,
     ) -> Result<CallReport, Failure> {
         let (tool, effect) = (call.tool().clone(), call.effect());
         let args = Payload::of(&step.args)?;
@@ -76,6 +90,7 @@ impl Session {
                 component: *tool.digest(),
                 args: args.digest(),
                 effect,
+                key,
             };
             self.record(parts, fact, vec![args.clone()], Durability::Synced).await?;
         }

@@ -4,135 +4,17 @@
 //! its line; pure. An explanation speaks of a lone call: a plan may ask for a person too, and a run has less time.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
-use serde::Serialize;
-
-use crate::domain::{
-    Access, Ask, Effect, Failure, Grant, HttpGrant, Json, Kind, Limits, Method, Mount, SecretGrant, StateQuota,
-    StateScope, ToolName, WebUrl,
-};
+use crate::domain::{Access, Ask, Effect, Failure, Grant, Limits, Method, SecretGrant, StateScope, WebUrl};
 use crate::policy::authorize::{Granted, asks, granted, reach};
-use crate::policy::{ApprovalRule, LowerRule, Policy, Rule, RunGrant, Terms};
+use crate::policy::{
+    Answer, ApprovalRule, ChangedLimit, Edit, Explanation, LowerRule, Matching, Opened, OpenedSecret, Policy, Request,
+    Rule, RunGrant, Verdict,
+};
 use crate::registry::VerifiedTool;
 
 /// The word that stands for the rule of no rule.
 const DEFAULT_RULE: &str = "default";
-
-/// What policy says of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    Allow,
-    /// A person must approve.
-    Ask,
-    Deny,
-}
-
-/// Why policy says what it says of a tool.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Explanation {
-    pub tool: ToolName,
-    pub verdict: Verdict,
-    /// The rule that decides; `default` where none matches.
-    pub rule: String,
-    pub reason: String,
-    /// Every rule that matches, in the order of the file.
-    pub matching: Vec<Matching>,
-    /// The worst that a call can do; `None` where it is denied.
-    pub effect: Option<Effect>,
-    /// Why a person is asked, where one is.
-    pub person: Option<String>,
-    /// What a call may do and use; `None` where it is denied.
-    pub grant: Option<Opened>,
-    /// How it is taken back, what it costs, how long a person has; `None` where it is denied.
-    pub terms: Option<Terms>,
-    /// Rules' words that would lower its effect, were it the component that they name.
-    pub not_lowered: Vec<LowerRule>,
-    /// What the tool asks for and no rule gives.
-    pub not_given: Vec<Ask>,
-    /// What to write so that the verdict is another one.
-    pub change: Vec<Edit>,
-    /// What became of the request that was asked about.
-    pub request: Option<Answer>,
-}
-
-/// A rule that matches the tool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Matching {
-    pub rule: String,
-    /// The line on which it begins, from 1.
-    pub line: Option<usize>,
-    pub is_denying: bool,
-    pub why: String,
-}
-
-/// What a call is given.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Opened {
-    pub mounts: Vec<Mount>,
-    /// Requests that it may send.
-    pub http: Vec<HttpGrant>,
-    pub secrets: Vec<OpenedSecret>,
-    /// Names of the variables that it finds.
-    pub env: Vec<String>,
-    pub capabilities: Vec<&'static str>,
-    /// What it may keep between calls, by whose it is.
-    pub state: BTreeMap<StateScope, StateQuota>,
-    /// Those that are not as they are by default.
-    pub limits: Vec<ChangedLimit>,
-}
-
-/// A secret that a call's requests carry, by its name alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OpenedSecret {
-    pub name: String,
-    /// Whether the guest is given the value itself.
-    pub is_revealed: bool,
-    pub rule: String,
-}
-
-/// A limit that a rule sets.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ChangedLimit {
-    pub name: String,
-    pub value: Json,
-    pub default: Json,
-    pub rule: String,
-}
-
-/// A change of the policy file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Edit {
-    /// The rule to change; `None` for a new one.
-    pub rule: Option<String>,
-    pub line: Option<usize>,
-    /// TOML to write there.
-    pub add: Option<String>,
-    /// What to take out there.
-    pub remove: Option<String>,
-}
-
-/// Something that a call of the tool might do, as a person asks about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// `read /data/orders.csv` or `write /out/report.md`, by the path that the guest sees.
-    File { access: Access, path: String },
-    /// `GET https://api.example.com/v1/orders`.
-    Http { method: Method, url: WebUrl },
-}
-
-/// What becomes of a request.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Answer {
-    pub request: String,
-    /// Whether a call may do it; the call itself may still need a person.
-    pub is_granted: bool,
-    pub reason: String,
-    /// What to write so that it is granted; nothing where the tool does not ask for it, or it is.
-    pub change: Vec<Edit>,
-}
 
 /// Explains what `policy` says of a lone call of `tool`, and of `request` within it.
 pub fn explain(policy: &Policy, tool: &VerifiedTool, request: Option<&Request>) -> Explanation {
@@ -460,69 +342,9 @@ fn is_within(path: &str, mount: &str) -> bool {
     path.strip_prefix(mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-impl FromStr for Request {
-    type Err = Failure;
-
-    fn from_str(text: &str) -> Result<Self, Failure> {
-        let Some((verb, what)) = text.trim().split_once(char::is_whitespace) else {
-            return Err(unclear("a request is a verb and what it is about"));
-        };
-        let what = what.trim();
-        match (verb, serde_json::from_value::<Method>(verb.into())) {
-            ("read", _) => file(Access::Read, what),
-            ("write", _) => file(Access::ReadWrite, what),
-            (_, Ok(method)) => what.parse().map(|url| Self::Http { method, url }).map_err(|why: String| unclear(&why)),
-            _ => Err(unclear("its verb is neither `read` nor `write` nor a method such as `GET`")),
-        }
-    }
-}
-
-fn file(access: Access, path: &str) -> Result<Request, Failure> {
-    let is_plain = |rest: &str| rest.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    if !path.strip_prefix('/').is_some_and(is_plain) {
-        return Err(unclear("its path is not absolute, or has `.`, `..` or an empty part in it"));
-    }
-    Ok(Request::File { access, path: path.to_owned() })
-}
-
-fn unclear(why: &str) -> Failure {
-    Failure::new(Kind::DataInput, format!("read the request: {why}"))
-        .hint("write it as `read /data/orders.csv`, `write /out/report.md` or `GET https://api.example.com/v1/orders`")
-}
-
-impl fmt::Display for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { access: Access::Read, path } => write!(f, "read {path}"),
-            Self::File { access: Access::ReadWrite, path } => write!(f, "write {path}"),
-            Self::Http { method, url } => write!(f, "{method} {url}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_request_is_a_verb_and_a_plain_path() {
-        for text in ["read /data/x.csv", "write /out/a b.md", "GET https://api.example.com/v1?a=b"] {
-            assert_eq!(text.parse::<Request>().unwrap().to_string(), text);
-        }
-        for text in [
-            "",
-            "read",
-            "/data",
-            "delete /data/x",
-            "read data",
-            "read /data/../x",
-            "read /data//x",
-            "write /",
-            "read .",
-        ] {
-            assert_eq!(text.parse::<Request>().unwrap_err().kind, Kind::DataInput, "{text}");
-        }
-    }
 
     #[test]
     fn a_mount_holds_whole_names() {

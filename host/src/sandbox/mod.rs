@@ -22,6 +22,7 @@ mod compile;
 mod denials;
 mod engine;
 mod flags;
+mod instance;
 mod journal;
 mod limits;
 mod linker;

@@ -193,7 +193,7 @@ impl StepTrace {
         }
     }
 
-    fn settled(&mut self, settlement: &Settlement) {
+    pub(super) fn settled(&mut self, settlement: &Settlement) {
         match settlement {
             Settlement::Unknown => {}
             Settlement::Done { output } => {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Caveat, Digest, Effect, Event, Fact, Kind, Parent, Role, RunEnd, StepEnd, StepId, Suspension, Timestamp, ToolName,
-    UndoReason,
+    Caveat, Digest, Effect, Event, Fact, Kind, Parent, Role, RunEnd, Settlement, StepEnd, StepId, Suspension,
+    Timestamp, ToolName, UndoReason,
 };
 
 use super::step::StepTrace;
@@ -108,6 +108,7 @@ impl Trace {
                 self.call_started(event.at, *call, tool, *effect, *args);
             }
             Fact::Called { .. } => self.called(event.at, &event.fact),
+            Fact::CallSettled { call, settlement, .. } => self.call_settled(event.at, *call, settlement),
             Fact::PlanRequested { .. }
             | Fact::PlanFailed { .. }
             | Fact::PlanRejected { .. }
@@ -177,6 +178,18 @@ impl Trace {
         let mut told = StepTrace::new(&step, tool, effect);
         (told.status, told.args, told.attempts, told.started) = ("unknown", Some(args), 1, Some(at));
         self.steps.push(told);
+    }
+
+    /// One that may be made again is made in another session: here it did not happen.
+    fn call_settled(&mut self, at: Timestamp, call: u64, settlement: &Settlement) {
+        let Ok(step) = StepId::new(0, &format!("call{call}")) else { return };
+        if let Some(told) = self.steps.iter_mut().find(|told| told.step == step) {
+            told.ended = Some(at);
+            told.settled(settlement);
+            if *settlement == Settlement::Retry {
+                told.status = "failed";
+            }
+        }
     }
 
     fn called(&mut self, at: Timestamp, fact: &Fact) {

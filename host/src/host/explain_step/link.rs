@@ -96,8 +96,11 @@ fn payloads(fact: &Fact) -> Vec<(&'static str, Digest)> {
             std::iter::once(end(ended)).chain(more.into_iter().flatten()).collect()
         }
         Fact::Called { args, end: ended, .. } => vec![("arguments", *args), end(ended)],
-        Fact::StepSettled { settlement: Settlement::Done { output }, .. } => vec![("output", *output)],
-        Fact::StepSettled { settlement: Settlement::Failed { failure }, .. } => vec![("failure", *failure)],
+        Fact::StepSettled { settlement, .. } | Fact::CallSettled { settlement, .. } => match settlement {
+            Settlement::Done { output } => vec![("output", *output)],
+            Settlement::Failed { failure } => vec![("failure", *failure)],
+            Settlement::Retry | Settlement::Unknown => Vec::new(),
+        },
         Fact::RunEnded { end, .. } => match end {
             RunEnd::Succeeded { answer } => answer.map(|answer| ("answer", answer)).into_iter().collect(),
             RunEnd::Failed { failure, .. } | RunEnd::BudgetExhausted { failure } => vec![("failure", *failure)],
@@ -204,7 +207,7 @@ fn plainly(fact: &Fact) -> String {
         Fact::WriteBegun { attempt, .. } => format!("attempt {attempt} begins to change something"),
         Fact::StepInterrupted { attempt, .. } => format!("attempt {attempt} is interrupted, and may run again"),
         Fact::StepUnknown { attempt, .. } => format!("nobody saw attempt {attempt} end, which had begun to write"),
-        Fact::StepSettled { settlement, by, .. } => match settlement {
+        Fact::StepSettled { settlement, by, .. } | Fact::CallSettled { settlement, by, .. } => match settlement {
             Settlement::Done { .. } => format!("{by} says that it happened"),
             Settlement::Retry => format!("{by} says that it may be done again"),
             Settlement::Unknown => format!("{by} does not know what became of it"),

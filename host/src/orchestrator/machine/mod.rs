@@ -351,6 +351,7 @@ impl Run {
             | Fact::RunCreated { .. }
             | Fact::SessionStarted { .. }
             | Fact::CallStarted { .. }
+            | Fact::CallSettled { .. }
             | Fact::Called { .. } => Err("it does not belong in the middle of a run"),
             step => self.stepped(at, step),
         }
