@@ -128,7 +128,8 @@ async fn whatever_the_machine_was_writing_a_prefix_is_left_with_all_that_was_pro
     let first = begun(&open(&home)).await;
     let log = Arc::new(open(&home));
     let file_bytes = fs::metadata(home.join("log.db")).unwrap().len();
-    let writing = tokio::spawn(write_until_copied(Arc::clone(&log), first, home.clone(), folder.path().join("crashed")));
+    let writing =
+        tokio::spawn(write_until_copied(Arc::clone(&log), first, home.clone(), folder.path().join("crashed")));
     let crashed = folder.path().join("crashed");
     while !crashed.join("copy").exists() {
         pause(1).await;

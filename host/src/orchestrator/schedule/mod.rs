@@ -139,7 +139,9 @@ fn plan(run: &Run) -> Vec<Command> {
     if let Some(ending) = looped(run) {
         return vec![end(run, ending)];
     }
-    if planning.requests.saturating_add(run.spent.turns) >= run.budget.planner_turns_max {
+    let is_over = planning.requests.saturating_add(run.spent.turns) >= run.budget.planner_turns_max;
+    // The last turn is used up when its reply is there, and not before.
+    if is_over && !planning.is_asked {
         return out_of(run, "planner_turns_max");
     }
     let turn = if planning.is_asked { planning.turn } else { planning.turn + 1 };
