@@ -315,19 +315,15 @@ impl Host {
         self.0.pinned.iter().filter_map(|(component, state)| state.refusal(component)).collect()
     }
 
-    /// Returns the newest runs first, without what their steps brought: those of the newest `runs_max` that have begun.
+    /// Returns the newest runs first, without what their steps brought. One that cannot be read is among them, with the
+    /// reason as its failure.
     ///
     /// # Errors
     /// `host.storage`.
     pub async fn runs(&self, runs_max: usize) -> Result<Vec<RunReport>, Failure> {
         let mut reports = Vec::new();
         for entry in self.0.parts.log.runs(runs_max).await? {
-            let events = self.events(&entry.run).await?;
-            if events.is_empty() {
-                // Its process died before the first event was kept, or has yet to write it: it has not begun.
-                continue;
-            }
-            reports.push(report::brief(self, &entry, &events).await?);
+            reports.extend(report::brief_or_why(self, &entry).await?);
         }
         Ok(reports)
     }

@@ -16,6 +16,7 @@ mod events;
 mod explain;
 mod faults;
 mod files;
+mod golden;
 mod guest;
 mod hostile;
 mod journal;

@@ -90,6 +90,7 @@ pub fn of_report(report: &RunReport) -> Code {
         RunState::Cancelled => Code::CANCELLED,
         RunState::BudgetExhausted => Code::BUDGET,
         RunState::Suspended(Suspension::Stuck) => Code::STUCK,
+        RunState::Unreadable => Code::INTERNAL,
         // A run that stopped in the middle of its work goes on with `resume`, as one that waits does.
         RunState::Suspended(_) | RunState::Planning | RunState::Executing | RunState::Undoing => Code::SUSPENDED,
     }

@@ -15,11 +15,14 @@ use super::timeline;
 /// Runs among which the beginning of an id is looked for: it names one that a person saw lately.
 const RUNS_SEARCHED_MAX: usize = 1_000;
 
-/// Runs among which `last` is looked for: sessions of lone calls are passed over.
+/// Runs among which `last` is looked for: sessions of lone calls, and runs that cannot be read, are passed over.
 const LAST_SEARCHED_MAX: usize = 50;
 
 /// Runs that an ambiguous beginning lists.
 const RUNS_NAMED_MAX: usize = 5;
+
+/// Characters of the reason for which a run cannot be read.
+const WHY_CHARS_MAX: usize = 400;
 
 /// Characters of a goal in the list.
 const GOAL_CHARS_MAX: usize = 48;
@@ -34,8 +37,16 @@ pub(super) async fn list(session: &Session, args: &RunsArgs) -> Result<Code, Fai
     } else {
         let rows = runs.iter().map(row).collect();
         session.output.result(&text::table(&["run", "created", "state", "planner", "goal"], rows, &[]))?;
+        runs.iter().filter_map(unreadable).for_each(|why| session.output.say(&why));
     }
     Ok(Code::SUCCEEDED)
+}
+
+/// Why a run cannot be read, where it cannot.
+fn unreadable(report: &RunReport) -> Option<String> {
+    let why = report.failure.as_ref().filter(|_| report.state == RunState::Unreadable)?;
+    let hint = why.hint.as_ref().map_or(String::new(), |hint| format!(" (hint: {hint})"));
+    Some(text::line(&format!("cannot {}{hint}", why.message), WHY_CHARS_MAX))
 }
 
 fn row(report: &RunReport) -> Vec<String> {
@@ -81,7 +92,7 @@ pub(super) async fn resolve(host: &Host, named: &str) -> Result<RunId, Failure> 
     }
     if named == "last" {
         let runs = host.runs(LAST_SEARCHED_MAX).await?;
-        let last = runs.into_iter().find(|report| report.state != RunState::Session);
+        let last = runs.into_iter().find(|report| !matches!(report.state, RunState::Session | RunState::Unreadable));
         return last
             .map(|report| report.run)
             .ok_or_else(|| Failure::new(Kind::DataNotFound, "find the last run: there is none"));

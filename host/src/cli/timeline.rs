@@ -52,6 +52,7 @@ pub(super) fn state(state: &RunState) -> &'static str {
         RunState::Cancelled => "cancelled",
         RunState::BudgetExhausted => "budget exhausted",
         RunState::Session => "session",
+        RunState::Unreadable => "unreadable",
     }
 }
 

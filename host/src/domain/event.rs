@@ -2,7 +2,8 @@
 //!
 //! An event is a header, small facts and digests. Arguments, outputs, requests, replies and failure texts are payloads:
 //! they live beside the log, sealed by their owner's key, so that erasing a user breaks no chain.
-//! This is one of the two formats that leave the process. It is `v0`: no promise until it is frozen.
+//! This is one of the two formats that leave the process, and it is frozen as `v1`: what a version wrote every later program
+//! reads. A change is a new version and an upcaster (`store/upcast.rs`), never another meaning of what is stored.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use crate::domain::{
 };
 
 /// The version that this program writes.
-pub const SCHEMA_VERSION: u16 = 0;
+pub const SCHEMA_VERSION: u16 = 1;
 
 /// Number of an event within its run, from 1.
 /// Invariant: seq has no gaps.

@@ -1,5 +1,8 @@
 //! Ends a run that nobody drives: from its log alone, without its planner and its tools. Runs within it end with it.
+//!
+//! All of them are taken before the first is changed: where a living process owns one, none is.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use crate::domain::{Cost, Fact, Failure, Kind, RunEnd, RunId, StepEnd, StepId, Usage};
@@ -14,7 +17,7 @@ pub(super) async fn end(parts: &Parts, run: &RunId, by: &str) -> Result<(), Fail
             Failure::new(Kind::DataConflict, format!("end `{run}`: it is not a run")).hint("list runs with `runs`")
         );
     }
-    let mut ending = Taken::new(parts, run).await?;
+    let mut ending = Taken::family(parts, run.clone()).await?;
     if ending.run.is_ended() {
         return Err(
             Failure::new(Kind::DataConflict, format!("end run `{run}`: it has ended")).hint("look at it with `show`")
@@ -32,6 +35,8 @@ struct Taken<'a> {
     parts: &'a Parts,
     owner: Box<dyn Ownership>,
     run: Run,
+    /// The runs that carry out its steps, taken too; none where one was never begun.
+    within: BTreeMap<StepId, Taken<'a>>,
 }
 
 impl<'a> Taken<'a> {
@@ -39,13 +44,35 @@ impl<'a> Taken<'a> {
         let owner = parts.log.own(run, &parts.owner).await?;
         // Read only now: it may have gone on until it was taken.
         let run = Run::of(&parts.log.read(run, 0).await?).map_err(parted)?;
-        Ok(Self { parts, owner, run })
+        Ok(Self { parts, owner, run, within: BTreeMap::new() })
+    }
+
+    /// Takes the run and all that carry out its steps, and theirs. Where one cannot be taken, all are let go as they were.
+    fn family(parts: &'a Parts, run: RunId) -> Pin<Box<dyn Future<Output = Result<Self, Failure>> + Send + 'a>> {
+        Box::pin(async move {
+            let mut taken = Self::new(parts, &run).await?;
+            if taken.run.is_ended() {
+                return Ok(taken);
+            }
+            for (step, child) in taken.children() {
+                match Self::family(parts, child).await {
+                    Ok(child) => drop(taken.within.insert(step, child)),
+                    Err(failure) if failure.kind == Kind::DataNotFound => (),
+                    Err(failure) => return Err(failure),
+                }
+            }
+            Ok(taken)
+        })
     }
 
     async fn end(&mut self, by: &str) -> Result<(), Failure> {
         self.claim(by).await?;
-        for (step, child) in self.children() {
-            self.end_child(step, child, by).await?;
+        for (step, _) in self.children() {
+            let spent = match self.within.remove(&step) {
+                Some(child) => child.spent_at_end(by).await?,
+                None => Cost::default(),
+            };
+            self.end_child(step, spent, by).await?;
         }
         // Steps that were under way are left first; then the run wants nothing but its end.
         loop {
@@ -82,8 +109,20 @@ impl<'a> Taken<'a> {
         running.filter_map(|step| Some((step.id().clone(), step.run.clone()?))).collect()
     }
 
-    async fn end_child(&mut self, step: StepId, child: RunId, by: &str) -> Result<(), Failure> {
-        let spent = spent_at_end(self.parts, &child, by).await?;
+    /// Ends a run within a run, if it has not ended, and returns what it cost.
+    fn spent_at_end<'b>(mut self, by: &'b str) -> Pin<Box<dyn Future<Output = Result<Cost, Failure>> + Send + 'b>>
+    where
+        'a: 'b,
+    {
+        Box::pin(async move {
+            if !self.run.is_ended() {
+                self.end(by).await?;
+            }
+            Ok(self.run.spent)
+        })
+    }
+
+    async fn end_child(&mut self, step: StepId, spent: Cost, by: &str) -> Result<(), Failure> {
         let message = format!("finish `{step}`: its run was cancelled by {by}");
         let stored = Payload::of(&Failure::new(Kind::HostCancelled, message))?;
         let attempt = self.run.step(&step).map_or(1, |step| step.attempts);
@@ -117,28 +156,6 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Ends a run within a run, if it was begun and has not ended, and returns what it cost.
-fn spent_at_end<'a>(
-    parts: &'a Parts,
-    child: &'a RunId,
-    by: &'a str,
-) -> Pin<Box<dyn Future<Output = Result<Cost, Failure>> + Send + 'a>> {
-    Box::pin(async move {
-        if parts.log.read(child, 0).await.is_ok_and(|events| events.is_empty()) {
-            return Ok(Cost::default());
-        }
-        let mut taken = match Taken::new(parts, child).await {
-            Ok(taken) => taken,
-            Err(failure) if failure.kind == Kind::DataNotFound => return Ok(Cost::default()),
-            Err(failure) => return Err(failure),
-        };
-        if !taken.run.is_ended() {
-            taken.end(by).await?;
-        }
-        Ok(taken.run.spent)
-    })
-}
-
 fn parted(error: crate::orchestrator::IllegalTransition) -> Failure {
     Failure::new(Kind::HostStorage, format!("fold the run's events: {error}")).hint("look for the place with `verify`")
 }
@@ -146,9 +163,10 @@ fn parted(error: crate::orchestrator::IllegalTransition) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Caveat, CaveatKind};
+    use crate::domain::{Caveat, CaveatKind, Effect, GENESIS, PlannedStep};
     use crate::host::RunState;
     use crate::host::canned::{Canned, host_of, id, writing};
+    use crate::store::EventLog;
     use crate::store::memory::MemoryLog;
 
     #[tokio::test]
@@ -169,5 +187,41 @@ mod tests {
             (vec![step.clone()], vec![Caveat { step, what: CaveatKind::Unknown }])
         );
         assert_eq!(host.end(&run, "ann").await.unwrap_err().kind, Kind::DataConflict);
+    }
+
+    /// A run whose step another run carries out, and that run.
+    async fn nested(log: &MemoryLog) -> (RunId, RunId, Box<dyn Ownership>) {
+        let child: RunId = "r-01arz3ndektsv4rrffq69g5fb0".parse().unwrap();
+        let nest = PlannedStep::call(id("nest"), "cofferdam.run".parse().unwrap(), vec![], Effect::Once);
+        let around = Canned::new().plan(vec![nest]).ready(&id("nest"));
+        let around = around.fact(Fact::StepStarted {
+            step: id("nest"),
+            attempt: 1,
+            component: GENESIS,
+            effect: Effect::Once,
+            rules: Vec::new(),
+            reserved: Cost::default(),
+            run: Some(child.clone()),
+        });
+        let run = around.run.clone();
+        drop(around.kept(log).await);
+        let mut within = Canned::new().plan(vec![writing("write")]);
+        within.run = child.clone();
+        (run, child, within.kept(log).await)
+    }
+
+    #[tokio::test]
+    async fn where_a_run_within_cannot_be_taken_nothing_is_changed() {
+        let log = MemoryLog::default();
+        let (run, child, living) = nested(&log).await;
+        let before = (log.read(&run, 0).await.unwrap(), log.read(&child, 0).await.unwrap());
+        let host = host_of(&log);
+        assert_eq!(host.end(&run, "ann").await.unwrap_err().kind, Kind::HostOwned);
+        assert_eq!((log.read(&run, 0).await.unwrap(), log.read(&child, 0).await.unwrap()), before);
+        assert_eq!(log.runs(9).await.unwrap().iter().filter(|entry| entry.owner.is_some()).count(), 1);
+
+        drop(living);
+        assert_eq!(host.end(&run, "ann").await.unwrap().state, RunState::Cancelled);
+        assert_eq!(host.show(&child).await.unwrap().state, RunState::Cancelled);
     }
 }

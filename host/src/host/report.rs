@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::domain::{
-    Caveat, Denial, Digest, Effect, Event, Failure, Json, LogLine, Parent, Role, RunId, SkipReason, StepId, Timestamp,
-    ToolName, UndoReason, Usage,
+    Caveat, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, Parent, Role, RunId, SkipReason, StepId,
+    Timestamp, ToolName, UndoReason, Usage,
 };
 use crate::host::{ApprovalView, Host, RunState};
 use crate::orchestrator::Goal as StoredGoal;
@@ -82,8 +82,28 @@ pub struct StepReport {
     pub denials: Vec<Denial>,
 }
 
+/// A run as a list shows it, or why it cannot be read; `None` where it was removed meanwhile.
+pub(super) async fn brief_or_why(host: &Host, entry: &RunEntry) -> Result<Option<RunReport>, Failure> {
+    let read = match host.events(&entry.run).await {
+        Ok(events) => brief(host, entry, &events).await,
+        Err(failure) => Err(failure),
+    };
+    match read {
+        Ok(report) => Ok(Some(report)),
+        Err(failure) if failure.kind == Kind::DataNotFound => Ok(None),
+        // Of one run, and not of the list: that was read already.
+        Err(failure) if failure.kind == Kind::HostStorage => Ok(Some(unreadable(entry, failure))),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn unreadable(entry: &RunEntry, why: Failure) -> RunReport {
+    let story = Trace { created: entry.created, state: RunState::Unreadable, ..Trace::default() };
+    RunReport { owner: entry.owner.clone(), failure: Some(why), ..bare_report(&entry.run, &story) }
+}
+
 /// A run as a list shows it: without what its steps took and brought.
-pub(super) async fn brief(host: &Host, entry: &RunEntry, events: &[Event]) -> Result<RunReport, Failure> {
+async fn brief(host: &Host, entry: &RunEntry, events: &[Event]) -> Result<RunReport, Failure> {
     let story = trace(events);
     let steps = story.steps.iter().map(bare).collect();
     Ok(RunReport { owner: entry.owner.clone(), steps, ..report(host, &entry.run, &story).await? })
@@ -93,12 +113,21 @@ pub(super) async fn brief(host: &Host, entry: &RunEntry, events: &[Event]) -> Re
 pub(super) async fn waiting(host: &Host, runs_max: usize) -> Result<Vec<RunReport>, Failure> {
     let mut reports = Vec::new();
     for entry in host.0.parts.log.runs(runs_max).await? {
-        let story = trace(&host.events(&entry.run).await?);
+        let Some(story) = readable(host, &entry.run).await? else { continue };
         if waits_for_person(&story) {
             reports.push(RunReport { owner: entry.owner, ..told(host, &entry.run, &story).await? });
         }
     }
     Ok(reports)
+}
+
+/// The story of a run; `None` where it cannot be read, or was removed meanwhile.
+async fn readable(host: &Host, run: &RunId) -> Result<Option<Trace>, Failure> {
+    match host.events(run).await {
+        Ok(events) => Ok(Some(trace(&events))),
+        Err(failure) if matches!(failure.kind, Kind::DataNotFound | Kind::HostStorage) => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Whether somebody could do something about the run. One step may wait while others go on.
@@ -131,19 +160,30 @@ async fn told(host: &Host, run: &RunId, story: &Trace) -> Result<RunReport, Fail
 
 async fn report(host: &Host, run: &RunId, story: &Trace) -> Result<RunReport, Failure> {
     let goal: Option<StoredGoal> = look_up(host, run, story.goal).await?;
+    Ok(RunReport {
+        goal: goal.map(|goal| goal.text).unwrap_or_default(),
+        failure: look_up(host, run, story.failure).await?,
+        answer: look_up(host, run, story.answer).await?,
+        question: look_up(host, run, story.question).await?,
+        ..bare_report(run, story)
+    })
+}
+
+/// What the events alone tell.
+fn bare_report(run: &RunId, story: &Trace) -> RunReport {
     let unknown = story.steps.iter().filter(|step| step.status == "unknown");
     let stuck = story.steps.iter().filter(|step| is_stuck(story, step));
-    Ok(RunReport {
+    RunReport {
         run: run.clone(),
         created: story.created,
         ended: story.ended,
         planner: story.planner.clone(),
-        goal: goal.map(|goal| goal.text).unwrap_or_default(),
+        goal: String::new(),
         parent: story.parent.clone(),
         state: story.state,
         owner: None,
-        failure: look_up(host, run, story.failure).await?,
-        answer: look_up(host, run, story.answer).await?,
+        failure: None,
+        answer: None,
         is_verified: story.verified.map(|verified| verified.is_ok()),
         cancelled_by: story.cancelled_by.clone(),
         undo: story.undo.clone(),
@@ -152,8 +192,8 @@ async fn report(host: &Host, run: &RunId, story: &Trace) -> Result<RunReport, Fa
         approvals: Vec::new(),
         unknown: unknown.map(|step| step.step.clone()).collect(),
         stuck: stuck.map(|step| step.step.clone()).collect(),
-        question: look_up(host, run, story.question).await?,
-    })
+        question: None,
+    }
 }
 
 /// Whether a step was to take another one back, and could not, and nobody said that this is to stay.

@@ -49,7 +49,11 @@ impl Host {
     pub async fn prunable(&self, before: Timestamp) -> Result<Vec<RunEntry>, Failure> {
         let (mut found, mut kept, mut around) = (Vec::new(), HashSet::new(), HashMap::new());
         for entry in self.entries().await? {
-            let events = self.events(&entry.run).await?;
+            // One that cannot be read stays: nobody knows whether it has ended.
+            let Ok(events) = self.events(&entry.run).await else {
+                kept.insert(entry.run);
+                continue;
+            };
             if let Some(Fact::RunCreated { parent: Some(parent), .. }) = events.first().map(|event| &event.fact) {
                 around.insert(entry.run.clone(), parent.run.clone());
             }

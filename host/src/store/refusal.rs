@@ -57,6 +57,12 @@ pub(super) fn run_exists(run: &RunId) -> Failure {
     Failure::new(Kind::DataConflict, format!("create run {run}: it exists"))
 }
 
+/// The failure of an append where an event stands already that the run does not know of.
+pub(super) fn not_the_end(run: &RunId, seq: Seq) -> Failure {
+    Failure::new(Kind::HostStorage, format!("append event {seq} of run {run}: one is there already"))
+        .hint("the log was changed after it was written: restore it from a backup")
+}
+
 /// The failure of a run that would begin with nothing.
 pub(super) fn no_beginning(run: &RunId) -> Failure {
     Failure::new(Kind::HostBug, format!("begin run {run}: its first append names no fact"))

@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::domain::{Digest, Event, Failure, GENESIS, Kind, Principal, RunId, Seq, Timestamp};
 use crate::store::{
     Batch, Bounds, Durability, EventLog, Message, Ownership, Payload, Pruned, Received, RunEntry, Verified, chain,
-    chain::Record, refusal,
+    chain::Record, refusal, upcast::Versions,
 };
 
 use lock::{Lock, Locks};
@@ -49,7 +49,7 @@ use ownership::{Birth, Lease, Leases};
 use progress::Board;
 use reader::Readers;
 use seal::Master;
-use writer::Writer;
+use writer::{Load, Writer};
 
 /// How a log is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct SqliteLog {
     dir: PathBuf,
     busy: Duration,
     bounds: Bounds,
+    /// The versions of events that are read.
+    versions: Versions<'static>,
     /// The first queued append that was lost: whoever flushes hears of it.
     lost: Arc<OnceLock<Failure>>,
 }
@@ -110,22 +112,22 @@ impl SqliteLog {
         let writer = Writer::start(db, options.queue_jobs_max)?;
         let readers = Arc::new(Readers::new(path, busy, options.readers_max));
         let (leases, board, lost) = (Leases::default(), Board::default(), Arc::default());
-        let (dir, bounds) = (dir.to_owned(), options.bounds);
-        Ok(Self { readers, writer, locks, leases, master, board, dir, busy, bounds, lost })
+        let (dir, bounds, versions) = (dir.to_owned(), options.bounds, Versions::KNOWN);
+        Ok(Self { readers, writer, locks, leases, master, board, dir, busy, bounds, versions, lost })
     }
 
     /// Writes what belongs to a run. Where nobody waits for a failure, the next write of this owner tells it.
     async fn write(
         &self,
         lease: Arc<Lease>,
-        bytes: usize,
+        load: impl Into<Load>,
         durability: Durability,
         work: impl FnOnce(&Connection) -> Result<(), Failure> + Send + 'static,
     ) -> Result<(), Failure> {
-        let writing = Arc::clone(&lease);
+        let (load, writing) = (load.into(), Arc::clone(&lease));
         let checked = move |db: &Connection| writing.check().and_then(|()| work(db));
         if durability == Durability::Synced {
-            return self.writer.call(bytes, checked).await;
+            return self.writer.call(load, checked).await;
         }
         let (lost, broken) = (Arc::clone(&self.lost), Arc::clone(&lease));
         let answer = move |result: Result<(), Failure>| {
@@ -136,7 +138,7 @@ impl SqliteLog {
         };
         // What follows in the same commit must know already.
         let unseen = move |db: &Connection| checked(db).inspect_err(|failure| broken.break_by(failure));
-        self.writer.queue(bytes, unseen, answer).await
+        self.writer.queue(load, unseen, answer).await
     }
 
     /// Takes the locks of all runs, or none.
@@ -211,13 +213,24 @@ struct Entry {
 }
 
 impl Entry {
-    fn bytes(&self) -> usize {
+    fn load(&self) -> Load {
         let records = self.records.iter().map(|record| record.body.len());
-        records.chain(self.payloads.iter().map(|payload| payload.bytes.len())).sum()
+        let bytes = records.chain(self.payloads.iter().map(|payload| payload.bytes.len())).sum();
+        Load { bytes, is_careful: self.one().is_some() }
+    }
+
+    /// The one event to append, where that is all: most appends of runs under way.
+    fn one(&self) -> Option<&Record> {
+        let is_first = self.after == (0, GENESIS);
+        let [record] = self.records.as_slice() else { return None };
+        (self.payloads.is_empty() && !is_first).then_some(record)
     }
 
     fn write(&self, db: &Connection, master: &Master) -> Result<(), Failure> {
         let run = self.lease.run();
+        if let Some(record) = self.one() {
+            return events::append_one(db, run, self.lease.epoch(), self.after, record);
+        }
         match self.lease.birth().filter(|_| self.after == (0, GENESIS)) {
             Some(birth) => self.begin(db, birth)?,
             None => events::append(db, run, self.lease.epoch(), self.after, &self.records)?,
@@ -261,9 +274,9 @@ impl EventLog for SqliteLog {
     }
 
     async fn own(&self, run: &RunId, owner: &str) -> Result<Box<dyn Ownership>, Failure> {
-        let name = run.clone();
+        let (name, versions) = (run.clone(), self.versions);
         // No lock file is made for a run that is not there; and an ownership that was dropped has written by now.
-        self.read_with(move |db| runs::end(db, &name)).await?;
+        self.read_with(move |db| events::check_version(db, versions, &name)).await?;
         let (lock, name) = (self.lock(run, owner).await?, run.clone());
         // The lock travels with the job: even if nobody waits for it any more, no epoch begins without the lock.
         let begin = move |db: &Connection| Ok(Lease::new(name.clone(), runs::next_epoch(db, &name)?, lock));
@@ -276,14 +289,14 @@ impl EventLog for SqliteLog {
         lease.check()?;
         let (events, records) = chain::extend(lease.run(), lease.epoch(), batch.after, batch.facts)?;
         let entry = Entry { lease: Arc::clone(&lease), after: batch.after, records, payloads: batch.payloads };
-        let (bytes, master) = (entry.bytes(), Arc::clone(&self.master));
-        self.write(lease, bytes, durability, move |db| entry.write(db, &master)).await?;
+        let (load, master) = (entry.load(), Arc::clone(&self.master));
+        self.write(lease, load, durability, move |db| entry.write(db, &master)).await?;
         Ok(events)
     }
 
     async fn read(&self, run: &RunId, after: Seq) -> Result<Vec<Event>, Failure> {
-        let run = run.clone();
-        self.read_with(move |db| events::read(db, &run, after)).await
+        let (run, versions) = (run.clone(), self.versions);
+        self.read_with(move |db| events::read(db, versions, &run, after)).await
     }
 
     async fn payload(&self, run: &RunId, digest: &Digest) -> Result<Option<Vec<u8>>, Failure> {
@@ -318,9 +331,9 @@ impl EventLog for SqliteLog {
     }
 
     async fn verify(&self, run: &RunId) -> Result<Verified, Failure> {
-        let (run, master) = (run.clone(), Arc::clone(&self.master));
+        let (run, master, versions) = (run.clone(), Arc::clone(&self.master), self.versions);
         self.read_with(move |db| {
-            let verified = events::verify(db, &run)?;
+            let verified = events::verify(db, versions, &run)?;
             payloads::verify(db, &master, &run).map(|()| verified)
         })
         .await

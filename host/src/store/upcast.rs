@@ -9,8 +9,8 @@ use crate::domain::{Event, Json, SCHEMA_VERSION};
 /// Turns the JSON of an event of one version into that of the next, all but its `v`. What is no event stays none.
 pub(super) type Step = fn(Json) -> Json;
 
-/// The oldest version that is still read.
-const OLDEST: u16 = 0;
+/// The oldest version that is read: the first that was promised.
+const OLDEST: u16 = 1;
 
 /// The step at `n` begins at version `OLDEST + n`.
 const STEPS: &[Step] = &[];

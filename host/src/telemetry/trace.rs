@@ -47,6 +47,8 @@ pub enum RunState {
     BudgetExhausted,
     /// Not a run: a log of lone calls.
     Session,
+    /// Nobody can say: its events cannot be read. A list tells so, no story does.
+    Unreadable,
 }
 
 impl RunState {

@@ -42,7 +42,7 @@ impl HostCalls for SqliteLog {
         let lease = self.leases.of(owner)?;
         lease.check()?;
         let lines = journal::lines(entries)?;
-        let bytes = lines.iter().map(|line| line.text.len()).sum();
+        let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
         let journal = Journal { run: lease.run().clone(), step: step.clone(), attempt };
         let (master, bytes_max, epoch) = (Arc::clone(&self.master), self.bounds.journal_bytes_max, lease.epoch());
         let work = move |db: &Connection| journal.write(db, &master, epoch, &lines, bytes_max);

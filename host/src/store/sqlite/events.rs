@@ -8,7 +8,11 @@ use crate::store::{
     chain::{self, Record},
     refusal,
     sqlite::{ownership::Birth, runs, schema::failed},
+    upcast::Versions,
 };
+
+/// Events that are read before they are checked together, some on each of a few threads.
+const BLOCK_EVENTS: usize = 2_048;
 
 const COLUMNS: &str = "SELECT seq, v, at, epoch, kind, body, hash FROM events";
 
@@ -27,6 +31,31 @@ pub(super) fn append(
     insert(db, run, records).map_err(failed("append to a run"))
 }
 
+/// Appends one record as [`append`] does. After an error nothing is changed, without anybody else's help.
+pub(super) fn append_one(
+    db: &Connection,
+    run: &RunId,
+    epoch: Epoch,
+    after: (Seq, Digest),
+    record: &Record,
+) -> Result<(), Failure> {
+    let failed = failed("append to a run");
+    if put(db, run, record, "ON CONFLICT DO NOTHING").map_err(&failed)? == 0 {
+        runs::check_end(db, run, epoch, after)?;
+        return Err(refusal::not_the_end(run, record.seq));
+    }
+    let moved = runs::move_end(db, run, epoch, after, end_of(record));
+    if moved.is_err() {
+        let taken_back = db
+            .execute("DELETE FROM events WHERE run = ?1 AND seq = ?2", params![run.as_str(), record.seq.cast_signed()]);
+        if taken_back.is_err() && !db.is_autocommit() {
+            // The failure to tell is the one that led here.
+            drop(db.execute_batch("ROLLBACK"));
+        }
+    }
+    moved
+}
+
 /// Begins a run with `records`: it is never there without one.
 pub(super) fn begin(db: &Connection, run: &RunId, birth: &Birth, records: &[Record]) -> Result<(), Failure> {
     let last = records.last().ok_or_else(|| refusal::no_beginning(run))?;
@@ -39,20 +68,34 @@ fn end_of(last: &Record) -> (Seq, Digest, Timestamp) {
 }
 
 /// Returns the events after `after`, checked up to the end of the run.
-pub(super) fn read(db: &Connection, run: &RunId, after: Seq) -> Result<Vec<Event>, Failure> {
+pub(super) fn read(db: &Connection, versions: Versions<'_>, run: &RunId, after: Seq) -> Result<Vec<Event>, Failure> {
     let mut events = Vec::new();
-    walk(db, run, after, |event| events.push(event))?;
+    walk(db, versions, (run, after), |event| events.push(event))?;
     Ok(events)
 }
 
 /// Checks all events of the run.
-pub(super) fn verify(db: &Connection, run: &RunId) -> Result<Verified, Failure> {
-    let (events, head) = walk(db, run, 0, drop)?;
+pub(super) fn verify(db: &Connection, versions: Versions<'_>, run: &RunId) -> Result<Verified, Failure> {
+    let (events, head) = walk(db, versions, (run, 0), drop)?;
     Ok(Verified { events, head })
 }
 
+/// Refuses a run that is not there, or whose last event is of a version that is not read.
+pub(super) fn check_version(db: &Connection, versions: Versions<'_>, run: &RunId) -> Result<(), Failure> {
+    let (seq, _) = runs::end(db, run)?;
+    let sql = "SELECT v FROM events WHERE run = ?1 AND seq = ?2";
+    let v = db.query_row(sql, params![run.as_str(), seq.cast_signed()], |row| row.get(0)).optional();
+    // One that is missing is for the reader to tell.
+    v.map_err(failed("read a run"))?.map_or(Ok(()), |v| chain::check_version(versions, run, seq, v))
+}
+
 /// Hands on the checked events after `after`, and returns the end of the run.
-fn walk(db: &Connection, run: &RunId, after: Seq, mut each: impl FnMut(Event)) -> Result<(Seq, Digest), Failure> {
+fn walk(
+    db: &Connection,
+    versions: Versions<'_>,
+    (run, after): (&RunId, Seq),
+    mut each: impl FnMut(Event),
+) -> Result<(Seq, Digest), Failure> {
     let failed = failed("read a run");
     // One view of both tables: another process may append meanwhile.
     let view = db.unchecked_transaction().map_err(&failed)?;
@@ -64,10 +107,17 @@ fn walk(db: &Connection, run: &RunId, after: Seq, mut each: impl FnMut(Event)) -
     let mut statement =
         view.prepare_cached(&format!("{COLUMNS} WHERE run = ?1 AND seq > ?2 ORDER BY seq")).map_err(&failed)?;
     let mut rows = statement.query(params![run.as_str(), after.cast_signed()]).map_err(&failed)?;
-    while let Some(row) = rows.next().map_err(&failed)? {
-        let record = record(row).map_err(&failed)?;
-        each(chain::check(run, end.0 + 1, end.1, &record)?);
-        end = (record.seq, record.hash);
+    loop {
+        let mut records = Vec::new();
+        while records.len() < BLOCK_EVENTS
+            && let Some(row) = rows.next().map_err(&failed)?
+        {
+            records.push(record(row).map_err(&failed)?);
+        }
+        let Some(last) = records.last() else { break };
+        let next = (last.seq, last.hash);
+        chain::check_all(versions, run, end, &records)?.into_iter().for_each(&mut each);
+        end = next;
     }
     chain::check_end(run, end, known)?;
     Ok(end)
@@ -82,12 +132,16 @@ fn hash_of(db: &Connection, run: &RunId, seq: Seq) -> Result<Digest, Failure> {
 }
 
 fn insert(db: &Connection, run: &RunId, records: &[Record]) -> rusqlite::Result<()> {
-    let mut statement = db.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
-    for Record { v, seq, epoch, at, kind, body, hash } in records {
-        let (seq, at, epoch) = (seq.cast_signed(), at.0.cast_signed(), epoch.cast_signed());
-        statement.execute(params![run.as_str(), seq, v, at, epoch, kind, body, hash.as_bytes()])?;
-    }
-    Ok(())
+    records.iter().try_for_each(|record| put(db, run, record, "").map(drop))
+}
+
+/// Inserts a record; `otherwise` is what is done where there is one of this seq. Returns how many were inserted.
+fn put(db: &Connection, run: &RunId, record: &Record, otherwise: &str) -> rusqlite::Result<usize> {
+    let Record { v, seq, epoch, at, kind, body, hash } = record;
+    let sql = format!("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) {otherwise}");
+    let (seq, at, epoch) = (seq.cast_signed(), at.0.cast_signed(), epoch.cast_signed());
+    let values = params![run.as_str(), seq, v, at, epoch, kind, body, hash.as_bytes()];
+    db.prepare_cached(&sql)?.execute(values)
 }
 
 /// Returns what is stored, as well as a record can hold it: what does not fit becomes what no check lets pass.

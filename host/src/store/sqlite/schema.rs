@@ -13,8 +13,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row};
 
 use crate::domain::{Failure, Kind, SCHEMA_VERSION};
 
-/// The format that this program reads and writes.
-const FORMAT: &str = "v0";
+/// The format that this program reads and writes: the tables and what their columns mean, how text is sealed and hashed.
+/// It is frozen; a table that is new does not change it, a column that means something else does.
+const FORMAT: &str = "v1";
+
+/// The format of programs that promised nothing: no log of theirs is read.
+const UNPROMISED: &str = "v0";
 
 /// KiB that the write-ahead log keeps on the disk after a checkpoint: enough to be reused, small beside the log.
 const WAL_KIB_MAX: u32 = 16 * 1_024;
@@ -118,6 +122,7 @@ pub(super) fn check_format(path: &Path, busy: Duration) -> Result<(), Failure> {
 fn check_marker(db: &Connection, path: &Path) -> Result<(), Failure> {
     match marker(db, "format") {
         Ok(Some(format)) if format == FORMAT => check_version(db, path),
+        Ok(Some(format)) if format == UNPROMISED => Err(unpromised(path)),
         Ok(Some(format)) => Err(unknown_format(path, &format)),
         Ok(None) => Err(no_log(path)),
         Err(rusqlite::Error::SqliteFailure(e, _)) if e.code == ErrorCode::Unknown => Err(no_log(path)),
@@ -129,7 +134,8 @@ fn check_marker(db: &Connection, path: &Path) -> Result<(), Failure> {
 fn check_version(db: &Connection, path: &Path) -> Result<(), Failure> {
     let version = marker(db, "events").map_err(failed("read the format of the log"))?;
     match version.map_or(Ok(0), |version| version.parse::<u16>()) {
-        Ok(version) if (0..=SCHEMA_VERSION).contains(&version) => Ok(()),
+        Ok(0) => Err(no_log(path)),
+        Ok(version) if version <= SCHEMA_VERSION => Ok(()),
         Ok(version) => Err(unknown_format(path, &format!("{FORMAT} with events of version {version}"))),
         Err(_) => Err(no_log(path)),
     }
@@ -190,6 +196,12 @@ fn make_private(path: &Path) -> Result<(), Failure> {
 fn unknown_format(path: &Path, format: &str) -> Failure {
     let message = format!("open {}: its format is `{format}`, and this program knows `{FORMAT}`", path.display());
     Failure::new(Kind::HostStorage, message).hint("use the version of cofferdam that wrote it")
+}
+
+fn unpromised(path: &Path) -> Failure {
+    let message = format!("open {}: it is of a version before the first that is kept (`{UNPROMISED}`)", path.display());
+    Failure::new(Kind::HostStorage, message)
+        .hint("move the directory away to begin a new log, or read it with the version of cofferdam that wrote it")
 }
 
 fn no_log(path: &Path) -> Failure {

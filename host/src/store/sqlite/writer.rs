@@ -5,6 +5,7 @@
 //! nothing but what was queued is not synced: the next one that is syncs it too. It knows nothing of runs and events: a job is a function of the connection.
 
 use std::sync::Arc;
+use std::sync::mpsc::{SendError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
@@ -16,6 +17,12 @@ use crate::store::sqlite::schema::failed;
 /// Jobs that one commit may answer: a sync costs as much as some hundred small inserts, so more gains little and
 /// makes the first wait for the last.
 const GROUP_JOBS_MAX: usize = 256;
+
+/// Commits whose jobs may wait to be answered: one while the next is made.
+const GROUPS_ANSWERED_MAX: usize = 2;
+
+/// Jobs of a commit for which another thread is woken to answer them: fewer are answered sooner than it wakes.
+const ANSWERED_APART_MIN: usize = 16;
 
 /// KiB of payloads that may wait for the writer: a few of the largest outputs, and never the memory of the machine.
 const QUEUE_KIB_MAX: u32 = 256 * 1_024;
@@ -51,6 +58,24 @@ trait Job: Send {
     fn is_write(&self) -> bool {
         true
     }
+    /// Returns whether it leaves nothing changed after an error by itself.
+    fn is_careful(&self) -> bool {
+        false
+    }
+}
+
+/// What a job weighs, and whether it leaves nothing changed after an error by itself: then no copy is kept of the pages that
+/// it changes, which costs as much as a small insert. Where it cannot, it takes back the whole transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Load {
+    pub bytes: usize,
+    pub is_careful: bool,
+}
+
+impl From<usize> for Load {
+    fn from(bytes: usize) -> Self {
+        Self { bytes, is_careful: false }
+    }
 }
 
 /// What a job asks of the commit that it is part of.
@@ -70,6 +95,7 @@ struct Call<Work, Value, Answer: FnOnce(Result<Value, Failure>)> {
     result: Result<Value, Failure>,
     answer: Option<Answer>,
     asks: Asks,
+    is_careful: bool,
 }
 
 impl<Work, Value, Answer> Job for Call<Work, Value, Answer>
@@ -94,11 +120,16 @@ where
     fn asks(&self) -> Asks {
         self.asks
     }
+
+    fn is_careful(&self) -> bool {
+        self.is_careful
+    }
 }
 
 impl<Work, Value, Answer: FnOnce(Result<Value, Failure>)> Call<Work, Value, Answer> {
-    fn new(work: Work, answer: Answer, asks: Asks) -> Box<Self> {
-        Box::new(Self { work: Some(work), result: Err(stopped()), answer: Some(answer), asks })
+    fn new(work: Work, answer: Answer, asks: Asks, load: Load) -> Box<Self> {
+        let is_careful = load.is_careful;
+        Box::new(Self { work: Some(work), result: Err(stopped()), answer: Some(answer), asks, is_careful })
     }
 
     fn tell(&mut self) {
@@ -157,24 +188,26 @@ impl Writer {
     /// Does `work` in its turn, and returns what it returned once that is on the disk.
     pub(super) async fn call<T: Send + 'static>(
         &self,
-        bytes: usize,
+        load: impl Into<Load>,
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
+        let load = load.into();
         let (tell, told) = oneshot::channel();
         // A caller that has gone needs no answer.
         let answer = |result| drop(tell.send(result));
-        self.place(bytes).await?.put(Call::new(work, answer, Asks::Sync));
+        self.place(load.bytes).await?.put(Call::new(work, answer, Asks::Sync, load));
         told.await.map_err(|_| stopped())?
     }
 
     /// Queues `work`, and waits only for room; `answer` hears of it from the writer's thread.
     pub(super) async fn queue<T: Send + 'static>(
         &self,
-        bytes: usize,
+        load: impl Into<Load>,
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
         answer: impl FnOnce(Result<T, Failure>) + Send + 'static,
     ) -> Result<(), Failure> {
-        self.place(bytes).await?.put(Call::new(work, answer, Asks::Commit));
+        let load = load.into();
+        self.place(load.bytes).await?.put(Call::new(work, answer, Asks::Commit, load));
         Ok(())
     }
 
@@ -185,7 +218,7 @@ impl Writer {
     ) -> bool {
         let Some(Ok(slot)) = self.queue.as_ref().map(mpsc::Sender::try_reserve) else { return false };
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return false };
-        Place { slot, room }.put(Call::new(work, drop, Asks::Commit));
+        Place { slot, room }.put(Call::new(work, drop, Asks::Commit, 0.into()));
         true
     }
 
@@ -238,16 +271,68 @@ fn stopped() -> Failure {
 fn write(db: &Connection, mut jobs: mpsc::Receiver<Queued>) {
     // A new connection syncs.
     let mut disk = Disk { is_synced: true, syncs: true };
+    let answers = Answers::start();
     while let Some(first) = jobs.blocking_recv() {
-        let mut group = vec![first];
+        let mut group = Vec::with_capacity(jobs.len().min(GROUP_JOBS_MAX) + 1);
+        group.push(first);
         while group.len() < GROUP_JOBS_MAX
             && let Ok(next) = jobs.try_recv()
         {
             group.push(next);
         }
         let failure = commit(db, &mut disk, &mut group).err();
-        for queued in group {
-            queued.job.answer(failure.as_ref());
+        answers.give(Answered { group, failure });
+    }
+}
+
+/// Jobs of one commit, and what became of it.
+struct Answered {
+    group: Vec<Queued>,
+    failure: Option<Failure>,
+}
+
+impl Answered {
+    fn answer(self) {
+        for queued in self.group {
+            queued.job.answer(self.failure.as_ref());
+        }
+    }
+}
+
+/// A thread that answers: to wake some hundred callers takes as long as a commit, and the next one need not wait for it.
+struct Answers {
+    groups: Option<SyncSender<Answered>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Answers {
+    /// Starts the thread. Without one, the writer answers by itself.
+    fn start() -> Self {
+        let (groups, given) = sync_channel::<Answered>(GROUPS_ANSWERED_MAX);
+        let thread = std::thread::Builder::new()
+            .name("cofferdam-told".into())
+            .spawn(move || given.into_iter().for_each(Answered::answer));
+        Self { groups: Some(groups), thread: thread.ok() }
+    }
+
+    fn give(&self, answered: Answered) {
+        match &self.groups {
+            Some(groups) if answered.group.len() >= ANSWERED_APART_MIN => {
+                if let Err(SendError(answered)) = groups.send(answered) {
+                    answered.answer();
+                }
+            }
+            _ => answered.answer(),
+        }
+    }
+}
+
+impl Drop for Answers {
+    /// Waits until all are answered.
+    fn drop(&mut self) {
+        self.groups = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
         }
     }
 }
@@ -309,6 +394,12 @@ fn run(db: &Connection, sql: &str) -> Result<(), Failure> {
 fn attempt(db: &Connection, job: &mut dyn Job) -> Result<(), Failure> {
     if !job.is_write() {
         return Ok(());
+    }
+    if job.is_careful() {
+        return match job.perform(db) {
+            Err(failure) if db.is_autocommit() => Err(failure),
+            _ => Ok(()),
+        };
     }
     run(db, "SAVEPOINT job")?;
     match job.perform(db) {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+mod golden;
 mod upkeep;
 mod verify;
 
@@ -85,8 +86,12 @@ fn another_format_is_refused_and_nothing_is_written() {
     for (make, message) in [
         ("CREATE TABLE meta (name, value); INSERT INTO meta VALUES ('format', 'v7')", "its format is `v7`"),
         (
-            "CREATE TABLE meta (name, value); INSERT INTO meta VALUES ('format', 'v0'), ('events', '9')",
-            "its format is `v0 with events of version 9`",
+            "CREATE TABLE meta (name, value); INSERT INTO meta VALUES ('format', 'v1'), ('events', '9')",
+            "its format is `v1 with events of version 9`",
+        ),
+        (
+            "CREATE TABLE meta (name, value); INSERT INTO meta VALUES ('format', 'v0'), ('events', '0')",
+            "a version before the first that is kept (`v0`)",
         ),
         ("CREATE TABLE meta (name, value)", "not a log of cofferdam"),
         ("CREATE TABLE photos (name)", "not a log of cofferdam"),
@@ -100,6 +105,39 @@ fn another_format_is_refused_and_nothing_is_written() {
         assert_eq!(fs::read(&path).unwrap(), before);
         assert!(!dir.path().join("key").exists() && !dir.path().join("locks").exists());
     }
+}
+
+#[tokio::test]
+async fn a_run_of_a_later_version_is_refused_and_the_file_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let log = open(dir.path());
+        drop(begun_run(&log, 1).await);
+        drop(begun_run(&log, 2).await);
+    }
+    let db = database(dir.path());
+    let body = format!(r#"{{"dreamt":true,"v":{}}}"#, crate::domain::SCHEMA_VERSION + 1);
+    let hash = Digest::of(body.as_bytes());
+    let sql = "UPDATE events SET v = ?2, body = ?3, hash = ?4 WHERE run = ?1";
+    db.execute(sql, (run(1).as_str(), crate::domain::SCHEMA_VERSION + 1, body, hash.as_bytes())).unwrap();
+    db.execute("UPDATE runs SET head = ?2 WHERE run = ?1", (run(1).as_str(), hash.as_bytes())).unwrap();
+    db.execute_batch("PRAGMA wal_checkpoint(truncate)").unwrap();
+    drop(db);
+    let before = fs::read(dir.path().join("log.db")).unwrap();
+    {
+        let log = open(dir.path());
+        for failure in [
+            log.read(&run(1), 0).await.map(drop).unwrap_err(),
+            log.verify(&run(1)).await.map(drop).unwrap_err(),
+            log.own(&run(1), "late").await.map(drop).unwrap_err(),
+        ] {
+            assert!(failure.kind == Kind::HostStorage && failure.message.contains("newer version"), "{failure}");
+        }
+        assert_eq!(log.runs(9).await.unwrap().len(), 2, "the list needs no event");
+        assert_eq!(log.read(&run(2), 0).await.unwrap().len(), 1, "another run is read");
+    }
+    // To open a log of this format moves on a counter in the header of the file, its first 100 bytes, and nothing else.
+    assert_eq!(fs::read(dir.path().join("log.db")).unwrap()[100..], before[100..]);
 }
 
 #[test]

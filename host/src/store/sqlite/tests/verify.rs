@@ -61,7 +61,7 @@ async fn whatever_byte_of_an_event_is_touched_the_event_is_named() {
                 if db.execute(&sql, (run(1).as_str(), seq, &flipped)).unwrap() == 0 {
                     continue; // Another event has this number.
                 }
-                let found = events::verify(&db, &run(1)).unwrap_err();
+                let found = events::verify(&db, crate::store::upcast::Versions::KNOWN, &run(1)).unwrap_err();
                 let named = format!("event {seq} of run {}", run(1));
                 assert!(found.message.contains(&named), "{column} {value:?} → {flipped:?}: {found}");
                 db.execute_batch(restore).unwrap();
