@@ -1,13 +1,16 @@
 //! The real program is killed (`SIGKILL`) at random moments and resumed until its run ends, against a service that counts
-//! what it did. Three plans: three bookings in three steps; the same where the last one is refused, so that the others are
-//! cancelled; and one call that sends three writes. Two policies: the service takes each key once, or nobody says so, and
+//! what it did. Four plans: three bookings in three steps; the same where the last one is refused, so that the others are
+//! cancelled; the same where a person is asked before the last one; and one call that sends three writes. At times a second
+//! process wants the same run, and one or both are killed. Two policies: the service takes each key once, or nobody says so, and
 //! then it does not.
 //!
 //! The moments are drawn from a seed, which is printed; the machine decides how far the program is by then.
 
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use cofferdam::clock::{Clock, SystemClock};
+use cofferdam::domain::Suspension;
+use cofferdam::host::RunState;
 use cofferdam_kit::Bookings;
 use serde_json::{Value, json};
 
@@ -33,11 +36,13 @@ enum Plan {
     Trip,
     /// The trip for which there is no car.
     InVain,
+    /// The trip of which a person approves the last part, in a process that is killed as others are.
+    Asked,
     /// Three writes in one call, of a tool that cannot be asked what became of it.
     Bulk,
 }
 
-const PLANS: [Plan; 3] = [Plan::Trip, Plan::InVain, Plan::Bulk];
+const PLANS: [Plan; 4] = [Plan::Trip, Plan::InVain, Plan::Asked, Plan::Bulk];
 
 /// Numbers from a seed (SplitMix64).
 struct Draw(u64);
@@ -59,11 +64,24 @@ enum Moment {
     After(u64),
     /// So long after the service has had so many requests in all: around an effect.
     Request { count: usize, then_ms: u64 },
+    /// So long after the service was first asked to cancel something.
+    Undo { then_ms: u64 },
+}
+
+/// What one process is to meet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fate {
+    /// When it is killed, if it is.
+    moment: Option<Moment>,
+    /// Whether another process wants the same run, and whether that is killed with it.
+    rival: Option<bool>,
 }
 
 impl Moment {
-    fn drawn(draw: &mut Draw, seen: usize) -> Self {
-        match draw.below(2) {
+    fn drawn(draw: &mut Draw, plan: Plan, seen: usize) -> Self {
+        match draw.below(3) {
+            0 if plan == Plan::InVain => Self::Undo { then_ms: draw.below(3 * SERVICE_MS) },
+            0 | 1 if plan == Plan::Asked => Self::After(draw.below(KILL_MS_MAX / 4)),
             0 => Self::After(draw.below(KILL_MS_MAX)),
             _ => {
                 let count = seen + 1 + usize::try_from(draw.below(2)).unwrap_or(0);
@@ -81,6 +99,8 @@ struct Tally {
     kills: u32,
     /// Kills after which something was done, and not all.
     halfway: u32,
+    /// Processes that wanted a run that another one had.
+    rivals: u32,
     suspended: u32,
 }
 
@@ -116,6 +136,7 @@ impl Trial {
         let urls = kinds.map(|kind| format!("http://127.0.0.1:{port}/{kind}s?what=Oslo"));
         shop.write("plan.toml", &match plan {
             Plan::Trip | Plan::InVain => crate::saga::trip(&[]),
+            Plan::Asked => crate::saga::trip(&[("car", "approval = true")]),
             Plan::Bulk => format!("workflow = 'bulk'\ngoal = 'Book all'\n[[steps]]\nid = 'all'\ntool = 'web.post-all'\nargs = {{ urls = {urls:?} }}\n"),
         });
         Self { plan, form, service, shop, what }
@@ -131,33 +152,72 @@ impl Trial {
         }
     }
 
-    /// Starts the run, or goes on with it; kills the process at the moment, if there is one. Returns whether it was killed.
-    async fn process(&self, is_there: bool, moment: Option<Moment>) -> bool {
-        let args: &[&str] = if is_there { &["resume", "last", "--yes"] } else { &["run", "plan.toml"] };
-        let mut command = self.shop.command(&[&["--no-build"], args].concat());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-        match moment {
-            None => {}
-            Some(Moment::After(ms)) => pause(ms).await,
-            Some(Moment::Request { count, then_ms }) => {
-                while self.service.log().len() < count && child.try_wait().expect("it can be asked").is_none() {
+    /// Starts the run, or goes on with it.
+    fn args(&self, is_there: bool) -> &'static [&'static str] {
+        match (is_there, self.plan) {
+            (false, _) => &["--no-build", "run", "plan.toml"],
+            (true, Plan::Asked) => &["--no-build", "resume", "last"],
+            (true, _) => &["--no-build", "resume", "last", "--yes"],
+        }
+    }
+
+    fn spawned(&self, args: &[&str]) -> Child {
+        let mut command = self.shop.command(args);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+    }
+
+    /// Waits until a process is to be killed, or has ended by itself.
+    async fn wait(&self, child: &mut Child, moment: Moment) {
+        let mut is_alive = || child.try_wait().expect("it can be asked").is_none();
+        let asked = |method: &str| self.service.log().iter().filter(|asked| asked.method == method).count();
+        let then_ms = match moment {
+            Moment::After(ms) => ms,
+            Moment::Request { count, then_ms } => {
+                while self.service.log().len() < count && is_alive() {
                     pause(1).await;
                 }
-                pause(then_ms).await;
+                then_ms
             }
+            Moment::Undo { then_ms } => {
+                while asked("DELETE") == 0 && is_alive() {
+                    pause(1).await;
+                }
+                then_ms
+            }
+        };
+        pause(then_ms).await;
+    }
+
+    /// Lets a process run to its fate. Returns whether it was killed.
+    async fn process(&self, args: &[&str], fate: Fate) -> bool {
+        let mut child = self.spawned(args);
+        let mut rival = fate.rival.map(|is_killed| (self.spawned(args), is_killed));
+        if let Some(moment) = fate.moment {
+            self.wait(&mut child, moment).await;
         }
-        let was_alive = moment.is_some() && child.try_wait().expect("it can be asked").is_none();
+        let was_alive = fate.moment.is_some() && child.try_wait().expect("it can be asked").is_none();
         if was_alive {
             child.kill().expect("it is killed");
         }
+        if let Some((rival, true)) = &mut rival
+            && was_alive
+        {
+            // It may have ended by itself a moment ago.
+            let _ = rival.kill();
+        }
         let status = child.wait().expect("it ends");
+        if let Some((mut rival, _)) = rival {
+            let code = rival.wait().expect("it ends").code();
+            let is_told = code.is_none_or(|code| [0, 1, 2, 5, 8].contains(&code));
+            assert!(is_told, "{}: the second process ends with {code:?}", self.what);
+        }
         was_alive && status.code().is_none()
     }
 
     fn is_halfway(&self) -> bool {
         match self.plan {
             Plan::InVain => self.service.cancelled().len() == 1,
-            Plan::Trip | Plan::Bulk => (1..3).contains(&self.service.bookings().len()),
+            Plan::Trip | Plan::Asked | Plan::Bulk => (1..3).contains(&self.service.bookings().len()),
         }
     }
 
@@ -166,14 +226,25 @@ impl Trial {
         let mut kills_left = 1 + draw.below(KILLS_MAX);
         for _ in 0..PROCESSES_MAX {
             let state = self.state();
+            let is_asking = state.as_ref() == Some(&suspended(Suspension::Approval));
             let is_over = |state: &&Value| !matches!(state.as_str(), Some("planning" | "executing" | "undoing"));
-            if let Some(state) = state.as_ref().filter(is_over) {
+            if let Some(state) = state.as_ref().filter(is_over).filter(|_| !is_asking) {
                 return state.clone();
             }
             assert!(state.is_some() || self.service.log().is_empty(), "{}: an effect without a log", self.what);
-            let moment = (kills_left > 0).then(|| Moment::drawn(draw, self.service.log().len()));
-            kills_left = kills_left.saturating_sub(1);
-            if self.process(state.is_some(), moment).await {
+            let mut fate = || {
+                let moment = (kills_left > 0).then(|| Moment::drawn(draw, self.plan, self.service.log().len()));
+                kills_left = kills_left.saturating_sub(1);
+                let rival = (state.is_some() && draw.below(3) == 0).then(|| draw.below(2) == 0);
+                Fate { moment, rival }
+            };
+            if is_asking {
+                let fate = Fate { rival: None, ..fate() };
+                tally.kills += u32::from(self.process(&["--no-build", "approve", "last", "car"], fate).await);
+            }
+            let fate = fate();
+            tally.rivals += u32::from(fate.rival.is_some());
+            if self.process(self.args(state.is_some()), fate).await {
                 tally.kills += 1;
                 tally.halfway += u32::from(self.is_halfway());
             }
@@ -188,10 +259,10 @@ impl Trial {
         assert!(effects.iter().all(|(key, times)| !key.is_empty() && *times == 1), "{what}: {effects:?}");
         let booked: Vec<String> = service.bookings().into_iter().map(|booking| booking.id).collect();
         let (all, cancelled): (&[&str], &[&str]) = match self.plan {
-            Plan::Trip | Plan::Bulk => (&["flight-1", "hotel-2", "car-3"], &[]),
+            Plan::Trip | Plan::Asked | Plan::Bulk => (&["flight-1", "hotel-2", "car-3"], &[]),
             Plan::InVain => (&["flight-1", "hotel-2"], &["hotel-2", "flight-1"]),
         };
-        if *state == suspended() {
+        if *state == suspended(Suspension::Reconcile) {
             assert_ne!(self.form, Form::Keyed, "{what}: a key makes a repeat safe");
             assert!(begins(all, &booked) && begins(cancelled, &service.cancelled()), "{what}: {booked:?}");
             tally.suspended += 1;
@@ -214,10 +285,9 @@ fn begins(all: &[&str], with: &[String]) -> bool {
     all.len() >= with.len() && all.iter().zip(with).all(|(one, other)| one == other)
 }
 
-/// How `show` writes that a run waits for a person to tell what became of a step.
-fn suspended() -> Value {
-    serde_json::to_value(cofferdam::host::RunState::Suspended(cofferdam::domain::Suspension::Reconcile))
-        .expect("it is JSON")
+/// How `show` writes that a run waits for a person.
+fn suspended(why: Suspension) -> Value {
+    serde_json::to_value(RunState::Suspended(why)).expect("it is JSON")
 }
 
 async fn killed(plan: Plan, form: Form, iterations: u32, seed: u64) -> Tally {
@@ -237,24 +307,25 @@ async fn killed(plan: Plan, form: Form, iterations: u32, seed: u64) -> Tally {
 async fn crash_loop(iterations_of_each: u32) {
     let mut bytes = [0; 8];
     SystemClock::default().random(&mut bytes).expect("the machine has randomness");
-    let (mut kills, mut halfway) = (0, 0);
+    let (mut kills, mut halfway, mut rivals) = (0, 0, 0);
     for (plan, form) in PLANS.into_iter().flat_map(|plan| FORMS.map(|form| (plan, form))) {
         let tally = killed(plan, form, iterations_of_each, u64::from_le_bytes(bytes)).await;
         assert_eq!(tally.iterations, iterations_of_each);
-        (kills, halfway) = (kills + tally.kills, halfway + tally.halfway);
+        (kills, halfway, rivals) = (kills + tally.kills, halfway + tally.halfway, rivals + tally.rivals);
     }
     // Otherwise the moments were badly chosen, and the test has shown little.
-    assert!(kills >= iterations_of_each && halfway >= 1, "{kills} kills, {halfway} halfway");
+    let is_tried = kills >= iterations_of_each && halfway >= 1 && rivals >= 1;
+    assert!(is_tried, "{kills} kills, {halfway} halfway, {rivals} rivals");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_is_killed_24_times_over_and_books_nothing_twice() {
-    crash_loop(4).await;
+    crash_loop(3).await;
 }
 
 /// `cargo test -p cofferdam --test it crashloop -- --ignored --nocapture` (a few minutes).
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it takes minutes"]
 async fn the_program_is_killed_240_times_over_and_books_nothing_twice() {
-    crash_loop(40).await;
+    crash_loop(30).await;
 }

@@ -2,13 +2,14 @@
 //! the kind that it is told as, and how often the call was tried; the run fails with that kind, and the step beside the one
 //! that fails does what it should. Kinds that a run cannot meet are listed with the reason and the test that makes them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cofferdam::cli::exit::{Code, of_kind, of_report};
 use cofferdam::clock::SystemClock;
-use cofferdam::domain::{Budget, Failure, Json, Kind};
+use cofferdam::domain::{Budget, Failure, Json, Kind, Retry};
 use cofferdam::host::{Goal, Host, RunReport, RunState};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
 use cofferdam::planner::{Allowance, ContextPack, Planned, Planner, PlannerUsage, Proposal};
@@ -34,13 +35,14 @@ struct Table {
     tls: WebServer,
     _dns: DnsServer,
     rows: usize,
-    seen: BTreeSet<Kind>,
+    /// What was made, by the kind that it is told as.
+    seen: BTreeMap<Kind, Vec<String>>,
 }
 
 /// A step that fails, and what lets it.
 #[derive(Clone)]
 struct Fault {
-    what: &'static str,
+    what: String,
     tool: String,
     /// Where its component is one written as text.
     wat: Option<String>,
@@ -55,9 +57,9 @@ struct Fault {
     attempts: u32,
 }
 
-fn fault(what: &'static str, tool: &str, args: Json, kind: Kind, attempts: u32) -> Fault {
+fn fault(what: &str, tool: &str, args: Json, kind: Kind, attempts: u32) -> Fault {
     let (tool, rule, step) = (tool.to_owned(), String::new(), json!({}));
-    Fault { what, tool, wat: None, args, rule, step, budget: None, kind, attempts }
+    Fault { what: what.to_owned(), tool, wat: None, args, rule, step, budget: None, kind, attempts }
 }
 
 fn written(what: &'static str, wat: String, kind: Kind) -> Fault {
@@ -85,7 +87,7 @@ impl Table {
         let runner = WasmRunner::new(&Options { network, ..options() }, Arc::new(SystemClock::default()));
         let (web, tls) = (WebServer::start(), WebServer::start_tls(&Identity::self_signed("127.0.0.1")));
         let runner = Arc::new(runner.expect("the machine can run guests"));
-        Self { runner, web, tls, _dns: dns, rows: 0, seen: BTreeSet::new() }
+        Self { runner, web, tls, _dns: dns, rows: 0, seen: BTreeMap::new() }
     }
 
     fn host(&self, folder: &Path, policy: &str, tools: &[(String, PathBuf)]) -> cofferdam::host::HostBuilder {
@@ -120,13 +122,13 @@ impl Table {
             step[name] = value.clone();
         }
         let beside = json!({"id": "beside", "tool": "math.eval", "args": {"expression": "1 + 1"}});
-        let flow = json!({"workflow": "fault", "goal": fault.what, "steps": [step, beside]}).to_string();
+        let flow = json!({"workflow": "fault", "goal": &fault.what, "steps": [step, beside]}).to_string();
         let flow = WorkflowPlanner::parse(&flow, Format::Json).expect("the workflow reads");
         let host = builder.build().expect("the host is made");
         let handle = host.start(Goal::Workflow(flow), approved()).await.expect("it starts");
         let report = handle.finished().await.expect("it is driven");
         host.verify(&report.run).await.expect("the log is whole");
-        self.row(fault.what, fault.kind, &report);
+        self.row(&fault.what, fault.kind, &report);
         let found = |id: &str| report.steps.iter().find(|step| step.step.local() == id);
         assert_eq!(found("it").map_or(0, |step| step.attempts), fault.attempts, "{}: {report:#?}", fault.what);
         // A plan that is refused has no steps.
@@ -144,8 +146,13 @@ impl Table {
             &[RunState::Failed]
         };
         assert!(end.contains(&report.state), "{what}: {:?}", report.state);
+        println!("{what} | {kind} | {:?} | exit {}", report.state, of_report(report).number());
+        assert_eq!(of_report(report).number(), exit(kind, true), "{what}");
         self.rows += 1;
-        self.seen.insert(kind);
+        let causes = self.seen.entry(kind).or_default();
+        if !causes.iter().any(|cause| cause == what) {
+            causes.push(what.to_owned());
+        }
     }
 
     /// Has a planner plan a run.
@@ -168,51 +175,56 @@ fn guests() -> Vec<Fault> {
     let deep = "(func $f (export \"run\") (call $f))";
     let nan = "(memory (export \"memory\") 1) (func (export \"run\") (result f64) (f64.const nan))";
     vec![
-        fault("it panics", "probe.panic", json!({"message": "x"}), Kind::ToolTrap, 1),
-        written("it cannot go on", guest("(func (export \"run\") unreachable)"), Kind::ToolTrap),
+        fault("a tool panics", "probe.panic", json!({"message": "x"}), Kind::ToolTrap, 1),
+        written("a tool cannot go on", guest("(func (export \"run\") unreachable)"), Kind::ToolTrap),
         written(
-            "it divides by zero",
+            "a tool divides by zero",
             guest("(func (export \"run\") (drop (i32.div_u (i32.const 1) (i32.const 0))))"),
             Kind::ToolTrap,
         ),
-        fault("it leaves", "probe.exit", json!({"code": 3}), Kind::ToolExit, 1),
-        fault("it says no", "probe.refuse", json!({"text": "no"}), Kind::ToolDeclared, 1),
-        fault("it sleeps", "probe.sleep", json!({"ms": 60_000}), Kind::ToolDeadline, 2)
+        fault("a tool ends the program", "probe.exit", json!({"code": 3}), Kind::ToolExit, 1),
+        fault("a tool says no", "probe.refuse", json!({"text": "no"}), Kind::ToolDeclared, 1),
+        fault("a tool sleeps longer than its step allows", "probe.sleep", json!({"ms": 60_000}), Kind::ToolDeadline, 2)
             .step(json!({"timeout_ms": 200})),
-        fault("it sleeps past the rule", "probe.sleep", json!({"ms": 60_000}), Kind::ToolDeadline, 2)
+        fault("a tool sleeps longer than its rule allows", "probe.sleep", json!({"ms": 60_000}), Kind::ToolDeadline, 2)
             .limit("wall_ms_max", 200),
-        fault("it works too hard", "probe.flood", json!({"lines": 100}), Kind::ToolFuel, 1).limit("fuel", 1_000),
-        written("memory grows", guest(&memory), Kind::ToolMemory).limit("memory_bytes_max", 8 << 20),
-        written("memory starts too large", guest("(memory 512) (func (export \"run\"))"), Kind::ToolMemory)
-            .limit("memory_bytes_max", 8 << 20),
-        written("a table grows", guest(&table), Kind::ToolTable),
-        written("it calls itself", guest(deep), Kind::ToolStack),
-        written("it holds handles", HOLDING.to_owned(), Kind::ToolHandles),
-        fault("it asks the host too often", "probe.flood", json!({"lines": 100}), Kind::ToolHostCalls, 1)
+        fault("a tool works without end", "probe.flood", json!({"lines": 100}), Kind::ToolFuel, 1).limit("fuel", 1_000),
+        written("a tool's memory grows", guest(&memory), Kind::ToolMemory).limit("memory_bytes_max", 8 << 20),
+        written(
+            "a tool's memory is too large from the start",
+            guest("(memory 512) (func (export \"run\"))"),
+            Kind::ToolMemory,
+        )
+        .limit("memory_bytes_max", 8 << 20),
+        written("a tool's table grows", guest(&table), Kind::ToolTable),
+        written("a tool calls itself without end", guest(deep), Kind::ToolStack),
+        written("a tool opens and never closes", HOLDING.to_owned(), Kind::ToolHandles),
+        fault("a tool asks the host too often", "probe.flood", json!({"lines": 100}), Kind::ToolHostCalls, 1)
             .limit("host_calls_max", 20),
-        written("it tells the host too much", logging(1, 5 << 20), Kind::ToolHostCallBytes)
+        written("a tool passes too much to the host at once", logging(1, 5 << 20), Kind::ToolHostCallBytes)
             .rule("capabilities = ['log']"),
-        fault("it returns too much", "probe.surroundings", json!({}), Kind::ToolOutput, 1).limit("output_bytes_max", 1),
-        written("it returns no number", returning("(result f64)", nan), Kind::ToolContract),
+        fault("a tool returns too much", "probe.surroundings", json!({}), Kind::ToolOutput, 1)
+            .limit("output_bytes_max", 1),
+        written("a tool returns what is no value", returning("(result f64)", nan), Kind::ToolContract),
     ]
 }
 
 fn plans() -> Vec<Fault> {
     let sleep = |what, ms: Json, kind| fault(what, "probe.sleep", json!({"ms": ms}), kind, 0);
-    let denied = sleep("no rule allows it", json!(1), Kind::PolicyDenied)
+    let denied = sleep("no rule allows the call", json!(1), Kind::PolicyDenied)
         .step(json!({"tool": "probe.panic", "args": {"message": "x"}}));
     vec![
         sleep("an argument is no number", json!("x"), Kind::DataInput),
         sleep("an argument is missing", json!({"$from": "beside", "path": ""}), Kind::DataInput),
-        sleep("it needs what nobody brings", json!(1), Kind::DataReference).step(json!({"needs": ["nobody"]})),
-        sleep("it waits for itself", json!(1), Kind::DataPlan).step(json!({"needs": ["it"]})),
-        sleep("a condition fails", json!(1), Kind::DataCondition)
+        sleep("a step needs one that is not there", json!(1), Kind::DataReference).step(json!({"needs": ["nobody"]})),
+        sleep("a step waits for itself", json!(1), Kind::DataPlan).step(json!({"needs": ["it"]})),
+        sleep("a condition cannot be told", json!(1), Kind::DataCondition)
             .step(json!({"when": "1 / (size(steps.beside) - 1) == 1"})),
-        fault("its arguments are too long", "probe.refuse", json!({"text": "x".repeat(100)}), Kind::DataInputSize, 1)
+        fault("arguments are too long", "probe.refuse", json!({"text": "x".repeat(100)}), Kind::DataInputSize, 1)
             .limit("input_bytes_max", 10),
         Fault {
             budget: Some(Budget { calls_max: 1, ..Budget::default() }),
-            ..sleep("there is no money", json!(1), Kind::PolicyBudget)
+            ..sleep("the plan may take more than the budget", json!(1), Kind::PolicyBudget)
         },
         denied,
     ]
@@ -237,10 +249,10 @@ fn network(table: &Table) -> Vec<Fault> {
     vec![
         get("nobody listens", at(gone, "http"), "/", Kind::NetworkConnect, 2),
         get("the answer is cut off", web.clone(), "/cut", Kind::NetworkCut, 2),
-        get("it is no server of the web", web.clone(), "/odd", Kind::NetworkCut, 2),
-        get("nobody knows who it is", at(table.tls.port(), "https"), "/", Kind::NetworkTls, 1),
+        get("what answers is no server of the web", web.clone(), "/odd", Kind::NetworkCut, 2),
+        get("a server cannot prove who it is", at(table.tls.port(), "https"), "/", Kind::NetworkTls, 1),
         get("there is no such name", "http://nowhere.test".into(), "/", Kind::NetworkDns, 2),
-        fault("it says nothing", "web.send", parts, Kind::NetworkTimeout, 2)
+        fault("a server says nothing", "web.send", parts, Kind::NetworkTimeout, 2)
             .rule(format!("http = [{{ url = '{web}/*', addresses = ['127.0.0.1/32'] }}]")),
     ]
 }
@@ -262,12 +274,12 @@ async fn statuses(table: &mut Table) {
             };
             let (url, keyed) = (service.url(), if is_keyed { ", keyed = true" } else { "" });
             let attempts = if is_transient && is_keyed { 2 } else { 1 };
-            let row =
-                fault("the service refuses", "bookings.book", json!({"kind": "car", "what": "x"}), kind, attempts)
-                    .rule(format!(
-                        "http = [{{ url = '{url}/*', methods = ['POST'], addresses = ['127.0.0.1/32']{keyed} }}]"
-                    ))
-                    .rule(format!("env = {{ BOOKINGS_URL = '{url}' }}"));
+            let what = format!("a service answers {status}");
+            let row = fault(&what, "bookings.book", json!({"kind": "car", "what": "x"}), kind, attempts)
+                .rule(format!(
+                    "http = [{{ url = '{url}/*', methods = ['POST'], addresses = ['127.0.0.1/32']{keyed} }}]"
+                ))
+                .rule(format!("env = {{ BOOKINGS_URL = '{url}' }}"));
             table.make(row).await;
             assert_eq!(service.log().len(), usize::try_from(attempts).unwrap(), "{status} {keyed}");
         }
@@ -293,74 +305,99 @@ impl Planner for Failing {
     }
 }
 
-/// Kinds that no run meets, or that need a world of their own: why, and the test that makes them.
+/// Kinds that no run meets, or that need a world of their own: the cause, and the test that makes them.
 const ELSEWHERE: &[(Kind, &str, &str, &str)] = &[
     (
         Kind::NetworkCircuitOpen,
-        "it takes six calls",
+        "a server failed five times in a row a moment ago",
         "tests/it/saga.rs",
         "a_service_that_fails_five_times_is_left_alone_and_then_tried_with_one_probe",
     ),
-    (Kind::PolicyRejected, "a person decides", "tests/it/runs.rs", "a_rejection_ends_the_run_and_tells_why"),
+    (
+        Kind::PolicyRejected,
+        "the person who was asked says no",
+        "tests/it/runs.rs",
+        "a_rejection_ends_the_run_and_tells_why",
+    ),
     (
         Kind::PolicyExpired,
-        "time passes",
+        "nobody answers an approval in time",
         "tests/it/saga.rs",
         "an_approval_that_nobody_gives_is_a_no_and_takes_back_what_was_done",
     ),
     (
         Kind::DataNotFound,
-        "there is no run",
+        "there is no run, step or tool of that name",
         "host/src/store/sqlite/tests/upkeep.rs",
         "a_removal_that_died_in_the_middle_is_finished_by_the_next",
     ),
-    (Kind::DataConflict, "the run has ended", "tests/it/runs.rs", "one_process_at_a_time_drives_a_run"),
+    (
+        Kind::DataConflict,
+        "the run has ended, or its tools are not those that it began with",
+        "tests/it/runs.rs",
+        "one_process_at_a_time_drives_a_run",
+    ),
     (
         Kind::DataConfig,
-        "there is no host",
+        "a line of `cofferdam.toml` or of the policy is wrong",
         "tests/it/notify.rs",
         "a_mistake_is_told_with_its_place_and_without_what_is_written",
     ),
-    (Kind::LoadInvalid, "there is no host", "tests/it/hostile.rs", "c1_damaged_files"),
-    (Kind::LoadLimit, "there is no host", "tests/it/hostile.rs", "b2_memory_starts_too_large"),
-    (Kind::LoadAbi, "there is no host", "tests/it/hostile.rs", "b3_many_memories"),
-    (Kind::LoadDenied, "there is no host", "tests/it/hostile.rs", "c8_imports_that_nobody_gives"),
-    (Kind::LoadPinned, "the tool is withheld", "tests/it/contracts.rs", "d9_the_library_withholds_as_the_program_does"),
+    (Kind::LoadInvalid, "a file is no component, or is damaged", "tests/it/hostile.rs", "c1_damaged_files"),
+    (
+        Kind::LoadLimit,
+        "a component wants more from the start than there may be",
+        "tests/it/hostile.rs",
+        "b2_memory_starts_too_large",
+    ),
+    (Kind::LoadAbi, "a component uses what is switched off", "tests/it/hostile.rs", "b3_many_memories"),
+    (
+        Kind::LoadDenied,
+        "a component imports what no host here gives",
+        "tests/it/hostile.rs",
+        "c8_imports_that_nobody_gives",
+    ),
+    (
+        Kind::LoadPinned,
+        "a component is not the one in `cofferdam.lock`",
+        "tests/it/contracts.rs",
+        "d9_the_library_withholds_as_the_program_does",
+    ),
     (
         Kind::HostStorage,
-        "the log refuses: the run is as its log tells",
+        "the log, or what a tool wrote, cannot be written",
         "tests/it/sandbox.rs",
         "a_commit_is_announced_before_the_file_changes",
     ),
     (
         Kind::HostFull,
-        "no run is begun",
+        "the disk is nearly full",
         "host/src/store/sqlite/tests/upkeep.rs",
         "a_disk_that_is_nearly_full_takes_no_new_run_and_lets_the_others_end",
     ),
     (
         Kind::HostDiverged,
-        "the process must die first",
+        "run again after a crash, a call does something else than before",
         "tests/it/journal.rs",
         "a_call_that_does_something_else_than_before_is_stopped",
     ),
-    (Kind::HostOwned, "another process has the run", "tests/it/runs.rs", "one_process_at_a_time_drives_a_run"),
+    (Kind::HostOwned, "another process drives the run", "tests/it/runs.rs", "one_process_at_a_time_drives_a_run"),
     (
         Kind::HostBusy,
-        "it is of the upkeep",
+        "another process keeps the files of the log open",
         "host/src/store/sqlite/tests/upkeep.rs",
         "an_erasure_tells_when_another_process_kept_it_from_wiping_the_files",
     ),
-    (Kind::HostCancelled, "a person decides", "tests/it/sandbox.rs", "whoever_drives_a_call_can_cancel_it"),
+    (Kind::HostCancelled, "a person stops the run", "tests/it/sandbox.rs", "whoever_drives_a_call_can_cancel_it"),
     (
         Kind::HostInterrupted,
-        "a person tells that it did not happen",
+        "a person says that a step, whose end nobody saw, did not happen",
         "tests/it/saga.rs",
         "a_person_tells_what_became_of_a_booking_that_cannot_be_found",
     ),
     (
         Kind::HostBug,
-        "a mistake is not made on purpose",
+        "a mistake in Cofferdam",
         "tests/it/state.rs",
         "a_change_is_announced_before_and_a_record_is_not_done_again",
     ),
@@ -374,27 +411,102 @@ async fn each_kind_of_failure_is_met_and_ends_the_run_as_the_table_says() {
     }
     statuses(&mut table).await;
     let of_models = [
-        Kind::ModelRefusal,
-        Kind::ModelInvalidJson,
-        Kind::ModelSchema,
-        Kind::ModelNoAction,
-        Kind::ModelTruncated,
-        Kind::ModelContextOverflow,
+        ("a model refuses", Kind::ModelRefusal),
+        ("a model's reply is no JSON, twice", Kind::ModelInvalidJson),
+        ("a model's reply has another shape, twice", Kind::ModelSchema),
+        ("a model claims a result that no step brought, twice", Kind::ModelNoAction),
+        ("a model's reply is cut off, twice", Kind::ModelTruncated),
+        ("a request is longer than the model reads", Kind::ModelContextOverflow),
     ];
-    for kind in of_models {
-        table.planned("the model fails", Arc::new(Failing(Some(kind))), kind).await;
+    for (what, kind) in of_models {
+        table.planned(what, Arc::new(Failing(Some(kind))), kind).await;
     }
-    table.planned("the model goes round in circles", Arc::new(Failing(None)), Kind::ModelLoop).await;
+    table
+        .planned("a model proposes the same failing call again and again", Arc::new(Failing(None)), Kind::ModelLoop)
+        .await;
     assert!(table.rows >= FAULTS_MIN, "{} faults", table.rows);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for (kind, why, file, test) in ELSEWHERE {
+    for (kind, cause, file, test) in ELSEWHERE {
         let text = std::fs::read_to_string(root.join(file)).expect("the file is there");
         let body = text.split_once(&format!("fn {test}(")).map_or("", |(_, after)| after);
         let body = body.split_once("\n}\n").map_or(body, |(body, _)| body);
-        assert!(!why.is_empty() && body.contains(&format!("Kind::{kind:?}")), "{kind}: {file} {test}");
+        assert!(!cause.is_empty() && body.contains(&format!("Kind::{kind:?}")), "{kind}: {file} {test}");
     }
     for kind in Kind::ALL {
         let is_elsewhere = ELSEWHERE.iter().any(|(other, ..)| other == kind);
-        assert_ne!(table.seen.contains(kind), is_elsewhere, "{kind}: it has one row, here or elsewhere");
+        assert_ne!(table.seen.contains_key(kind), is_elsewhere, "{kind}: it has one row, here or elsewhere");
+    }
+    expect_test::expect_file!["../../docs/failures.md"].assert_eq(&page(&table.seen));
+}
+
+/// The code that the program ends with: of a run that ends so, or of a command where no run does.
+fn exit(kind: Kind, is_of_run: bool) -> u8 {
+    match of_kind(kind) {
+        // A planner's mistake within a run is not one of the command line.
+        Code::USAGE if is_of_run => Code::FAILED.number(),
+        code => code.number(),
     }
 }
+
+/// What becomes of a run that meets a kind.
+fn course(kind: Kind) -> &'static str {
+    match kind {
+        Kind::ModelInvalidJson | Kind::ModelSchema | Kind::ModelNoAction | Kind::ModelTruncated => {
+            "the model is told why, once; then the run fails"
+        }
+        Kind::ModelRefusal | Kind::ModelContextOverflow | Kind::ModelLoop => "the run fails",
+        Kind::DataPlan | Kind::DataReference => {
+            "the plan is refused before its first step, or the step before it starts"
+        }
+        Kind::DataInput | Kind::DataInputSize | Kind::DataCondition => "the step is rejected before it starts",
+        Kind::PolicyDenied | Kind::PolicyRejected | Kind::PolicyExpired => "the step is rejected before it starts",
+        Kind::PolicyBudget => "a plan that cannot fit fails; otherwise what is under way ends, and then the run",
+        Kind::DataNotFound | Kind::DataConflict | Kind::DataConfig => "no run is begun or changed",
+        Kind::LoadInvalid | Kind::LoadLimit | Kind::LoadAbi | Kind::LoadDenied | Kind::LoadPinned => {
+            "the component is not loaded; no run is begun"
+        }
+        Kind::HostFull => "no new run is begun; those under way go on",
+        Kind::HostStorage | Kind::HostBug => "the process stops; `resume` goes on from what the log tells",
+        Kind::HostOwned | Kind::HostBusy => "nothing changes",
+        Kind::HostDiverged => "what became of the step is unknown: its tool is asked, or a person",
+        Kind::HostCancelled => "what runs is stopped; with `--undo` what was done is taken back",
+        Kind::HostInterrupted => "the step fails",
+        _ if kind.retry() == Retry::Later => "the step is tried again where that is safe, and then fails",
+        _ => "the step fails",
+    }
+}
+
+/// The page for operators, as the table proves it.
+fn page(seen: &BTreeMap<Kind, Vec<String>>) -> String {
+    let mut page = String::from(PAGE);
+    for kind in Kind::ALL {
+        let elsewhere = ELSEWHERE.iter().find(|(other, ..)| other == kind).map(|(_, cause, ..)| (*cause).to_owned());
+        let causes = elsewhere.unwrap_or_else(|| seen.get(kind).map(|causes| causes.join("; ")).unwrap_or_default());
+        let (fault, again) = (format!("{:?}", kind.fault()).to_lowercase(), again(*kind));
+        let exit = exit(*kind, seen.contains_key(kind));
+        page += &format!("| `{kind}` | {causes} | {} | {fault} | {again} | {exit} |\n", course(*kind));
+    }
+    page
+}
+
+fn again(kind: Kind) -> &'static str {
+    match kind.retry() {
+        Retry::Never => "never",
+        Retry::Later => "later",
+        Retry::Changed => "when changed",
+    }
+}
+
+/// What stands above the table.
+const PAGE: &str = "# What can go wrong
+
+Each kind of failure: what causes it, what becomes of the run, whose move it is, whether the same may be tried again, and
+the exit code. The table is written by `tests/it/faults.rs`, which makes the faults; it is not edited by hand.
+
+A step that fails decides about its run by `on_failure`; what only looks goes on beside it. A write of which nobody saw the
+end is never guessed: a key makes the repeat safe, or the tool is asked what became of it, or the run waits for a person
+(exit code 5). A run that could not take something back is stuck (exit code 10). `explain RUN STEP` tells the whole story.
+
+| kind | caused by | what becomes of the run | whose move | again | exit |
+|---|---|---|---|---|--:|
+";

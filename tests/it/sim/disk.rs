@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use cofferdam::domain::{
-    Digest, Event, Failure, HostCallRecord, JournalEntry, Principal, RunId, Seq, StateOp, StateQuota, StateReply,
+    Digest, Event, Fact, Failure, HostCallRecord, JournalEntry, Principal, RunId, Seq, StateOp, StateQuota, StateReply,
     StateSpace, StepId, Timestamp,
 };
 use cofferdam::store::memory::MemoryLog;
@@ -16,6 +16,7 @@ use cofferdam::store::{
 };
 
 use super::fuse::{Fuse, Rng};
+use super::world::World;
 
 /// What outlives a process: all that was written, in order.
 #[derive(Default)]
@@ -114,6 +115,7 @@ async fn again(log: &MemoryLog, owners: &mut HashMap<RunId, Box<dyn Ownership>>,
 pub struct SimLog {
     pub disk: Arc<Disk>,
     pub fuse: Arc<Fuse>,
+    pub world: Arc<World>,
 }
 
 impl SimLog {
@@ -154,6 +156,9 @@ impl EventLog for SimLog {
         self.before().await?;
         let events = self.disk.log().append(owner, batch.clone(), durability).await?;
         self.disk.note(Op::Append { run: owner.run().clone(), batch }, durability);
+        if events.iter().any(|event| matches!(event.fact, Fact::CancelRequested { .. })) {
+            self.world.stopped(owner.run());
+        }
         self.fuse.point().await;
         Ok(events)
     }

@@ -1,117 +1,52 @@
 //! Processes that drive a run one after the other, until it has ended.
 
-use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam::clock::Clock;
-use cofferdam::domain::{Budget, Failure, Json, Kind, PlanLimits, Principal, RunId};
-use cofferdam::orchestrator::{Approve, Driver, Goal, Parts, PlannerOf, Run, SIGNALS_MAX, Start, Upstreams, Wait};
+use cofferdam::domain::{Budget, Fact, Failure, Json, Kind, PlanLimits, Principal, RunId, Suspension};
+use cofferdam::orchestrator::{
+    Approve, Driver, Goal, Parts, PlannerOf, Run, RunStatus, SIGNALS_MAX, Start, Upstreams, Wait,
+};
 use cofferdam::planner::Planner;
 use cofferdam::planner::workflow::WorkflowPlanner;
-use cofferdam::policy::Policy;
-use cofferdam::registry::{Catalog, Options as Reading, VerifiedComponent};
 use cofferdam::store::{EventLog, Message};
 
 use super::disk::{Disk, SimLog};
 use super::fuse::{Blow, Fuse, Rng};
+use super::guest::SimRunner;
+use super::notifier::SimNotifier;
 use super::person::Person;
-use super::world::{SimRunner, World};
+use super::planner::{SimPlanner, Turn};
+use super::tools::{CATALOG, POLICY};
+use super::world::World;
 
 /// Processes that one run may take: more than crashes, suspensions and answers can ask for.
 const PROCESSES_MAX: u32 = 200;
 
-/// Components whose tools are played. `journeys` books as `bookings` does, with a service that honours no keys.
-static COMPONENTS: LazyLock<Vec<Arc<VerifiedComponent>>> = LazyLock::new(|| {
-    let read = |name: &str| std::fs::read(cofferdam_guests::component(name)).expect("the component is there");
-    let component = |name: &str, bytes: Vec<u8>| {
-        Arc::new(VerifiedComponent::new(bytes, Some(name), &Reading::default()).expect("the component is good"))
-    };
-    let mut components = ["bookings", "fetch", "notes", "text"].map(|name| component(name, read(name))).to_vec();
-    components.push(component("journeys", renamed(&read("bookings"), b"bookings", b"journeys")));
-    components
-});
+/// Events of each run that are shown where one does not end.
+const LINES_MAX: usize = 40;
 
-/// The same component under another name of the same length.
-fn renamed(bytes: &[u8], from: &[u8; 8], to: &[u8; 8]) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    let places: Vec<usize> =
-        bytes.windows(from.len()).enumerate().filter(|(_, part)| part == from).map(|(at, _)| at).collect();
-    places.into_iter().for_each(|at| bytes[at..at + to.len()].copy_from_slice(to));
-    bytes
-}
-
-pub static CATALOG: LazyLock<Arc<Catalog>> =
-    LazyLock::new(|| Arc::new(Catalog::new(COMPONENTS.clone()).expect("the components have different names")));
-
-pub static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
-    let digest = |component: &str| {
-        let tool = CATALOG.tools().find(|tool| tool.name().component() == component).expect("it is there");
-        tool.digest().to_string()
-    };
-    let text = format!(
-        r#"version = 0
-[[rule]]
-name = "compute"
-why = "It touches nothing."
-allow = ["text.*"]
-[[rule]]
-name = "look"
-why = "It only looks."
-allow = ["fetch.get"]
-http = [{{ url = "https://f.test/*" }}]
-[[rule]]
-name = "send"
-why = "The service honours keys."
-allow = ["fetch.send"]
-http = [{{ url = "https://f.test/*", methods = ["POST"], keyed = true }}]
-lower = [{{ tool = "fetch.send", digest = "{fetch}", effect = "idempotent", why = "The service honours keys." }}]
-approval = "none"
-[[rule]]
-name = "note"
-why = "A line stays."
-allow = ["notes.append"]
-files = [{{ mount = "/notes", path = "notes", access = "read_write" }}]
-approval = "none"
-[[rule]]
-name = "book"
-why = "The service honours keys."
-allow = ["bookings.book", "bookings.cancel"]
-http = [{{ url = "https://b.test/*", methods = ["GET", "POST", "DELETE"], keyed = true }}]
-env = {{ BOOKINGS_URL = "https://b.test" }}
-approval = "none"
-[[rule]]
-name = "trip"
-why = "The service honours no keys."
-allow = ["journeys.book", "journeys.cancel"]
-http = [{{ url = "https://t.test/*", methods = ["GET", "POST", "DELETE"] }}]
-env = {{ BOOKINGS_URL = "https://t.test" }}
-lower = [{{ tool = "journeys.cancel", digest = "{bookings}", effect = "idempotent", why = "What is cancelled stays so." }}]
-approval = "none"
-[[rule]]
-name = "find"
-why = "It only looks."
-allow = ["bookings.find", "journeys.find"]
-http = [{{ url = "https://b.test/*" }}, {{ url = "https://t.test/*" }}]
-env = {{ BOOKINGS_URL = "https://b.test" }}
-"#,
-        fetch = digest("fetch"),
-        bookings = digest("journeys"),
-    );
-    Arc::new(Policy::parse(&text, Path::new("/sim")).expect("the policy reads"))
-});
+/// Times that somebody is tried to be told before that is given up.
+const NOTIFY_ATTEMPTS: u32 = 3;
 
 /// What is simulated: the same for a seed, whatever crashes.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub seed: u64,
     pub workflow: Json,
+    /// What a planner says that goes on; empty where the workflow is the plan.
+    pub turns: Vec<Turn>,
     pub budget: Budget,
     /// Whether a person is asked, or all was approved before.
     pub asks: bool,
-    /// Whether the person rejects what the seed says.
-    pub rejects: bool,
+    /// Whether the person rejects, changes or leaves alone what the seed says.
+    pub is_choosy: bool,
     pub cancelling: Option<Cancelling>,
+    /// Whether the clock of the machine is set while nobody looks.
+    pub has_jumps: bool,
+    /// Whether all requests go to one server.
+    pub is_shared: bool,
 }
 
 /// When a person wants the run to stop.
@@ -141,6 +76,10 @@ pub struct Simulated {
     pub points: u64,
     /// Processes that wanted a run that was driven.
     pub refused: u32,
+    /// Whether the clock of the machine was set meanwhile.
+    pub has_jumps: bool,
+    /// Whether all requests went to one server.
+    pub is_shared: bool,
 }
 
 /// One world, its disk and its luck.
@@ -172,7 +111,9 @@ impl Simulation<'_> {
         let mut run = self.run_id(0);
         self.cancel_later(&run);
         loop {
-            assert!(self.processes < PROCESSES_MAX, "{}: the run does not end", self.told());
+            if self.processes >= PROCESSES_MAX {
+                panic!("{}: the run does not end:\n{}", self.told(), self.last_lines().await);
+            }
             if let Ok(events) = self.disk.log().read(&run, 0).await {
                 match Run::of(&events) {
                     Ok(run) if run.is_ended() => break,
@@ -189,12 +130,16 @@ impl Simulation<'_> {
             match ended {
                 None => {}
                 Some(Ok(driven)) if driven.is_ended() => {}
-                Some(Ok(_)) => self.person().act(&self.disk).await,
+                Some(Ok(_)) => {
+                    self.somebody_knows().await;
+                    self.person().act(&self.disk).await;
+                }
                 Some(Err(failure)) => assert!(fuse.has_blown(), "{}: {failure:?}", self.told()),
             }
         }
+        let Case { has_jumps, is_shared, .. } = *self.case;
         let Self { world, disk, refused, .. } = self;
-        Simulated { world, disk, run, crashes: blown, points, refused }
+        Simulated { world, disk, run, crashes: blown, points, refused, has_jumps, is_shared }
     }
 
     /// Has a person cancel the run after a while, if it has begun and not ended by then.
@@ -209,12 +154,42 @@ impl Simulation<'_> {
         });
     }
 
+    /// Whoever is to be told of each run that waits for a person was told, or could not be reached.
+    async fn somebody_knows(&self) {
+        let log = self.disk.log();
+        for entry in log.runs(usize::MAX).await.expect("the log is read") {
+            let events = log.read(&entry.run, 0).await.expect("the log is read");
+            let Ok(run) = Run::of(&events) else { continue };
+            let RunStatus::Suspended(why) = run.status else { continue };
+            let is_it = |fact: &Fact| *fact == Fact::RunSuspended { why };
+            let Some(last) = events.iter().rfind(|event| is_it(&event.fact)) else { continue };
+            let is_heard = self.world.notices().iter().any(|notice| notice.run == run.id && notice.seq == last.seq);
+            let is_given_up = self.world.unheard(&run.id, last.seq) >= NOTIFY_ATTEMPTS;
+            let is_told = why == Suspension::Timer || is_heard || is_given_up;
+            if !is_told {
+                let lines = self.last_lines().await;
+                panic!("{}: nobody was told that {} waits: {why:?}\n{lines}", self.told(), run.id);
+            }
+        }
+    }
+
+    /// The last events of all runs, for whoever looks for the place.
+    async fn last_lines(&self) -> String {
+        let (log, mut lines) = (self.disk.log(), Vec::new());
+        for entry in log.runs(usize::MAX).await.expect("the log is read") {
+            let events = log.read(&entry.run, 0).await.expect("the log is read");
+            let last = events.iter().rev().take(LINES_MAX).rev();
+            lines.extend(last.map(|event| format!("{} {} {:?}", event.run, event.seq, event.fact)));
+        }
+        lines.join("\n")
+    }
+
     fn told(&self) -> String {
         format!("seed {}, process {}", self.case.seed, self.processes)
     }
 
     fn person(&self) -> Person {
-        Person { seed: self.case.seed, rejects: self.case.rejects, world: self.world.clone() }
+        Person { seed: self.case.seed, is_choosy: self.case.is_choosy, world: self.world.clone() }
     }
 
     fn run_id(&self, n: u32) -> RunId {
@@ -236,6 +211,9 @@ impl Simulation<'_> {
     /// One process from its start to its end; `None` where it died.
     async fn process(&mut self, run: &RunId, fuse: &Arc<Fuse>) -> Option<Result<Run, Failure>> {
         self.processes += 1;
+        if self.case.has_jumps {
+            self.world.clock.jump(&self.luck);
+        }
         let has_begun = self.disk.log().read(run, 0).await.is_ok();
         let driver = self.driver(fuse);
         if !has_begun {
@@ -274,7 +252,8 @@ impl Simulation<'_> {
 
     fn start(&self, run: &RunId) -> Start {
         let text = self.case.workflow["goal"].as_str().unwrap_or_default().to_owned();
-        let goal = Goal { text, workflow: Some(self.case.workflow.clone()), assert: Vec::new() };
+        let workflow = self.case.turns.is_empty().then(|| self.case.workflow.clone());
+        let goal = Goal { text, workflow, assert: Vec::new() };
         Start {
             run: run.clone(),
             goal,
@@ -290,22 +269,27 @@ impl Simulation<'_> {
             let planner = WorkflowPlanner::of_json(workflow).map_err(|e| Failure::new(Kind::DataConfig, e))?;
             Ok(Arc::new(planner) as Arc<dyn Planner>)
         });
-        let planner = WorkflowPlanner::of_json(&self.case.workflow).expect("the workflow reads");
+        let planner: Arc<dyn Planner> = if self.case.turns.is_empty() {
+            Arc::new(WorkflowPlanner::of_json(&self.case.workflow).expect("the workflow reads"))
+        } else {
+            Arc::new(SimPlanner { turns: self.case.turns.clone(), fuse: fuse.clone() })
+        };
+        let (world, process) = (self.world.clone(), self.processes);
         let parts = Parts {
-            log: Arc::new(SimLog { disk: self.disk.clone(), fuse: fuse.clone() }),
-            runner: Arc::new(SimRunner { world: self.world.clone(), fuse: fuse.clone() }),
+            log: Arc::new(SimLog { disk: self.disk.clone(), fuse: fuse.clone(), world: world.clone() }),
+            runner: Arc::new(SimRunner { world: world.clone(), fuse: fuse.clone(), process }),
             catalog: CATALOG.clone(),
             policy: POLICY.clone(),
             clock: self.world.clock.clone(),
             plan_limits: PlanLimits::default(),
             owner: format!("process {}", self.processes),
             upstreams: Arc::new(Upstreams::default()),
-            notifier: None,
+            notifier: Some(Arc::new(SimNotifier { world, fuse: fuse.clone() })),
             planner_of,
         };
         let approve = if self.case.asks { Approve::Ask } else { Approve::All { by: "ann".into() } };
         let (signals, _) = tokio::sync::broadcast::channel(SIGNALS_MAX);
-        Driver { parts, planner: Arc::new(planner), wait: Wait::Never, approve, accept_tools: None, signals }
+        Driver { parts, planner, wait: Wait::Never, approve, accept_tools: None, signals }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::domain::{
     Budget, Digest, Effect, Event, Fact, Failure, GENESIS, Json, Kind, Mount, Outcome, Parent, PlanLimits, Principal,
-    RunId, StepId, Suspension, ToolName,
+    RunId, Seq, StepId, Suspension, ToolName,
 };
 use crate::orchestrator::check::CheckedStep;
 use crate::orchestrator::driver::in_hand::{InHand, VALUES_BYTES_MAX};
@@ -251,6 +251,8 @@ struct Drive {
     stop: watch::Sender<bool>,
     /// Monotonic milliseconds since when the run waits for a person.
     waits_since_ms: Option<u64>,
+    /// The suspension that somebody was, or is being, told of last.
+    noticed: Option<Seq>,
     /// Monotonic milliseconds of the last look into the inbox; `None` to look at once.
     looked_ms: Option<u64>,
 }
@@ -261,7 +263,7 @@ enum Done {
     Planned { turn: u32, planned: Planned },
     Prepared { step: StepId, prepared: Result<(), Failure> },
     Child { step: StepId, ended: Result<Box<Run>, Failure> },
-    Notified { why: Suspension, told: Result<(), Failure> },
+    Notified { why: Suspension, seq: Seq, told: Result<(), Failure> },
 }
 
 fn parted(error: IllegalTransition) -> Failure {
@@ -285,6 +287,7 @@ impl Drive {
             writes: mpsc::channel(WRITE_REQUESTS_MAX),
             stop: watch::Sender::new(false),
             waits_since_ms: None,
+            noticed: None,
             looked_ms: None,
         }
     }
@@ -390,7 +393,7 @@ impl Drive {
                 Ok(())
             }
             Done::Child { step, ended } => self.child_ended(step, ended).await,
-            Done::Notified { why, told } => self.notified(why, told).await,
+            Done::Notified { why, seq, told } => self.notified(why, seq, told).await,
         }
     }
 

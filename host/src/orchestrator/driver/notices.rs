@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::domain::{Fact, Failure, Suspension};
+use crate::domain::{Fact, Failure, Seq, Suspension};
 use crate::orchestrator::driver::{Done, Drive};
-use crate::orchestrator::machine::{Step, StepStatus};
+use crate::orchestrator::machine::{RunStatus, Step, StepStatus};
 use crate::orchestrator::notify::Notice;
 use crate::orchestrator::schedule::is_stuck;
 use crate::store::Durability;
@@ -31,7 +31,9 @@ impl Drive {
             Suspension::Question | Suspension::Timer => false,
         };
         let steps = self.run.in_order().filter(waits).map(|step| step.id().clone()).collect();
-        let notice = Notice { run: self.run.id.clone(), seq: self.run.last.0, why, steps };
+        let seq = self.run.last.0;
+        self.noticed = Some(seq);
+        let notice = Notice { run: self.run.id.clone(), seq, why, steps };
         self.tasks.spawn(async move {
             let mut told = notifier.notify(&notice).await;
             for attempt in 1..NOTIFY_ATTEMPTS_MAX {
@@ -42,15 +44,22 @@ impl Drive {
                 let _ = tokio::time::timeout(pause, std::future::pending::<()>()).await;
                 told = notifier.notify(&notice).await;
             }
-            Done::Notified { why, told }
+            Done::Notified { why, seq, told }
         });
         Ok(())
     }
 
-    /// Notes that somebody was told. After a crash in between they are told again.
-    pub(super) async fn notified(&mut self, why: Suspension, told: Result<(), Failure>) -> Result<(), Failure> {
+    /// Notes that somebody was told of the event `seq`. After a crash in between they are told again. Where the run has moved
+    /// on meanwhile nothing is noted: what it waits for next is told anew, though it be a wait of the same kind.
+    pub(super) async fn notified(
+        &mut self,
+        why: Suspension,
+        seq: Seq,
+        told: Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let is_waiting = self.run.status == RunStatus::Suspended(why) && self.noticed == Some(seq);
         match told {
-            Ok(()) if !self.run.is_ended() => self.note(Fact::Notified { why }).await,
+            Ok(()) if is_waiting => self.note(Fact::Notified { why }).await,
             Ok(()) => Ok(()),
             Err(failure) => {
                 tracing::warn!(run = %self.run.id, %failure, "nobody could be told that the run waits");

@@ -67,6 +67,10 @@ impl Drive {
 
     pub(super) async fn planned(&mut self, turn: u32, planned: Planned) -> Result<(), Failure> {
         self.is_planning = false;
+        if self.run.undo.is_some() {
+            // Nobody waits for it any more: the run was stopped while the planner thought, and is being taken back.
+            return Ok(());
+        }
         let reply = Payload::new(planned.raw);
         match planned.reply {
             Ok(Proposal::Plan(plan)) => {

@@ -244,22 +244,11 @@ impl Play {
         let retry = has_failed && kind != Kind::HostCancelled && may_go_on && is_harmless && self.chance(2);
         let retry = retry.then(|| self.now.plus_ms(self.rng.next_u64() % 20_000));
         let end = if has_failed { failing(kind) } else { succeeded() };
-        let (usage, cost) = (Usage::default(), one());
-        let (log, denials, host_calls) = (None, None, None);
-        self.take(Fact::StepEnded {
-            step,
-            attempt,
-            end,
-            usage,
-            cost,
-            log,
-            denials,
-            has_written,
-            has_open_write,
-            host_calls,
-            retry,
-            has_caveats: false,
-        });
+        let mut fact = attempt_ended(step, attempt, end, retry, has_written);
+        if let Fact::StepEnded { has_open_write: open, .. } = &mut fact {
+            *open = has_open_write;
+        }
+        self.take(fact);
     }
 
     /// The process dies, and another one takes the run.

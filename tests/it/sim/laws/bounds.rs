@@ -1,0 +1,156 @@
+//! What runs may cost, and how much servers that are down are asked.
+
+use std::collections::HashMap;
+
+use cofferdam::domain::{Cost, Event, Fact, Role, Timestamp};
+use cofferdam::orchestrator::breaker::{BREAKER_FAILURES_MAX, BREAKER_OPEN_MS};
+use cofferdam::orchestrator::retry::{RETRY_MILLITOKENS_PER_CALL, RETRY_TOKENS_MAX};
+
+use super::super::process::Simulated;
+use super::super::world::{Request, Sent};
+use super::{Saw, Told, Whole};
+
+pub(super) fn hold(whole: &Whole<'_>, saw: &mut Saw) {
+    let Whole { simulated, told, seed } = whole;
+    calls(simulated, told, seed, saw);
+    let is_cleaning = told.iter().any(|told| told.run.in_order().any(|step| is_own(&step.planned.role)));
+    for told in *told {
+        if !is_cleaning {
+            costs(told, seed, saw);
+        }
+        per_tool(told, seed, saw);
+        within_reserve(told, whole.told, is_cleaning, seed, saw);
+    }
+    if !simulated.has_jumps {
+        left_alone(&simulated.world.requests(), seed, saw);
+    }
+    retries(simulated, told, seed, saw);
+}
+
+/// What takes back, or asks, is bounded by what was done and not by the budget.
+fn is_own(role: &Role) -> bool {
+    matches!(role, Role::Undo { .. } | Role::Reconcile { .. })
+}
+
+/// Calls of all runs together, those within the run included, are no more than the first one may make.
+fn calls(simulated: &Simulated, told: &[Told], seed: &str, saw: &mut Saw) {
+    let calls: usize = told.iter().map(|told| simulated.world.calls(&told.run.id)).sum();
+    let calls_max = told.iter().find(|told| told.run.id == simulated.run).map_or(0, |told| told.run.budget.calls_max);
+    let is_within = u32::try_from(calls).is_ok_and(|calls| calls <= calls_max);
+    saw.note("calls are within the budget");
+    assert!(is_within, "{seed}: {calls} calls, {calls_max} allowed");
+}
+
+/// Money, fuel and bytes spent are no more than there were.
+fn costs(told: &Told, seed: &str, saw: &mut Saw) {
+    let (budget, Cost { calls, fuel, bytes, usd_micros, .. }) = (&told.run.budget, told.run.spent);
+    let usd_micros_max = budget.usd_micros_max.unwrap_or(u64::MAX);
+    let is_within = calls <= budget.calls_max
+        && fuel <= budget.fuel_max
+        && bytes <= budget.bytes_max
+        && usd_micros <= usd_micros_max;
+    assert!(is_within, "{seed}: {} spent {:?} of {budget:?}", told.run.id, told.run.spent);
+    saw.note("what is spent is within the budget");
+    saw.note_if(usd_micros_max < u64::MAX && usd_micros > 0, "money is within the budget");
+    saw.note_if(budget.fuel_max < 1_000_000_000_000 && fuel > budget.fuel_max / 2, "fuel is near the cap");
+}
+
+/// Calls begun of one tool are no more than may be, but for those that clean up.
+fn per_tool(told: &Told, seed: &str, saw: &mut Saw) {
+    let of_plan = |event: &&Event| match &event.fact {
+        Fact::StepStarted { step, .. } => told.run.step(step).is_some_and(|step| !is_own(&step.planned.role)),
+        _ => false,
+    };
+    let mut count: HashMap<_, u32> = HashMap::new();
+    for event in told.events.iter().filter(of_plan) {
+        let Some(step) = event.fact.step().and_then(|step| told.run.step(step)) else { continue };
+        let times = count.entry(&step.planned.tool).or_default();
+        *times += 1;
+        assert!(*times <= told.run.budget.calls_per_tool_max, "{seed}: {times} calls of {}", step.planned.tool);
+        saw.note_if(*times == told.run.budget.calls_per_tool_max, "a tool is called as often as it may be");
+    }
+}
+
+/// A run within the run has what was reserved for it, and takes no more.
+fn within_reserve(child: &Told, all: &[Told], is_cleaning: bool, seed: &str, saw: &mut Saw) {
+    let Some(parent) = &child.run.parent else { return };
+    let above = all.iter().find(|told| told.run.id == parent.run).expect("the run above is there");
+    let reserved = above.events.iter().rev().find_map(|event| match &event.fact {
+        Fact::StepStarted { step, reserved, run: Some(run), .. } if *step == parent.step && *run == child.run.id => {
+            Some(*reserved)
+        }
+        _ => None,
+    });
+    let reserved = reserved.unwrap_or_else(|| panic!("{seed}: nobody began {}", child.run.id));
+    let budget = &child.run.budget;
+    let has_it = budget.calls_max <= reserved.calls
+        && budget.fuel_max <= reserved.fuel
+        && budget.planner_turns_max <= reserved.turns;
+    assert!(has_it, "{seed}: {} may spend {budget:?} of {reserved:?}", child.run.id);
+    let spent = child.run.spent;
+    let is_within = spent.calls <= reserved.calls && spent.fuel <= reserved.fuel && spent.bytes <= reserved.bytes;
+    assert!(is_cleaning || is_within, "{seed}: {} spent {spent:?} of {reserved:?}", child.run.id);
+    saw.note("a run within the run takes no more than was reserved for it");
+}
+
+/// What is known of a server by whoever counts along.
+#[derive(Default)]
+struct Server {
+    failures: u32,
+    open_until: Option<Timestamp>,
+    probe: Option<usize>,
+}
+
+/// A server that failed so often is left alone for a while, and then asked once.
+fn left_alone(requests: &[Request], seed: &str, saw: &mut Saw) {
+    let mut servers: HashMap<(u32, &str, &str), Server> = HashMap::new();
+    for request in requests {
+        let server = servers.entry((request.process, &request.tool, &request.server)).or_default();
+        match (request.what, server.open_until) {
+            (Sent::Begun(n), Some(until)) => {
+                let what = format!("{seed}: `{}` asks {} at {:?}", request.tool, request.server, request.at);
+                assert!(request.at >= until, "{what}, which is to be left alone until {until:?}");
+                assert!(server.probe.is_none(), "{what}, and somebody asks already whether it is there again");
+                server.probe = Some(n);
+                saw.note("a server that was left alone is asked once");
+            }
+            (Sent::Begun(_), None) => {}
+            (Sent::Ended { is_down: false, .. }, _) => *server = Server::default(),
+            // One that had begun before tells nothing new.
+            (Sent::Ended { n, .. }, Some(_)) if server.probe != Some(n) => {}
+            (Sent::Ended { .. }, _) => {
+                server.failures += 1;
+                server.probe = None;
+                if server.failures >= BREAKER_FAILURES_MAX {
+                    server.open_until = Some(request.at.plus_ms(BREAKER_OPEN_MS));
+                    saw.note("a server that failed too often is left alone");
+                }
+            }
+        }
+    }
+}
+
+/// Each process gives a server few more requests than there were calls.
+fn retries(simulated: &Simulated, told: &[Told], seed: &str, saw: &mut Saw) {
+    if !simulated.is_shared {
+        return;
+    }
+    let mut counts: HashMap<_, (u32, u32)> = HashMap::new();
+    for Told { run, events, .. } in told {
+        for event in events {
+            let tool = event.fact.step().and_then(|step| run.step(step)).map(|step| step.planned.tool.clone());
+            let Some(tool) = tool.filter(|_| run.parent.is_none()) else { continue };
+            let (firsts, again) = counts.entry((event.epoch, tool)).or_default();
+            match &event.fact {
+                Fact::StepStarted { attempt: 1, .. } => *firsts += 1,
+                Fact::StepEnded { retry: Some(_), .. } => *again += 1,
+                _ => {}
+            }
+        }
+    }
+    for ((epoch, tool), (firsts, again)) in counts {
+        let again_max = RETRY_TOKENS_MAX + firsts * RETRY_MILLITOKENS_PER_CALL / 1_000;
+        assert!(again <= again_max, "{seed}: {tool} was tried again {again} times by process {epoch}");
+        saw.note_if(again > RETRY_TOKENS_MAX / 3, "a server is given few more requests than there were calls");
+    }
+}

@@ -1,0 +1,229 @@
+//! What holds at the end of every simulated run, whatever happened on the way; and how often each law had anything to say.
+
+use std::collections::{BTreeMap, HashSet};
+
+use cofferdam::domain::{Effect, Event, Fact, Kind, Role, RunEnd, RunId, Suspension};
+use cofferdam::orchestrator::{CheckedPlan, Run, RunStatus, Stage, Step};
+use cofferdam::store::EventLog;
+
+use super::process::Simulated;
+
+mod bounds;
+mod course;
+mod ledger;
+mod people;
+mod seen;
+
+pub use seen::WORLD;
+
+/// A run within a simulation, as its log tells it.
+pub struct Told {
+    pub run: Run,
+    pub events: Vec<Event>,
+    pub plans: Vec<CheckedPlan>,
+}
+
+/// What two simulations of one seed have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Final {
+    pub end: String,
+    pub steps: BTreeMap<String, String>,
+}
+
+/// All laws, as they are counted: each must find something to hold within a few hundred seeds.
+pub const LAWS: &[&str] = &[
+    "a call is tried again when its time has come",
+    "a call is tried no more often than it may be",
+    "a list is no longer than it may be",
+    "a pure outcome is kept",
+    "what was read is not kept long",
+    "a run within the run takes no more than was reserved for it",
+    "a server is given few more requests than there were calls",
+    "a server that failed too often is left alone",
+    "a server that was left alone is asked once",
+    "a step starts when what it needs succeeded",
+    "a step starts when what it waits for ended",
+    "an effect happens once under its key",
+    "as many items go on at once as may",
+    "as much goes on at once as may",
+    "calls are within the budget",
+    "fuel is near the cap",
+    "money is within the budget",
+    "nothing is done after somebody said stop",
+    "nothing is reserved in the end",
+    "the end tells what could not be taken back",
+    "the end tells what failed",
+    "the end tells what nobody knows",
+    "the end tells what stands for another",
+    "the end tells what was not finished",
+    "the end tells what was not taken back",
+    "the end tells what was rejected",
+    "the end tells what was skipped",
+    "the end tells what was taken back",
+    "what a person changed is what is done",
+    "what a person was asked about starts with their word",
+    "what is said to be undone was cancelled",
+    "what is spent is within the budget",
+    "what nobody decided expires, and not before",
+    "what takes back goes on after a run was told to stop",
+    "what was asked is decided once, in time",
+    "what was done is taken back, the last first",
+    "what ended last is taken back first",
+    "what may be spent yet is reserved",
+    "what was done stands in the end of its run",
+    "whoever is told of an approval, it waits",
+    "whoever is told of an unknown step, it waits",
+    "whoever is told of what is stuck, it waits",
+];
+
+/// How often each law found something to hold, and each part of the world was met.
+#[derive(Clone, Debug, Default)]
+pub struct Saw(pub BTreeMap<&'static str, u64>);
+
+impl Saw {
+    /// Notes that a law had something to say.
+    pub fn note(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+
+    /// Takes what another simulation saw.
+    pub fn add(&mut self, other: &Self) {
+        for (what, times) in &other.0 {
+            *self.0.entry(what).or_default() += times;
+        }
+    }
+
+    /// Returns which laws held nothing, and which parts of the world were not met.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let all = LAWS.iter().chain(WORLD);
+        all.filter(|what| !self.0.contains_key(**what)).copied().collect()
+    }
+
+    fn note_if(&mut self, is_seen: bool, what: &'static str) {
+        if is_seen {
+            self.note(what);
+        }
+    }
+}
+
+/// All that a law looks at.
+struct Whole<'a> {
+    simulated: &'a Simulated,
+    told: &'a [Told],
+    /// How to tell the simulation from others.
+    seed: &'a str,
+}
+
+/// All runs of a simulation, that of the case first.
+pub async fn told(simulated: &Simulated) -> Vec<Told> {
+    let log = simulated.disk.log();
+    let mut told = Vec::new();
+    for entry in log.runs(usize::MAX).await.expect("the log is read") {
+        let events = log.read(&entry.run, 0).await.expect("the log is read");
+        let Ok(run) = Run::of(&events) else { continue };
+        let mut plans = Vec::new();
+        for (_, plan) in &run.plans {
+            let bytes = log.payload(&run.id, plan).await.expect("the plan is there").expect("nobody was erased");
+            plans.push(serde_json::from_slice(&bytes).expect("the plan reads"));
+        }
+        told.push(Told { run, events, plans });
+    }
+    told.sort_by_key(|told| told.run.id != simulated.run);
+    told
+}
+
+/// Holds a simulation to every law that needs no other one beside it.
+pub async fn hold(simulated: &Simulated, told: &[Told], seed: &str, saw: &mut Saw) {
+    for Told { run, events, .. } in told {
+        let verified = simulated.disk.log().verify(&run.id).await;
+        assert!(verified.is_ok(), "{seed}: the chain of {} is broken: {verified:?}", run.id);
+        let ends = events.iter().filter(|event| matches!(event.fact, Fact::RunEnded { .. })).count();
+        assert_eq!(ends, 1, "{seed}: {} ends once", run.id);
+    }
+    let whole = Whole { simulated, told, seed };
+    ledger::hold(&whole, saw);
+    bounds::hold(&whole, saw);
+    people::hold(&whole, saw);
+    course::hold(&whole, saw);
+    seen::note(&whole, saw);
+}
+
+/// Whether a run of the simulation waited for a person to tell what became of a step; and whether that was one whose
+/// service honours keys.
+pub fn reconciled(told: &[Told]) -> (bool, bool) {
+    let (mut any, mut keyed) = (false, false);
+    for Told { events, .. } in told {
+        let (first, rest) = events.split_first().expect("there are events");
+        let mut run = Run::created(first).expect("it is a run");
+        for event in rest {
+            run.apply(event).expect("the log follows its own rules");
+            if run.status == RunStatus::Suspended(Suspension::Reconcile) {
+                any = true;
+                // What was cut short by a person who cancelled is not what a run waits for that is taken back.
+                let is_waited_for = |step: &&Step| {
+                    step.status.stage() == Stage::Unknown
+                        && (run.undo.is_none() || matches!(step.planned.role, Role::Undo { .. }))
+                };
+                let mut unknown = run.in_order().filter(is_waited_for);
+                keyed |= unknown.any(|step| step.effect <= Effect::Idempotent && step.run.is_none());
+            }
+        }
+    }
+    (any, keyed)
+}
+
+/// How the run of the case ended, and each of its steps.
+pub fn end_of(told: &[Told], id: &RunId) -> Final {
+    let run = &told.iter().find(|told| told.run.id == *id).expect("the run is there").run;
+    let RunStatus::Ended(end) = &run.status else { panic!("the run has ended") };
+    let end = match end {
+        RunEnd::Succeeded { answer } => format!("succeeded {answer:?}"),
+        RunEnd::Failed { kind, .. } => format!("failed {kind}"),
+        RunEnd::Cancelled { by } => format!("cancelled by {by}"),
+        RunEnd::BudgetExhausted { .. } => "budget".to_owned(),
+    };
+    let of_plan = run.in_order().filter(|step| !matches!(step.planned.role, Role::Reconcile { .. }));
+    let steps = of_plan.map(|step| {
+        let output = step.output.filter(|_| !matches!(step.planned.role, Role::Undo { .. }));
+        (step.id().to_string(), format!("{:?} {output:?}", step.status.stage()))
+    });
+    Final { end, steps: steps.collect() }
+}
+
+/// The events of all runs, one line each, for whoever looks for the place.
+pub fn lines(told: &[Told]) -> String {
+    let line = |told: &Told, event: &Event| {
+        let fact = serde_json::to_string(&event.fact).unwrap_or_default();
+        format!("{} {} {fact}", told.run.id, event.seq)
+    };
+    let lines: Vec<_> = told.iter().flat_map(|told| told.events.iter().map(move |event| line(told, event))).collect();
+    lines.join("\n")
+}
+
+/// Whether a run met a bound of its budget. Attempts whose process died count as all that they could cost, so that crashes
+/// alone can use up what was reserved for a run within the run: its end then tells so.
+pub fn is_over_budget(told: &[Told]) -> bool {
+    told.iter().any(|told| {
+        let is_of_step =
+            told.run.in_order().any(|step| step.failure.is_some_and(|(kind, _)| kind == Kind::PolicyBudget));
+        is_of_step || is_left(told) || matches!(told.run.status, RunStatus::Ended(RunEnd::BudgetExhausted { .. }))
+    })
+}
+
+/// Whether a call that was to run again was left unknown, as there was nothing left to run it with.
+fn is_left(told: &Told) -> bool {
+    let to_go_on: HashSet<_> = told
+        .events
+        .iter()
+        .filter_map(|event| match &event.fact {
+            Fact::StepInterrupted { step, attempt } | Fact::StepEnded { step, attempt, retry: Some(_), .. } => {
+                Some((step, attempt))
+            }
+            _ => None,
+        })
+        .collect();
+    told.events.iter().any(|event| match &event.fact {
+        Fact::StepUnknown { step, attempt } => to_go_on.contains(&(step, attempt)),
+        _ => false,
+    })
+}
