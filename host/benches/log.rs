@@ -71,6 +71,7 @@ fn fact() -> Fact {
         host_calls: Some(GENESIS),
         retry: None,
         has_caveats: false,
+        within: None,
     }
 }
 

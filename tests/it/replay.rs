@@ -188,6 +188,7 @@ async fn made(writer: &mut Writer, id: &StepId, call: Call) -> Option<Json> {
         host_calls: journal_digest(&records.iter().map(|record| (record.n, record_digest(record))).collect()),
         retry: None,
         has_caveats: false,
+        within: None,
     };
     let ready = Fact::StepReady { step: id.clone(), args: args.digest(), key };
     writer.record(vec![ready, started, ended], vec![args, stored]).await;

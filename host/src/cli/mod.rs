@@ -19,6 +19,7 @@ mod diff;
 mod doctor;
 pub mod exit;
 mod explain;
+mod family;
 mod follow;
 mod lines;
 mod lock;

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use crate::domain::{Cost, Fact, Failure, Kind, RunEnd, RunId, StepEnd, StepId, Usage};
+use crate::domain::{Cost, Fact, Failure, Kind, RunEnd, RunId, StepEnd, StepId, Usage, Within};
 use crate::orchestrator::{Command, Ending, Parts, Run, recovered};
 use crate::store::{Batch, Durability, Ownership, Payload};
 
@@ -59,6 +59,16 @@ impl<'a> Taken<'a> {
                     let ended = Fact::RunEnded { end: RunEnd::Cancelled { by }, caveats };
                     return self.append(vec![ended], Vec::new()).await;
                 }
+                // No tool can be asked here what became of a step: nobody knows.
+                Some(
+                    Command::Reconcile { .. }
+                    | Command::Settle { .. }
+                    | Command::Prepare { .. }
+                    | Command::Start { .. },
+                ) => {
+                    let end = RunEnd::Cancelled { by: by.to_owned() };
+                    return self.append(vec![Fact::RunEnded { end, caveats: self.run.caveats() }], Vec::new()).await;
+                }
                 other => {
                     let failure = Failure::new(Kind::HostBug, format!("end run `{}`", self.run.id));
                     return Err(failure.detail(format!("it wants {other:?}")));
@@ -83,7 +93,7 @@ impl<'a> Taken<'a> {
     }
 
     async fn end_child(&mut self, step: StepId, child: RunId, by: &str) -> Result<(), Failure> {
-        let spent = spent_at_end(self.parts, &child, by).await?;
+        let (spent, within) = left_at_end(self.parts, &child, by).await?;
         let message = format!("finish `{step}`: its run was cancelled by {by}");
         let stored = Payload::of(&Failure::new(Kind::HostCancelled, message))?;
         let attempt = self.run.step(&step).map_or(1, |step| step.attempts);
@@ -99,6 +109,7 @@ impl<'a> Taken<'a> {
             host_calls: None,
             retry: None,
             has_caveats: false,
+            within,
         };
         self.append(vec![fact], vec![stored]).await
     }
@@ -116,25 +127,28 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Ends a run within a run, if it was begun and has not ended, and returns what it cost.
-fn spent_at_end<'a>(
+/// What a run within a run did cost, and what it leaves to the run around it.
+type Left = (Cost, Option<Within>);
+
+/// Ends a run within a run, if it was begun and has not ended, and returns what it cost and left.
+fn left_at_end<'a>(
     parts: &'a Parts,
     child: &'a RunId,
     by: &'a str,
-) -> Pin<Box<dyn Future<Output = Result<Cost, Failure>> + Send + 'a>> {
+) -> Pin<Box<dyn Future<Output = Result<Left, Failure>> + Send + 'a>> {
     Box::pin(async move {
         if parts.log.read(child, 0).await.is_ok_and(|events| events.is_empty()) {
-            return Ok(Cost::default());
+            return Ok((Cost::default(), None));
         }
         let mut taken = match Taken::new(parts, child).await {
             Ok(taken) => taken,
-            Err(failure) if failure.kind == Kind::DataNotFound => return Ok(Cost::default()),
+            Err(failure) if failure.kind == Kind::DataNotFound => return Ok((Cost::default(), None)),
             Err(failure) => return Err(failure),
         };
         if !taken.run.is_ended() {
             taken.end(by).await?;
         }
-        Ok(taken.run.spent)
+        Ok((taken.run.spent, Some(taken.run.within())))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use cofferdam::domain::{CaveatKind, Digest, Effect, Event, Fact, Kind, Role, RunEnd, RunId, StepId, Suspension};
+use cofferdam::domain::{CaveatKind, Digest, Effect, Event, Fact, Role, RunEnd, RunId, StepId, Suspension};
 use cofferdam::orchestrator::{CheckedPlan, EdgeKind, Graph, Run, RunStatus, Stage, Step, graph};
 use cofferdam::store::EventLog;
 
@@ -120,6 +120,10 @@ fn along_edges(events: &[Event], plans: &[CheckedPlan], seed: &str) {
     let graphs: Vec<Graph> = plans.iter().map(graph).collect();
     let Some((first, rest)) = events.split_first() else { return };
     let mut run = Run::created(first).expect("it is a run");
+    if run.takes_back().is_some() {
+        // Its steps are those of another run.
+        return;
+    }
     for event in rest {
         if let Fact::StepStarted { step, .. } | Fact::StepCached { step, .. } = &event.fact {
             let planned = run.step(step).unwrap_or_else(|| panic!("{seed}: {step} is in no plan"));
@@ -157,17 +161,85 @@ fn ended_before(run: &Run, step: &StepId, graph: &Graph, seed: &str) {
 
 /// Calls of all runs together, those within the run included, are no more than the first one may make.
 fn within_budget(simulated: &Simulated, told: &[Told], seed: &str) {
-    let calls: usize = told.iter().map(|told| simulated.world.calls(&told.run.id)).sum();
+    // One whose process died is the same call when it goes on.
+    let is_again = |event: &&Event| matches!(event.fact, Fact::StepInterrupted { .. });
+    let calls = told.iter().map(|told| {
+        let again = told.events.iter().filter(is_again).count();
+        simulated.world.calls(&told.run.id).saturating_sub(again)
+    });
+    let calls: usize = calls.sum();
     let calls_max = told.iter().find(|told| told.run.id == simulated.run).map_or(0, |told| told.run.budget.calls_max);
     let is_within = u32::try_from(calls).is_ok_and(|calls| calls <= calls_max);
     assert!(is_within, "{seed}: {calls} calls, {calls_max} allowed");
+    let Some(root) = told.iter().find(|told| told.run.id == simulated.run) else { return };
+    let (of_tools, at_once) = (called(told), under_way(told));
+    for (tool, calls) in of_tools {
+        assert!(calls <= root.run.budget.calls_per_tool_max, "{seed}: {calls} calls of {tool}:\n{}", lines(told));
+    }
+    // Of a process that died nothing is under way, though the logs say so until they are taken over.
+    if simulated.crashes > 0 {
+        return;
+    }
+    let parallel_max = i64::from(root.run.budget.parallel_max.max(1));
+    assert!(at_once <= parallel_max, "{seed}: {at_once} calls under way at one time:\n{}", lines(told));
+}
+
+/// Calls by tool that plans made, of all runs together. One whose process died is the same call when it goes on.
+fn called(told: &[Told]) -> BTreeMap<String, u32> {
+    let mut calls: BTreeMap<String, u32> = BTreeMap::new();
+    for Told { run, events, .. } in told {
+        for event in events {
+            let (step, is_begun) = match &event.fact {
+                Fact::StepStarted { step, run: None, .. } => (step, true),
+                Fact::StepInterrupted { step, .. } => (step, false),
+                _ => continue,
+            };
+            let Some(step) = run.step(step).filter(|step| is_of_plan(step)) else { continue };
+            let count = calls.entry(step.planned.tool.to_string()).or_default();
+            *count = if is_begun { *count + 1 } else { *count - 1 };
+        }
+    }
+    calls
+}
+
+fn is_of_plan(step: &Step) -> bool {
+    matches!(step.planned.role, Role::Do | Role::Item { .. })
+}
+
+/// The most calls that were under way at one time, of all runs together: at equal times those that ended count first.
+fn under_way(told: &[Told]) -> i64 {
+    let mut moves = Vec::new();
+    for Told { run, events, .. } in told {
+        let calls = |step: &StepId| run.step(step).is_some_and(|step| step.run.is_none());
+        for event in events {
+            match &event.fact {
+                Fact::StepStarted { step, run: None, .. } if calls(step) => moves.push((event.at, 1)),
+                Fact::StepEnded { step, .. } | Fact::StepInterrupted { step, .. } if calls(step) => {
+                    moves.push((event.at, -1));
+                }
+                _ => {}
+            }
+        }
+    }
+    moves.sort_unstable();
+    moves
+        .into_iter()
+        .scan(0, |now, (_, change)| {
+            *now += change;
+            Some(*now)
+        })
+        .max()
+        .unwrap_or(0)
 }
 
 /// Whether a run of the simulation waited for a person to tell what became of a step; and whether that was one whose
 /// service honours keys.
 pub fn reconciled(told: &[Told]) -> (bool, bool) {
     let (mut any, mut keyed) = (false, false);
-    for Told { events, .. } in told {
+    for Told { events, run: ended, .. } in told {
+        // What was cut short is not what its service would have been asked again for.
+        let is_cut_short =
+            ended.cancelled.is_some() || matches!(ended.status, RunStatus::Ended(RunEnd::BudgetExhausted { .. }));
         let (first, rest) = events.split_first().expect("there are events");
         let mut run = Run::created(first).expect("it is a run");
         for event in rest {
@@ -177,7 +249,7 @@ pub fn reconciled(told: &[Told]) -> (bool, bool) {
                 // What was cut short by a person who cancelled is not what a run waits for that is taken back.
                 let is_waited_for = |step: &&Step| {
                     step.status.stage() == Stage::Unknown
-                        && (run.undo.is_none() || matches!(step.planned.role, Role::Undo { .. }))
+                        && ((run.undo.is_none() && !is_cut_short) || matches!(step.planned.role, Role::Undo { .. }))
                 };
                 let mut unknown = run.in_order().filter(is_waited_for);
                 keyed |= unknown.any(|step| step.effect <= Effect::Idempotent && step.run.is_none());
@@ -213,30 +285,4 @@ pub fn lines(told: &[Told]) -> String {
     };
     let lines: Vec<_> = told.iter().flat_map(|told| told.events.iter().map(move |event| line(told, event))).collect();
     lines.join("\n")
-}
-
-/// Whether a run met a bound of its budget. Attempts whose process died count as all that they could cost, so that crashes
-/// alone can use up what was reserved for a run within the run: its end then tells so.
-pub fn is_over_budget(told: &[Told]) -> bool {
-    told.iter().any(|told| {
-        let is_of_step =
-            told.run.in_order().any(|step| step.failure.is_some_and(|(kind, _)| kind == Kind::PolicyBudget));
-        is_of_step || is_left(told) || matches!(told.run.status, RunStatus::Ended(RunEnd::BudgetExhausted { .. }))
-    })
-}
-
-/// Whether a call that was to run again was left unknown, as there was nothing left to run it with.
-fn is_left(told: &Told) -> bool {
-    let interrupted: HashSet<_> = told
-        .events
-        .iter()
-        .filter_map(|event| match &event.fact {
-            Fact::StepInterrupted { step, attempt } => Some((step, attempt)),
-            _ => None,
-        })
-        .collect();
-    told.events.iter().any(|event| match &event.fact {
-        Fact::StepUnknown { step, attempt } => interrupted.contains(&(step, attempt)),
-        _ => false,
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cofferdam::domain::{Digest, Role, RunId, Suspension};
+use cofferdam::domain::{Digest, Role, Suspension};
 use cofferdam::orchestrator::{Run, RunStatus, Step, StepStatus};
 use cofferdam::store::{Choice, EventLog, Message, Settle};
 
@@ -49,7 +49,7 @@ impl Person {
                 Some(Message::Settle { step: step.id().clone(), settle: self.truth(step), by })
             }
             status if status.is_failed() && matches!(step.planned.role, Role::Undo { .. }) => {
-                let settle = self.cancelled_by_hand(&run.id, step);
+                let settle = self.cancelled_by_hand(run, step);
                 Some(Message::Settle { step: step.id().clone(), settle, by })
             }
             _ => None,
@@ -74,13 +74,15 @@ impl Person {
     }
 
     /// Takes back what the host could not, and says so.
-    fn cancelled_by_hand(&self, run: &RunId, step: &Step) -> Settle {
+    fn cancelled_by_hand(&self, run: &Run, step: &Step) -> Settle {
         let Role::Undo { of } = &step.planned.role else { return Settle::Failed };
+        let done_by = run.takes_back().map_or(&run.id, |taken| &taken.run);
         let booked: Vec<Done> =
-            self.world.done().into_iter().filter(|done| done.run == *run && done.step == *of).collect();
+            self.world.done().into_iter().filter(|done| done.run == *done_by && done.step == *of).collect();
         if let Some(booked) = booked.first() {
             let cancels = booked.output["id"].as_str().map(str::to_owned);
-            let by_hand = Done { tool: "person".into(), step: step.id().clone(), cancels, ..booked.clone() };
+            let by_hand =
+                Done { tool: "person".into(), run: run.id.clone(), step: step.id().clone(), cancels, ..booked.clone() };
             let key = Digest::of_parts(&[b"by hand", booked.key.as_bytes()]);
             self.world.change(Done { key, writes: 1, n: 1, ..by_hand }, true);
         }

@@ -37,11 +37,13 @@ mod notices;
 mod planning;
 mod recovery;
 mod steps;
+mod taken;
 mod undo;
 mod values;
 
 use children::Children;
 pub use recovery::recovered;
+use taken::Taken;
 
 /// How often the inbox is looked at, when nothing else happens: a person does not notice.
 const INBOX_POLL: Duration = Duration::from_millis(100);
@@ -132,6 +134,8 @@ pub enum Signal {
     /// It is in the log already.
     Event(Box<Event>),
     Progress {
+        /// The run that was started, or one within it.
+        run: RunId,
         step: StepId,
         fraction: Option<f64>,
         message: String,
@@ -258,6 +262,8 @@ struct Drive {
     /// Steps whose tools are made ready to run, and what came of it once that has ended.
     preparing: HashMap<StepId, Option<Result<(), Failure>>>,
     children: Children,
+    /// The run that this one takes back, once it was read.
+    taken: Option<Arc<Taken>>,
     is_planning: bool,
     writes: (mpsc::Sender<WriteRequest>, mpsc::Receiver<WriteRequest>),
     stop: watch::Sender<bool>,
@@ -273,7 +279,7 @@ enum Done {
     Planned { turn: u32, planned: Planned },
     Prepared { step: StepId, prepared: Result<(), Failure> },
     Child { step: StepId, ended: Result<Box<Run>, Failure> },
-    Notified { why: Suspension, told: Result<(), Failure> },
+    Notified { why: Suspension, steps: Vec<StepId>, told: Result<(), Failure> },
 }
 
 fn parted(error: IllegalTransition) -> Failure {
@@ -293,6 +299,7 @@ impl Drive {
             tasks: JoinSet::new(),
             preparing: HashMap::new(),
             children: Children::default(),
+            taken: None,
             is_planning: false,
             writes: mpsc::channel(WRITE_REQUESTS_MAX),
             stop: watch::Sender::new(false),
@@ -339,6 +346,7 @@ impl Drive {
             Command::Settle { step, by } => self.settle_by(step, by).await?,
             Command::Leave { step } => self.leave(step).await?,
             Command::Undo { why, steps } => self.begin_undo(why, steps).await?,
+            Command::TakeBack { .. } => self.take_back().await?,
             Command::Answer { turn } => self.answer_plan(turn).await?,
             Command::Verify { turn } => self.verify(turn).await?,
             Command::Suspend { why } => self.suspend(why).await?,
@@ -402,7 +410,7 @@ impl Drive {
                 Ok(())
             }
             Done::Child { step, ended } => self.child_ended(step, ended).await,
-            Done::Notified { why, told } => self.notified(why, told).await,
+            Done::Notified { why, steps, told } => self.notified(why, steps, told).await,
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::domain::{Fact, Failure, Suspension};
+use crate::domain::{Fact, Failure, StepId, Suspension};
 use crate::orchestrator::driver::{Done, Drive};
-use crate::orchestrator::machine::{Step, StepStatus};
+use crate::orchestrator::machine::{Run, Step};
 use crate::orchestrator::notify::Notice;
-use crate::orchestrator::schedule::is_stuck;
+use crate::orchestrator::schedule::is_waiting;
 use crate::store::Durability;
 
 /// Times that somebody is tried to be told: whoever cannot be reached for a few seconds finds the run in the list.
@@ -20,18 +20,12 @@ impl Drive {
     pub(super) async fn suspend(&mut self, why: Suspension) -> Result<(), Failure> {
         self.record(vec![Fact::RunSuspended { why }], Vec::new(), Durability::Synced).await?;
         let Some(notifier) = self.driver.parts.notifier.clone() else { return Ok(()) };
+        let steps = waiting(&self.run, why);
         // A time passes without anybody.
-        if why == Suspension::Timer || self.run.notified == Some(why) {
+        if why == Suspension::Timer || is_told(&self.run, why, &steps) {
             return Ok(());
         }
-        let waits = |step: &&Step| match why {
-            Suspension::Approval => matches!(step.status, StepStatus::AwaitingApproval { .. }),
-            Suspension::Reconcile => step.status == StepStatus::Unknown,
-            Suspension::Stuck => is_stuck(step),
-            Suspension::Question | Suspension::Timer => false,
-        };
-        let steps = self.run.in_order().filter(waits).map(|step| step.id().clone()).collect();
-        let notice = Notice { run: self.run.id.clone(), seq: self.run.last.0, why, steps };
+        let notice = Notice { run: self.run.id.clone(), seq: self.run.last.0, why, steps: steps.clone() };
         self.tasks.spawn(async move {
             let mut told = notifier.notify(&notice).await;
             for attempt in 1..NOTIFY_ATTEMPTS_MAX {
@@ -42,15 +36,21 @@ impl Drive {
                 let _ = tokio::time::timeout(pause, std::future::pending::<()>()).await;
                 told = notifier.notify(&notice).await;
             }
-            Done::Notified { why, told }
+            Done::Notified { why, steps, told }
         });
         Ok(())
     }
 
-    /// Notes that somebody was told. After a crash in between they are told again.
-    pub(super) async fn notified(&mut self, why: Suspension, told: Result<(), Failure>) -> Result<(), Failure> {
+    /// Notes that somebody was told, and of what. After a crash in between they are told again; whoever takes the run over
+    /// later does not tell what was told, as long as that waits.
+    pub(super) async fn notified(
+        &mut self,
+        why: Suspension,
+        steps: Vec<StepId>,
+        told: Result<(), Failure>,
+    ) -> Result<(), Failure> {
         match told {
-            Ok(()) if !self.run.is_ended() => self.note(Fact::Notified { why }).await,
+            Ok(()) if !self.run.is_ended() => self.note(Fact::Notified { why, steps }).await,
             Ok(()) => Ok(()),
             Err(failure) => {
                 tracing::warn!(run = %self.run.id, %failure, "nobody could be told that the run waits");
@@ -58,4 +58,19 @@ impl Drive {
             }
         }
     }
+}
+
+/// The steps at which the run waits: its own, or else those that runs within it carry out.
+fn waiting(run: &Run, why: Suspension) -> Vec<StepId> {
+    let waits = |step: &&Step| is_waiting(step, why);
+    let (within, own): (Vec<&Step>, Vec<&Step>) =
+        run.in_order().filter(waits).partition(|step| step.status.is_running());
+    let steps = if own.is_empty() { within } else { own };
+    steps.into_iter().map(|step| step.id().clone()).collect()
+}
+
+/// Whether somebody was told of all that waits.
+fn is_told(run: &Run, why: Suspension, steps: &[StepId]) -> bool {
+    let is_told = |step: Option<&StepId>| run.notified.contains(&(why, step.cloned()));
+    if steps.is_empty() { is_told(None) } else { steps.iter().all(|step| is_told(Some(step))) }
 }

@@ -8,6 +8,7 @@ use crate::domain::{
 };
 
 mod model;
+mod word;
 
 /// A run that is driven by hand.
 pub(in crate::orchestrator) struct Hand(pub(in crate::orchestrator) Run);
@@ -49,6 +50,16 @@ impl Hand {
     }
 
     pub(in crate::orchestrator) fn with(is_single_plan: bool, budget: Budget, steps: Vec<PlannedStep>) -> Self {
+        Self::within(is_single_plan, budget, None, steps)
+    }
+
+    /// A run within another one.
+    pub(in crate::orchestrator) fn within(
+        is_single_plan: bool,
+        budget: Budget,
+        parent: Option<Parent>,
+        steps: Vec<PlannedStep>,
+    ) -> Self {
         let fact = Fact::RunCreated {
             principal: Principal::default(),
             goal: digest(0),
@@ -58,7 +69,7 @@ impl Hand {
             budget,
             is_single_plan,
             has_assertions: false,
-            parent: None,
+            parent,
         };
         let run: RunId = "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap();
         let first =
@@ -160,6 +171,7 @@ fn ended(name: &str, attempt: u32, end: StepEnd, retry: Option<Timestamp>) -> Fa
         host_calls: None,
         retry,
         has_caveats: false,
+        within: None,
     }
 }
 
@@ -602,7 +614,7 @@ fn undo_of(name: &str, after: &[&str]) -> PlannedStep {
 }
 
 fn undo_begun(why: UndoReason) -> Fact {
-    Fact::UndoBegun { why, steps: vec![undo_of("hotel", &[]), undo_of("flight", &["hotel~undo"])] }
+    Fact::UndoBegun { why, steps: vec![undo_of("hotel", &[]), undo_of("flight", &["hotel~undo"])], left: Vec::new() }
 }
 
 #[test]
@@ -671,7 +683,7 @@ fn a_cancelled_run_takes_back_what_it_did_where_that_is_wanted() {
         }
         let why = UndoReason::Cancelled { by: "ann".into() };
         assert_eq!(hand.next(), [Command::Undo { why: why.clone(), steps: vec![id("hotel")] }]);
-        hand.take(Fact::UndoBegun { why, steps: vec![undo_of("hotel", &[])] });
+        hand.take(Fact::UndoBegun { why, steps: vec![undo_of("hotel", &[])], left: Vec::new() });
         assert_eq!(hand.next(), [prepare("hotel~undo")]);
         hand.does("hotel~undo", succeeded());
         assert_eq!(hand.next(), end(ending, &[("hotel", CaveatKind::Undone), ("b", CaveatKind::Unfinished)]));
@@ -747,6 +759,7 @@ fn calls_side_by_side_cannot_pass_a_cap_together() {
                 host_calls,
                 retry,
                 has_caveats: false,
+                within: None,
             }
         }
         other => other,
