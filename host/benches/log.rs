@@ -81,6 +81,7 @@ fn fact() -> Fact {
         host_calls: Some(GENESIS),
         retry: None,
         has_caveats: false,
+        within: None,
     }
 }
 
@@ -201,7 +202,7 @@ fn long_run(events: u64) -> Vec<Fact> {
     let of_step = |n: u64| {
         let (ready, started) = (step(n), step(n));
         [
-            Fact::StepReady { step: ready, args: GENESIS, key: Digest::of(&n.to_le_bytes()) },
+            Fact::StepReady { step: ready, args: GENESIS, key: Digest::of(&n.to_le_bytes()), duplicate_of: None },
             Fact::StepStarted {
                 step: started,
                 attempt: 1,
@@ -226,6 +227,8 @@ fn long_run(events: u64) -> Vec<Fact> {
                         host_calls,
                         retry,
                         has_caveats: false,
+                        has_open_write: false,
+                        within: None,
                     }
                 }
                 other => other,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use cofferdam::domain::{
     Budget, Caveat, CaveatKind, Cost, Decision, Digest, Effect, Event, Fact, GENESIS, Items, Kind, OnFailure, Parent,
     PlannedStep, Principal, RetryRule, Role, RunEnd, RunId, SCHEMA_VERSION, Settlement, SkipReason, StepEnd, StepId,
-    Suspension, Timestamp, ToolName, UndoReason, Usage,
+    Suspension, TakesBack, Timestamp, ToolName, UndoReason, Usage, Within,
 };
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ fn facts() -> Vec<Fact> {
     ];
     let caveats: Vec<_> = caveats.into_iter().map(|what| Caveat { step: step(), what }).collect();
     let ended = |end| Fact::RunEnded { end, caveats: caveats.clone() };
-    let cost = Cost { calls: 1, turns: 2, fuel: 3_456, bytes: 2, usd_micros: 5 };
+    let cost = Cost { calls: 1, turns: 2, fuel: 3_456, bytes: 2, usd_micros: 5, parallel: 0 };
     let step_ended = |end, log, retry| Fact::StepEnded {
         step: step(),
         attempt: 1,
@@ -90,6 +90,7 @@ fn facts() -> Vec<Fact> {
         host_calls: log,
         retry,
         has_caveats: false,
+        within: None,
     };
     let call_started = |key| Fact::CallStarted {
         call: 1,
@@ -119,11 +120,38 @@ fn facts() -> Vec<Fact> {
         has_assertions: false,
         parent,
     };
+    let takes_back = Some(TakesBack { run: run(), after: Some(run()) });
+    let inner = Parent { run: run(), step: step(), depth: 2, calls_left: [(tool.clone(), 2)].into(), takes_back };
+    let run_started = |parallel| Fact::StepStarted {
+        step: step(),
+        attempt: 1,
+        component: digest(0),
+        effect: Effect::Once,
+        rules: vec![],
+        reserved: Cost { parallel, ..cost },
+        run: Some(run()),
+    };
+    let run_ended = |within| Fact::StepEnded {
+        step: step(),
+        attempt: 1,
+        end: StepEnd::Succeeded { output: digest(9) },
+        usage: usage(),
+        cost,
+        log: None,
+        denials: None,
+        has_written: false,
+        has_open_write: false,
+        host_calls: None,
+        retry: None,
+        has_caveats: true,
+        within,
+    };
+    let within = Within { calls: [(tool.clone(), 3)].into(), has_done: true, has_undo: true };
     let waits =
         [Suspension::Approval, Suspension::Question, Suspension::Timer, Suspension::Reconcile, Suspension::Stuck];
     let mut facts = vec![
         created(None),
-        created(Some(Parent { run: run(), step: step(), depth: 1 })),
+        created(Some(Parent { run: run(), step: step(), depth: 1, calls_left: Default::default(), takes_back: None })),
         Fact::SessionStarted { principal: principal.clone() },
         Fact::RunClaimed { owner: "process 7".into(), policy: digest(2) },
         Fact::ToolsChanged { toolset: digest(3), tools: vec![], by: None },
@@ -176,11 +204,24 @@ fn facts() -> Vec<Fact> {
         settled(Settlement::Unknown),
         settled(Settlement::Failed { failure: digest(8) }),
         Fact::ReconcileBegun { of: step(), step: role(Role::Reconcile { of: step() }) },
-        Fact::UndoBegun { why: UndoReason::StepFailed { step: step() }, steps: vec![role(Role::Undo { of: step() })] },
-        Fact::UndoBegun { why: UndoReason::Cancelled { by: "ann".into() }, steps: vec![] },
-        Fact::UndoBegun { why: UndoReason::Budget { what: "calls_max".into() }, steps: vec![] },
+        Fact::UndoBegun {
+            why: UndoReason::StepFailed { step: step() },
+            steps: vec![role(Role::Undo { of: step() })],
+            left: Vec::new(),
+        },
+        Fact::UndoBegun {
+            why: UndoReason::Outer,
+            steps: vec![PlannedStep { undo_takes_output: true, ..planned() }],
+            left: vec![step()],
+        },
+        created(Some(inner)),
+        run_started(4),
+        run_ended(Some(within)),
+        Fact::Notified { why: Suspension::Stuck, steps: vec![step()] },
+        Fact::UndoBegun { why: UndoReason::Cancelled { by: "ann".into() }, steps: vec![], left: Vec::new() },
+        Fact::UndoBegun { why: UndoReason::Budget { what: "calls_max".into() }, steps: vec![], left: Vec::new() },
         Fact::CancelRequested { by: "ann".into(), undo: true },
-        Fact::Notified { why: Suspension::Approval },
+        Fact::Notified { why: Suspension::Approval, steps: vec![] },
         ended(RunEnd::Succeeded { answer: Some(digest(9)) }),
         ended(RunEnd::Failed { kind: Kind::ToolFuel, failure: digest(8) }),
         ended(RunEnd::Cancelled { by: "ann".into() }),

@@ -11,9 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cofferdam::clock::SystemClock;
 use cofferdam::domain::{Fact, Failure, Outcome, Principal, RunId, SCHEMA_VERSION, Suspension};
-use cofferdam::host::{
-    Approve, Choice, Goal, HeadState, Host, HostBuilder, Message, RunReport, RunState, Settle, StartOptions, Wait,
-};
+use cofferdam::host::{Choice, Goal, HeadState, Host, HostBuilder, Message, RunReport, RunState, Settle, StartOptions};
 use cofferdam::orchestrator::Run;
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
 use cofferdam::policy::{Call, Policy};
@@ -240,7 +238,7 @@ fn run_of(version: u16, name: &str) -> RunId {
 }
 
 async fn resumed(host: &Host, run: &RunId) -> RunReport {
-    let options = StartOptions { wait: Wait::Never, approve: Approve::Ask };
+    let options = StartOptions::default();
     let handle = host.resume(run, options).await.expect("it goes on");
     handle.finished().await.expect("it is driven")
 }
@@ -454,7 +452,7 @@ async fn make_waiting(place: &Place, unknown: RunId) -> BTreeMap<&'static str, R
     let host = place.host();
     let report = resumed(&host, &unknown).await;
     assert_eq!(report.state, RunState::Suspended(Suspension::Reconcile), "{report:#?}");
-    let options = StartOptions { wait: Wait::Never, approve: Approve::Ask };
+    let options = StartOptions::default();
     let waits = started(&host, WAITS, options).await;
     assert_eq!(waits.state, RunState::Suspended(Suspension::Approval), "{waits:#?}");
     BTreeMap::from([("unknown", unknown), ("waits", waits.run)])

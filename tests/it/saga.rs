@@ -358,7 +358,7 @@ async fn an_undo_that_fails_for_ever_leaves_the_run_stuck_and_a_person_ends_it()
             // Nobody says what became of it: it stays so.
             let again = agency.resume(&report.run).await;
             assert_eq!(again.state, RunState::Suspended(Suspension::Stuck), "{case}: {again:#?}");
-            assert_eq!(agency.heard()[1..].len(), 1, "{case}: each suspension is told once");
+            assert_eq!(agency.heard().len(), 1, "{case}: what waits is told once, whoever resumes the run");
             let ended = agency.settled(&report.run, step.as_str(), settle.clone()).await;
             assert_eq!(ended.state, RunState::Failed, "{case}: {ended:#?}");
             let (left, is_undone) = match settle {
@@ -614,13 +614,11 @@ async fn another_process_cancels_and_has_it_taken_back() {
     }
     // The flight is booked, and the hotel is on its way.
     shop.run(&["cancel", "last", "--undo"]).ends(0);
-    // What was done is taken back. The hotel's answer was not awaited: without its number nobody can cancel it.
-    assert_eq!(child.wait().expect("it ends").code(), Some(10));
-    assert_eq!((service.cancelled(), service.standing()), (vec!["flight-1".into()], vec!["hotel-2".into()]));
+    // The hotel's answer was not awaited: its service is asked for the number, without which nobody can cancel it.
+    assert_eq!(child.wait().expect("it ends").code(), Some(6));
+    assert_eq!((service.cancelled(), service.standing()), (vec!["hotel-2".into(), "flight-1".into()], vec![]));
     let effects = service.effects();
     assert!(effects.values().all(|times| *times == 1), "{effects:?}");
-    let word = format!("hotel~undo=done:{}", cancelled_by_hand("hotel"));
-    shop.run(&["resume", "last", "--settle", &word]).ends(6);
     assert_eq!(shop.run(&["show", "last", "--json"]).ends(0).json()["state"], "cancelled");
 }
 
@@ -670,5 +668,86 @@ async fn a_server_that_is_down_takes_nothing_from_those_beside_it() {
     for step in ["a", "b"] {
         let told = report.steps.iter().find(|told| told.step.local() == step).expect("it is told");
         assert_eq!(told.output.as_ref().expect("it brought something")["text"], step, "{told:#?}");
+    }
+}
+
+/// A trip whose flight and hotel are a run within the run.
+const TRIP_WITHIN: &str = r#"
+workflow = "around"
+goal = "Book three, or none."
+[[steps]]
+id = "trip"
+[steps.run.workflow]
+workflow = "within"
+goal = "Book two."
+[[steps.run.workflow.steps]]
+id = "flight"
+tool = "bookings.book"
+args = { kind = "flight", what = "Oslo" }
+[[steps.run.workflow.steps]]
+id = "hotel"
+tool = "bookings.book"
+needs = ["flight"]
+args = { kind = "hotel", what = "Oslo" }
+[[steps]]
+id = "car"
+tool = "bookings.book"
+needs = ["trip"]
+args = { kind = "car", what = "Oslo" }
+on_failure = "undo"
+"#;
+
+/// The run that carries out a step of another one.
+fn run_of(report: &RunReport, step: &str) -> RunId {
+    let step = report.steps.iter().find(|told| told.step == id(step)).expect("the step is there");
+    step.run.clone().expect("a run carries it out")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_run_within_the_run_booked_is_cancelled_too() {
+    for form in FORMS {
+        let agency = Agency::new(form);
+        agency.service.fail("car", 422, 1);
+        let report = agency.book(TRIP_WITHIN).await;
+        assert_eq!(report.state, RunState::Failed, "{form:?}: {report:#?}");
+        assert_eq!(agency.service.cancelled(), ["hotel-2", "flight-1"], "{form:?}: the last first, and once");
+        assert_eq!(agency.service.standing(), [""; 0], "{form:?}");
+        assert_eq!(status(&report, "t1.trip"), "undone", "{form:?}");
+        let undo = agency.host.show(&run_of(&report, "t1.trip~undo")).await.expect("it is there");
+        assert_eq!(undo.state, RunState::Succeeded, "{undo:#?}");
+        assert_eq!(undo.parent.as_ref().map(|parent| &parent.run), Some(&report.run));
+        agency.check_effects(&report, &format!("{form:?}")).await;
+        agency.check_effects(&undo, &format!("{form:?}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_within_that_cannot_be_taken_back_is_stuck_and_a_person_ends_it() {
+    for (settle, left, told) in [
+        (Settle::Retry, 0, "undone"),
+        (Settle::Done { output: cancelled_by_hand("hotel") }, 1, "undone"),
+        (Settle::Failed, 1, "undo_failed"),
+    ] {
+        let case = format!("{settle:?}");
+        let agency = Agency::new(Form::Keyed);
+        agency.service.fail("car", 422, 1);
+        agency.service.fail("hotel.cancel", 500, u32::MAX);
+        let report = agency.book(TRIP_WITHIN).await;
+        assert_eq!(report.state, RunState::Suspended(Suspension::Stuck), "{case}: {report:#?}");
+        assert_eq!(agency.service.cancelled(), ["flight-1"], "{case}: the other one is cancelled all the same");
+        let undo = run_of(&report, "t1.trip~undo");
+        let stuck = agency.host.show(&undo).await.expect("it is there");
+        assert_eq!(
+            (stuck.state, &stuck.stuck[..]),
+            (RunState::Suspended(Suspension::Stuck), &[id("t1.hotel~undo")][..])
+        );
+        agency.service.fail("hotel.cancel", 500, 0);
+        let ended = agency.settled(&undo, "t1.hotel~undo", settle).await;
+        assert!(matches!(ended.state, RunState::Succeeded | RunState::Failed), "{case}: {ended:#?}");
+        let report = agency.resume(&report.run).await;
+        assert_eq!(report.state, RunState::Failed, "{case}: {report:#?}");
+        assert_eq!(agency.service.standing().len(), left, "{case}");
+        assert_eq!(status(&report, "t1.trip"), told, "{case}");
+        agency.check_effects(&report, &case).await;
     }
 }

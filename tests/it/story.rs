@@ -103,6 +103,7 @@ impl Canned {
             host_calls,
             retry,
             has_caveats: false,
+            within: None,
         })
     }
 
@@ -153,7 +154,11 @@ fn trip() -> Canned {
         .brought("t1.flight", 2, &booked)
         .started("t1.car", 1, None)
         .ended("t1.car", 1, ran_out, None)
-        .fact(Fact::UndoBegun { why: UndoReason::StepFailed { step: id("t1.car") }, steps: vec![back] })
+        .fact(Fact::UndoBegun {
+            why: UndoReason::StepFailed { step: id("t1.car") },
+            steps: vec![back],
+            left: Vec::new(),
+        })
         .ready("t1.back", ("t1.flight", Direction::Undo), "bookings.cancel", &booked)
         .started("t1.back", 1, None)
         .brought("t1.back", 1, &json!(null))
@@ -254,7 +259,13 @@ fn a_step_of_a_run_within_a_run_explains_itself_from_the_outer_goal() {
         .ready("t1.each[1]", ("t1.each[1]", Direction::Do), "math.eval", &json!({ "expression": "2" }))
         .brought("t1.each[1]", 1, &json!("2"))
         .left(&shop);
-    let parent = Parent { run: RUN.parse().expect("an id"), step: id("t1.inner"), depth: 1 };
+    let parent = Parent {
+        run: RUN.parse().expect("an id"),
+        step: id("t1.inner"),
+        depth: 1,
+        calls_left: Default::default(),
+        takes_back: None,
+    };
     let inner = Canned::new(WITHIN, Some(parent)).plan(vec![call("t1.deep", "math.eval")]);
     inner.ready("t1.deep", ("t1.deep", Direction::Do), "math.eval", &json!({ "expression": "1" })).left(&shop);
 
@@ -296,7 +307,7 @@ fn all_that_waits_is_listed_each_with_the_command_that_is_about_it_alone() {
     let mut stuck = Canned::new(WITHIN, None).plan(vec![call("t1.a", "notes.append")]);
     let failure = stuck.keep(&json!({ "kind": "tool.declared", "message": "read it" }));
     stuck
-        .fact(Fact::UndoBegun { why: UndoReason::Cancelled { by: "ann".into() }, steps: vec![back] })
+        .fact(Fact::UndoBegun { why: UndoReason::Cancelled { by: "ann".into() }, steps: vec![back], left: Vec::new() })
         .ended("t1.back", 1, StepEnd::Failed { kind: Kind::ToolDeclared, failure }, None)
         .fact(Fact::RunSuspended { why: Suspension::Stuck })
         .left(&shop);

@@ -32,7 +32,7 @@ enum Next {
 impl<'a> Follow<'a> {
     /// Makes a follower; it asks at the terminal if `is_asking`.
     pub(super) fn new(session: &'a Session, host: &'a Host, handle: RunHandle, is_asking: bool) -> Self {
-        let screen = Screen::new(&session.output);
+        let screen = Screen::new(&session.output, handle.run());
         Self { session, host, handle, screen, ask: is_asking.then(Ask::default), is_stopping: false }
     }
 

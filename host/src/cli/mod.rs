@@ -20,6 +20,7 @@ mod doctor;
 mod drift;
 pub mod exit;
 mod explain;
+mod family;
 mod follow;
 mod lines;
 mod lock;

@@ -34,8 +34,21 @@ fn next_approval(report: &RunReport, commands: &Commands) -> String {
         words.push_str(&format!("to decide:\n  {}\n", commands.approve(&report.run, view)));
         words.push_str(&format!("  {}\n", commands.reject(&report.run, view)));
     }
+    words.push_str(&waits_within(report, commands));
     words.push_str(&format!("then, to go on:\n  {}\n", commands.resume(report)));
     words
+}
+
+/// Where nothing of the run itself waits, a run within it does: what is to be done there, `show` tells.
+fn waits_within(report: &RunReport, commands: &Commands) -> String {
+    let is_own = !(report.approvals.is_empty() && report.unknown.is_empty() && report.stuck.is_empty());
+    let running = report.steps.iter().filter(|step| !is_own && step.status == "running");
+    let within = running.filter_map(|step| Some((&step.step, step.run.as_ref()?)));
+    within
+        .map(|(step, run)| {
+            format!("{step} is a run of its own, which waits; to see for what:\n  {}\n", commands.show(run))
+        })
+        .collect()
 }
 
 fn next_timer(report: &RunReport, commands: &Commands) -> String {
@@ -45,6 +58,9 @@ fn next_timer(report: &RunReport, commands: &Commands) -> String {
 }
 
 fn next_reconcile(report: &RunReport, commands: &Commands) -> String {
+    if report.unknown.is_empty() {
+        return format!("{}then, to go on:\n  {}\n", waits_within(report, commands), commands.resume(report));
+    }
     let mut words = String::from(
         "these calls began to change something, and nobody saw them end; look, then say what became of them:\n",
     );
@@ -55,6 +71,9 @@ fn next_reconcile(report: &RunReport, commands: &Commands) -> String {
 }
 
 fn next_stuck(report: &RunReport, commands: &Commands) -> String {
+    if report.stuck.is_empty() {
+        return format!("{}then, to go on:\n  {}\n", waits_within(report, commands), commands.resume(report));
+    }
     let mut words =
         String::from("what these calls were to take back is still there; take it back by hand, then say so:\n");
     for step in &report.stuck {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::domain::{Event, Fact, Failure, Json, StepId, ToolName};
+use crate::domain::{Event, Fact, Failure, Json, RunId, StepId, ToolName};
 use crate::host::{Signal, StepReport};
 
+use super::family::Family;
 use super::output::{Output, tell};
-use super::story::Cast;
 use super::text;
 
 /// How often a bar turns.
@@ -22,28 +22,28 @@ const MESSAGE_CHARS_MAX: usize = 80;
 /// Parts that a bar's whole stands for.
 const PARTS: u64 = 1_000;
 
-/// Shows signals of one run.
+/// Shows signals of one run, and of those within it.
 pub(super) struct Screen {
     output: Output,
     /// `None` where nothing is drawn.
     bars: Option<Bars>,
-    cast: Cast,
+    family: Family,
 }
 
 struct Bars {
     all: MultiProgress,
-    by_step: HashMap<StepId, ProgressBar>,
+    by_step: HashMap<(RunId, StepId), ProgressBar>,
 }
 
 impl Screen {
-    pub(super) fn new(output: &Output) -> Self {
+    pub(super) fn new(output: &Output, run: &RunId) -> Self {
         let bars = output.is_drawing().then(|| Bars { all: MultiProgress::new(), by_step: HashMap::new() });
-        Self { output: output.clone(), bars, cast: Cast::default() }
+        Self { output: output.clone(), bars, family: Family::new(run.clone()) }
     }
 
     /// Learns the tools of steps whose plan was accepted before this process took the run.
     pub(super) fn know(&mut self, steps: &[StepReport]) {
-        self.cast.know(steps);
+        self.family.know(steps);
     }
 
     /// Shows a signal.
@@ -51,12 +51,15 @@ impl Screen {
     /// # Errors
     /// `host.storage` where a JSON line cannot be written.
     pub(super) fn show(&mut self, signal: &Signal) -> Result<(), Failure> {
+        if let Signal::Event(event) = signal {
+            self.family.learn(event);
+        }
         if self.output.is_json {
-            return self.output.json_line(&document(signal));
+            return self.output.json_line(&document(signal, &self.family));
         }
         match signal {
             Signal::Event(event) => self.event(event),
-            Signal::Progress { step, fraction, message } => self.progress(step, *fraction, message),
+            Signal::Progress { run, step, fraction, message } => self.progress(run, step, *fraction, message),
             Signal::ApprovalWanted(_) => {}
         }
         Ok(())
@@ -95,55 +98,61 @@ impl Screen {
     }
 
     fn event(&mut self, event: &Event) {
-        self.cast.learn(event);
         let is_quiet = self.output.is_quiet;
         match (&mut self.bars, &event.fact) {
-            (Some(bars), Fact::StepStarted { step, .. }) if !is_quiet => bars.start(step, self.cast.tool(step)),
+            (Some(bars), Fact::StepStarted { step, .. }) if !is_quiet => {
+                let tool = self.family.tool(&event.run, step);
+                bars.start(&event.run, step, named(&self.family.way(&event.run), step, tool));
+            }
             (
                 Some(bars),
                 Fact::StepEnded { step, .. } | Fact::StepInterrupted { step, .. } | Fact::StepUnknown { step, .. },
             ) => {
-                bars.end(step);
+                bars.end(&event.run, step);
             }
             _ => {}
         }
         // A bar tells already that its step runs.
         let is_drawn = self.bars.is_some() && matches!(event.fact, Fact::StepStarted { .. });
-        if let Some(line) = self.cast.line(event).filter(|_| !is_drawn) {
+        if let Some(line) = self.family.line(event).filter(|_| !is_drawn) {
             self.say(&line);
         }
     }
 
-    fn progress(&self, step: &StepId, fraction: Option<f64>, message: &str) {
+    fn progress(&self, run: &RunId, step: &StepId, fraction: Option<f64>, message: &str) {
         match &self.bars {
-            Some(bars) => bars.progress(step, fraction, &text::line(message, MESSAGE_CHARS_MAX)),
-            None => self.output.say(&progress_line(step, fraction, message)),
+            Some(bars) => bars.progress(run, step, fraction, &text::line(message, MESSAGE_CHARS_MAX)),
+            None => self.output.say(&format!("{}{}", self.family.way(run), progress_line(step, fraction, message))),
         }
     }
 }
 
 impl Bars {
-    fn start(&mut self, step: &StepId, tool: Option<&ToolName>) {
+    fn start(&mut self, run: &RunId, step: &StepId, name: String) {
         let bar = self.all.add(ProgressBar::new(PARTS));
         if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}") {
             bar.set_style(style);
         }
-        bar.set_prefix(tool.map_or_else(|| step.to_string(), |tool| format!("{step} {tool}")));
+        bar.set_prefix(name);
         bar.enable_steady_tick(TICK);
-        self.by_step.insert(step.clone(), bar);
+        self.by_step.insert((run.clone(), step.clone()), bar);
     }
 
-    fn end(&mut self, step: &StepId) {
-        if let Some(bar) = self.by_step.remove(step) {
+    fn end(&mut self, run: &RunId, step: &StepId) {
+        if let Some(bar) = self.by_step.remove(&(run.clone(), step.clone())) {
             bar.finish_and_clear();
         }
     }
 
-    fn progress(&self, step: &StepId, fraction: Option<f64>, message: &str) {
-        let Some(bar) = self.by_step.get(step) else { return };
+    fn progress(&self, run: &RunId, step: &StepId, fraction: Option<f64>, message: &str) {
+        let Some(bar) = self.by_step.get(&(run.clone(), step.clone())) else { return };
         let percent = fraction.map_or(String::new(), |fraction| format!("{:.0} % ", fraction.clamp(0.0, 1.0) * 100.0));
         bar.set_message(format!("{percent}· the tool says: {message}"));
     }
+}
+
+fn named(way: &str, step: &StepId, tool: Option<&ToolName>) -> String {
+    tool.map_or_else(|| format!("{way}{step}"), |tool| format!("{way}{step} {tool}"))
 }
 
 /// Returns how far a step is, as its tool says.
@@ -152,13 +161,18 @@ pub(super) fn progress_line(step: &StepId, fraction: Option<f64>, message: &str)
     format!("{step}{percent} · the tool says: {}", text::line(message, MESSAGE_CHARS_MAX))
 }
 
-/// Returns a signal as JSON.
-fn document(signal: &Signal) -> Json {
-    match signal {
-        Signal::Event(event) => json!({ "signal": "event", "event": event }),
-        Signal::Progress { step, fraction, message } => {
-            json!({ "signal": "progress", "step": step, "fraction": fraction, "message": message })
+/// Returns a signal as JSON; that of a run within the run with the steps that lead there, from the outermost one.
+fn document(signal: &Signal, family: &Family) -> Json {
+    let (mut document, run) = match signal {
+        Signal::Event(event) => (json!({ "signal": "event", "event": event }), &event.run),
+        Signal::Progress { run, step, fraction, message } => {
+            (json!({ "signal": "progress", "step": step, "fraction": fraction, "message": message }), run)
         }
-        Signal::ApprovalWanted(view) => json!({ "signal": "approval_wanted", "approval": view }),
+        Signal::ApprovalWanted(view) => (json!({ "signal": "approval_wanted", "approval": view }), &view.run),
+    };
+    let within = family.within(run);
+    if !within.is_empty() {
+        document["within"] = json!(within);
     }
+    document
 }

@@ -88,13 +88,15 @@ impl Cast {
             Fact::QuestionAnswered { turn, by, .. } => Some(format!("turn {turn}: answered by {}", short(by))),
             Fact::Verified { failure: None, .. } => Some("the run's conditions hold".into()),
             Fact::Verified { failure: Some((kind, _)), .. } => Some(format!("a condition does not hold: {kind}")),
-            Fact::UndoBegun { why, steps } => Some(format!("taking back {}: {}", steps_of(steps.len()), undoing(why))),
+            Fact::UndoBegun { why, steps, .. } => {
+                Some(format!("taking back {}: {}", steps_of(steps.len()), undoing(why)))
+            }
             Fact::CancelRequested { by, undo: false } => Some(format!("cancelled by {}", short(by))),
             Fact::CancelRequested { by, undo: true } => {
                 Some(format!("cancelled by {}, who wants what was done taken back", short(by)))
             }
             Fact::RunSuspended { why } => Some(format!("suspended: {}", waits_for(*why))),
-            Fact::Notified { why } => Some(format!("somebody was told: {}", waits_for(*why))),
+            Fact::Notified { why, .. } => Some(format!("somebody was told: {}", waits_for(*why))),
             Fact::RunEnded { end, caveats } => Some(ended(end, caveats.len())),
             Fact::CallStarted { call, tool, effect, .. } => Some(format!("call {call} {tool}: started ({effect})")),
             Fact::CallSettled { call, settlement, by } => {
@@ -205,6 +207,7 @@ fn undoing(why: &UndoReason) -> String {
         UndoReason::StepFailed { step } => format!("{step} failed"),
         UndoReason::Cancelled { by } => format!("{} cancelled the run", short(by)),
         UndoReason::Budget { what } => format!("`{}` of the budget is used up", short(what)),
+        UndoReason::Outer => "the run around this one takes back what it had done".into(),
     }
 }
 
@@ -296,6 +299,7 @@ mod tests {
             host_calls,
             retry,
             has_caveats: false,
+            within: None,
         }
     }
 
@@ -333,7 +337,11 @@ mod tests {
                 Fact::StepExpanded { step: id("t1.each"), items: 2, list: digest() },
                 ended("t1.each[1]", failed, None),
                 Fact::StepGathered { step: id("t1.each"), end: brought.clone() },
-                Fact::UndoBegun { why: UndoReason::StepFailed { step: id("t1.each") }, steps: vec![undo] },
+                Fact::UndoBegun {
+                    why: UndoReason::StepFailed { step: id("t1.each") },
+                    steps: vec![undo],
+                    left: Vec::new(),
+                },
                 ended("t1.back", brought, None),
                 Fact::RunEnded {
                     end: RunEnd::Cancelled { by: "ann\u{1b}[2J".into() },

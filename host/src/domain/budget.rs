@@ -92,6 +92,9 @@ pub struct Cost {
     /// Bytes brought and sent.
     pub bytes: u64,
     pub usd_micros: u64,
+    /// Calls under way at one time, of a run within the run: held while it runs, and never spent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub parallel: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -109,6 +112,7 @@ impl Cost {
             fuel: self.fuel.saturating_add(other.fuel),
             bytes: self.bytes.saturating_add(other.bytes),
             usd_micros: self.usd_micros.saturating_add(other.usd_micros),
+            parallel: self.parallel.saturating_add(other.parallel),
         }
     }
 
@@ -121,6 +125,7 @@ impl Cost {
             fuel: self.fuel.saturating_sub(other.fuel),
             bytes: self.bytes.saturating_sub(other.bytes),
             usd_micros: self.usd_micros.saturating_sub(other.usd_micros),
+            parallel: self.parallel.saturating_sub(other.parallel),
         }
     }
 }

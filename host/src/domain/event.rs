@@ -5,6 +5,8 @@
 //! This is one of the two formats that leave the process, and it is frozen as `v1`: what a version wrote every later program
 //! reads. A change is a new version and an upcaster (`store/upcast.rs`), never another meaning of what is stored.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
@@ -187,6 +189,9 @@ pub enum Fact {
         /// Whether the run that carried it out ended with caveats of its own.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         has_caveats: bool,
+        /// What the run that carried it out leaves to this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within: Option<Within>,
     },
     /// The process died while the call ran: it may run again, as what it did is known. Host calls that were seen to end are
     /// answered from their records.
@@ -198,13 +203,24 @@ pub enum Fact {
     /// A tool is asked what became of an unknown step: `step` is the call that asks.
     ReconcileBegun { of: StepId, step: PlannedStep },
     /// What was done is taken back: each step undoes one, in this order.
-    UndoBegun { why: UndoReason, steps: Vec<PlannedStep> },
+    UndoBegun {
+        why: UndoReason,
+        steps: Vec<PlannedStep>,
+        /// Steps of the run that is taken back which changed something, and for which no such call is known: told only by a
+        /// run that takes back another one, as any other run has those steps itself.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left: Vec<StepId>,
+    },
     /// A person wants the run to stop: what runs is stopped, nothing new starts. With `undo` what was done is taken back.
     CancelRequested { by: String, undo: bool },
     /// The run waits for a person or for time.
     RunSuspended { why: Suspension },
-    /// Somebody was told that the run waits for a person.
-    Notified { why: Suspension },
+    /// Somebody was told that the run waits for a person: for which of its steps, where it is for one.
+    Notified {
+        why: Suspension,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        steps: Vec<StepId>,
+    },
     /// The run ended. Payload: the failure.
     RunEnded { end: RunEnd, caveats: Vec<Caveat> },
     /// A lone call that changes something is about to run.
@@ -333,6 +349,38 @@ pub struct Parent {
     pub step: StepId,
     /// Runs above this one.
     pub depth: u32,
+    /// Calls that may still be made of tools of which the runs around this one have made some already: of any other, as many as
+    /// the budget says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub calls_left: BTreeMap<ToolName, u32>,
+    /// The run that this one is there to take back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_back: Option<TakesBack>,
+}
+
+/// A run that another one takes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakesBack {
+    pub run: RunId,
+    /// The run that was to take it back before, and was stopped: what that one took back is not taken back again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<RunId>,
+}
+
+/// What a run within a run leaves to the run around it when it ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Within {
+    /// Calls begun, by tool, those of runs within it included.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub calls: BTreeMap<ToolName, u32>,
+    /// Whether it changed something, or may have, that it did not take back itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_done: bool,
+    /// Whether something of that can be taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_undo: bool,
 }
 
 /// What the state machine needs to know of a step.
@@ -366,6 +414,9 @@ pub struct PlannedStep {
     pub items: Option<Items>,
     /// Whether a call is known that takes it back.
     pub has_undo: bool,
+    /// Whether that call needs to know what the step brought.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undo_takes_output: bool,
     /// Whether a call is known that tells what became of it.
     pub has_reconcile: bool,
 }
@@ -382,6 +433,16 @@ pub enum Role {
     Undo { of: StepId },
     /// It tells what became of a step.
     Reconcile { of: StepId },
+}
+
+impl Role {
+    /// Returns the step that is taken back, where one is.
+    pub fn undoes(&self) -> Option<&StepId> {
+        match self {
+            Self::Undo { of } => Some(of),
+            Self::Do | Self::Item { .. } | Self::Reconcile { .. } => None,
+        }
+    }
 }
 
 /// Bounds of a step that is done for each item of a list.
@@ -418,6 +479,8 @@ pub enum UndoReason {
     Budget {
         what: String,
     },
+    /// The run around this one takes back what a run within it has done.
+    Outer,
 }
 
 /// How a step's call ended.
@@ -529,6 +592,7 @@ impl PlannedStep {
             calls_parallel_max: None,
             items: None,
             has_undo: false,
+            undo_takes_output: false,
             has_reconcile: false,
         }
     }

@@ -37,6 +37,11 @@ impl CallTemplate {
         Ok(Self { tool: self.tool_name(component)?.to_string(), ..self })
     }
 
+    /// Answers whether the call cannot be made without what the other call brought.
+    pub fn takes_output(&self) -> bool {
+        takes_output(&self.args)
+    }
+
     /// Returns what is wrong with the arguments; `None` where a call can be made of them.
     pub fn flaw(&self, usage: TemplateUse) -> Option<String> {
         if !self.args.is_object() {
@@ -51,6 +56,15 @@ impl CallTemplate {
             return Some(format!("its `args` have {bytes} bytes, more than the {TEMPLATE_BYTES_MAX} allowed"));
         }
         flaw(&self.args, usage)
+    }
+}
+
+fn takes_output(value: &Json) -> bool {
+    match value {
+        Json::Array(items) => items.iter().any(takes_output),
+        Json::Object(fields) if fields.contains_key("$literal") => false,
+        Json::Object(fields) => fields.contains_key("$out") || fields.values().any(takes_output),
+        _ => false,
     }
 }
 
@@ -127,6 +141,12 @@ mod tests {
         ] {
             refused(args, TemplateUse::Undo, expected);
         }
+    }
+
+    #[test]
+    fn a_template_tells_whether_it_needs_what_the_call_brought() {
+        assert!(template(json!({"for": [{"id": {"$out": "/id"}}]})).takes_output());
+        assert!(!template(json!({"id": {"$in": "/out"}, "as": {"$literal": {"$out": ""}}})).takes_output());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 
-use crate::domain::{Cost, Fact, Failure, Kind, RunEnd, RunId, StepEnd, StepId, Usage};
+use crate::domain::{Cost, Fact, Failure, Kind, RunEnd, RunId, StepEnd, StepId, Usage, Within};
 use crate::orchestrator::{Command, Ending, Parts, Run, recovered};
 use crate::store::{Batch, Durability, Ownership, Payload};
 
@@ -68,11 +68,11 @@ impl<'a> Taken<'a> {
     async fn end(&mut self, by: &str) -> Result<(), Failure> {
         self.claim(by).await?;
         for (step, _) in self.children() {
-            let spent = match self.within.remove(&step) {
-                Some(child) => child.spent_at_end(by).await?,
-                None => Cost::default(),
+            let left = match self.within.remove(&step) {
+                Some(child) => child.left_at_end(by).await?,
+                None => (Cost::default(), None),
             };
-            self.end_child(step, spent, by).await?;
+            self.end_child(step, left, by).await?;
         }
         // Steps that were under way are left first; then the run wants nothing but its end.
         loop {
@@ -85,6 +85,16 @@ impl<'a> Taken<'a> {
                 Some(Command::End { ending: Ending::Cancelled { by }, caveats }) => {
                     let ended = Fact::RunEnded { end: RunEnd::Cancelled { by }, caveats };
                     return self.append(vec![ended], Vec::new()).await;
+                }
+                // No tool can be asked here what became of a step: nobody knows.
+                Some(
+                    Command::Reconcile { .. }
+                    | Command::Settle { .. }
+                    | Command::Prepare { .. }
+                    | Command::Start { .. },
+                ) => {
+                    let end = RunEnd::Cancelled { by: by.to_owned() };
+                    return self.append(vec![Fact::RunEnded { end, caveats: self.run.caveats() }], Vec::new()).await;
                 }
                 other => {
                     let failure = Failure::new(Kind::HostBug, format!("end run `{}`", self.run.id));
@@ -109,8 +119,8 @@ impl<'a> Taken<'a> {
         running.filter_map(|step| Some((step.id().clone(), step.run.clone()?))).collect()
     }
 
-    /// Ends a run within a run, if it has not ended, and returns what it cost.
-    fn spent_at_end<'b>(mut self, by: &'b str) -> Pin<Box<dyn Future<Output = Result<Cost, Failure>> + Send + 'b>>
+    /// Ends a run within a run, if it has not ended, and returns what it cost and left.
+    fn left_at_end<'b>(mut self, by: &'b str) -> Pin<Box<dyn Future<Output = Result<Left, Failure>> + Send + 'b>>
     where
         'a: 'b,
     {
@@ -118,11 +128,11 @@ impl<'a> Taken<'a> {
             if !self.run.is_ended() {
                 self.end(by).await?;
             }
-            Ok(self.run.spent)
+            Ok((self.run.spent, Some(self.run.within())))
         })
     }
 
-    async fn end_child(&mut self, step: StepId, spent: Cost, by: &str) -> Result<(), Failure> {
+    async fn end_child(&mut self, step: StepId, (spent, within): Left, by: &str) -> Result<(), Failure> {
         let message = format!("finish `{step}`: its run was cancelled by {by}");
         let stored = Payload::of(&Failure::new(Kind::HostCancelled, message))?;
         let attempt = self.run.step(&step).map_or(1, |step| step.attempts);
@@ -139,6 +149,7 @@ impl<'a> Taken<'a> {
             host_calls: None,
             retry: None,
             has_caveats: false,
+            within,
         };
         self.append(vec![fact], vec![stored]).await
     }
@@ -155,6 +166,9 @@ impl<'a> Taken<'a> {
         Ok(())
     }
 }
+
+/// What a run within a run did cost, and what it leaves to the run around it.
+type Left = (Cost, Option<Within>);
 
 fn parted(error: crate::orchestrator::IllegalTransition) -> Failure {
     Failure::new(Kind::HostStorage, format!("fold the run's events: {error}")).hint("look for the place with `verify`")

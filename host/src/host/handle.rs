@@ -113,8 +113,14 @@ mod tests {
         let (run, host) = (canned.run.clone(), canned.host().await);
         let (sender, signals) = broadcast::channel(1);
         let task = tokio::spawn(async { Err(Failure::new(Kind::HostCancelled, "drive a run that is a test's")) });
+        let of = run.clone();
         let mut handle = RunHandle::new(host, run, signals, task);
-        let progress = |n: f64| Signal::Progress { step: step.clone(), fraction: Some(n), message: String::new() };
+        let progress = |n: f64| Signal::Progress {
+            run: of.clone(),
+            step: step.clone(),
+            fraction: Some(n),
+            message: String::new(),
+        };
         sender.send(progress(0.1)).unwrap();
         sender.send(progress(0.2)).unwrap();
         drop(sender);

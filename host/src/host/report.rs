@@ -202,7 +202,13 @@ fn is_stuck(story: &Trace, step: &StepTrace) -> bool {
     if step.is_given_up {
         return false;
     }
-    story.steps.iter().any(|undone| undone.step == *of && undone.status == "undo_failed")
+    let undone = story.steps.iter().find(|undone| undone.step == *of).map(|undone| undone.status);
+    // What a run takes back that is there for nothing else is a step of another run.
+    undone.unwrap_or(step.status) == "undo_failed" || (undone.is_none() && is_failed(step))
+}
+
+fn is_failed(step: &StepTrace) -> bool {
+    matches!(step.status, "failed" | "rejected" | "cancelled")
 }
 
 async fn look_up<T: for<'de> serde::Deserialize<'de>>(

@@ -236,7 +236,12 @@ impl CallLink for LiveLink {
         let told = StepProgress { step: self.step.clone(), fraction, message: message.to_owned(), at };
         self.log.note_progress(&*self.wires.owner, told);
         // Nobody listens: nobody minds.
-        let signal = Signal::Progress { step: self.step.clone(), fraction, message: message.to_owned() };
+        let signal = Signal::Progress {
+            run: self.wires.owner.run().clone(),
+            step: self.step.clone(),
+            fraction,
+            message: message.to_owned(),
+        };
         let _ = self.wires.signals.send(signal);
     }
 

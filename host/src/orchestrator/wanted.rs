@@ -4,7 +4,7 @@
 //! by itself is held against what it wanted; one that comes from outside, as [`source`] tells, only has to follow. Pure.
 //! Leaves to others: what the digests in an event stand for (`host::replay`).
 
-use crate::domain::{Event, Fact, Kind, PlannedStep, Role, RunEnd, SkipReason, StepId, Timestamp};
+use crate::domain::{Event, Fact, Kind, PlannedStep, Role, RunEnd, SkipReason, StepId, Timestamp, UndoReason};
 use crate::orchestrator::machine::{Command, Ending, IllegalTransition, Run, StepStatus};
 
 /// Who settles a step where a tool was asked, and not a person.
@@ -46,7 +46,10 @@ pub fn source(fact: &Fact) -> Source {
         | Fact::UndoBegun { .. }
         | Fact::RunSuspended { .. }
         | Fact::RunEnded { .. } => Source::Machine,
-        Fact::ApprovalDecided { .. } | Fact::QuestionAnswered { .. } | Fact::CancelRequested { .. } => Source::Person,
+        Fact::ApprovalDecided { .. }
+        | Fact::QuestionAnswered { .. }
+        | Fact::CancelRequested { .. }
+        | Fact::CallSettled { .. } => Source::Person,
         Fact::WriteBegun { .. } | Fact::StepEnded { .. } | Fact::CallStarted { .. } | Fact::Called { .. } => {
             Source::Call
         }
@@ -240,9 +243,10 @@ fn brings(command: &Command, fact: &Fact) -> bool {
         (Command::Expire { step, binding }, Fact::ApprovalExpired { step: of, binding: about, .. }) => {
             step == of && binding == about
         }
-        (Command::Undo { why, steps }, Fact::UndoBegun { why: told, steps: planned }) => {
+        (Command::Undo { why, steps }, Fact::UndoBegun { why: told, steps: planned, .. }) => {
             why == told && steps.iter().eq(planned.iter().filter_map(undone)) && steps.len() == planned.len()
         }
+        (Command::TakeBack { .. }, Fact::UndoBegun { why: UndoReason::Outer, .. }) => true,
         (Command::Suspend { why }, Fact::RunSuspended { why: told }) => why == told,
         // The answer that a plan declares may lead nowhere.
         (Command::Answer { .. }, Fact::RunEnded { end: RunEnd::Failed { .. }, caveats }) => caveats.is_empty(),

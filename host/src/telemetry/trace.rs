@@ -75,6 +75,9 @@ impl Trace {
                 (self.created, self.goal) = (event.at, Some(*goal));
                 self.planner.clone_from(planner);
                 self.parent.clone_from(parent);
+                if self.takes_back() {
+                    self.state = RunState::Undoing;
+                }
             }
             Fact::SessionStarted { .. } => (self.created, self.state) = (event.at, RunState::Session),
             Fact::RunClaimed { .. } => self.moved(),
@@ -87,7 +90,7 @@ impl Trace {
             Fact::Verified { failure, .. } => {
                 self.verified = Some(failure.map_or(Ok(()), |(kind, _)| Err(kind)));
             }
-            Fact::UndoBegun { why, steps } => {
+            Fact::UndoBegun { why, steps, .. } => {
                 self.undo = Some(why.clone());
                 self.state = RunState::Undoing;
                 for step in steps {
@@ -149,11 +152,17 @@ impl Trace {
     }
 
     fn under_way(&self) -> RunState {
-        match (&self.undo, self.steps.is_empty()) {
-            (Some(_), _) => RunState::Undoing,
-            (None, true) => RunState::Planning,
-            (None, false) => RunState::Executing,
+        let is_undoing = self.undo.is_some() || self.takes_back();
+        match self.steps.is_empty() {
+            _ if is_undoing => RunState::Undoing,
+            true => RunState::Planning,
+            false => RunState::Executing,
         }
+    }
+
+    /// Whether the run is there to take back another one.
+    fn takes_back(&self) -> bool {
+        self.parent.as_ref().is_some_and(|parent| parent.takes_back.is_some())
     }
 
     fn end(&mut self, end: &RunEnd) {
@@ -320,6 +329,7 @@ mod tests {
             host_calls: None,
             retry,
             has_caveats: false,
+            within: None,
         }
     }
 
@@ -389,7 +399,11 @@ mod tests {
         let begun = vec![
             accepted(vec![planned("t1.write")]),
             ended("t1.write", 1, brought(), None),
-            Fact::UndoBegun { why: UndoReason::Cancelled { by: "ann".into() }, steps: vec![undo("t1.write")] },
+            Fact::UndoBegun {
+                why: UndoReason::Cancelled { by: "ann".into() },
+                steps: vec![undo("t1.write")],
+                left: Vec::new(),
+            },
         ];
         assert_eq!(words(&told(begun.clone())).1, ["t1.write undoing", "t1.undo-write proposed"]);
         let back = told([begun.clone(), vec![ended("t1.undo-write", 1, brought(), None)]].concat());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam::clock::Clock;
-use cofferdam::domain::{Digest, Event, Fact, Json, Role, RunId, Suspension};
+use cofferdam::domain::{Digest, Event, Fact, Json, Role, Suspension};
 use cofferdam::orchestrator::{Run, RunStatus, Step, StepStatus};
 use cofferdam::store::{Choice, EventLog, Message, Settle};
 
@@ -114,7 +114,7 @@ impl Person {
                 Some(Message::Settle { step: id, settle: self.truth(step), by })
             }
             status if status.is_failed() && matches!(step.planned.role, Role::Undo { .. }) && !step.is_given_up => {
-                Some(Message::Settle { step: id, settle: self.unstuck(&run.id, step), by })
+                Some(Message::Settle { step: id, settle: self.unstuck(run, step), by })
             }
             _ => None,
         }
@@ -153,7 +153,7 @@ impl Person {
     }
 
     /// What becomes of a call that could not take something back: it can now, or it is done by hand, or it stays so.
-    fn unstuck(&self, run: &RunId, step: &Step) -> Settle {
+    fn unstuck(&self, run: &Run, step: &Step) -> Settle {
         match self.luck("stuck", step) % 3 {
             0 => Settle::Failed,
             // Where nobody knows what to take back, another time brings the same.
@@ -169,9 +169,10 @@ impl Person {
         }
     }
 
-    fn booked(&self, run: &RunId, step: &Step) -> Option<Done> {
+    fn booked(&self, run: &Run, step: &Step) -> Option<Done> {
         let Role::Undo { of } = &step.planned.role else { return None };
-        self.world.done().into_iter().find(|done| done.run == *run && done.step == *of)
+        let done_by = run.takes_back().map_or(&run.id, |taken| &taken.run);
+        self.world.done().into_iter().find(|done| done.run == *done_by && done.step == *of)
     }
 
     /// What the world knows of a step whose end nobody saw.
@@ -187,10 +188,11 @@ impl Person {
     }
 
     /// Takes back what the host could not, and says so.
-    fn cancelled_by_hand(&self, run: &RunId, step: &Step) -> Settle {
+    fn cancelled_by_hand(&self, run: &Run, step: &Step) -> Settle {
         if let Some(booked) = self.booked(run, step) {
             let cancels = booked.output["id"].as_str().map(str::to_owned);
-            let by_hand = Done { tool: "person".into(), step: step.id().clone(), cancels, ..booked.clone() };
+            let (run, step) = (run.id.clone(), step.id().clone());
+            let by_hand = Done { tool: "person".into(), run, step, cancels, ..booked.clone() };
             let key = Digest::of_parts(&[b"by hand", booked.key.as_bytes()]);
             self.world.change(Done { key, writes: 1, n: 1, ..by_hand }, true);
         }

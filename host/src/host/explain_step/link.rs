@@ -214,7 +214,7 @@ fn plainly(fact: &Fact) -> String {
             Settlement::Failed { .. } => format!("{by} says that it did not happen"),
         },
         Fact::ReconcileBegun { of, step } => format!("{} is asked, as {}, what became of {of}", step.tool, step.id),
-        Fact::UndoBegun { why, steps } => {
+        Fact::UndoBegun { why, steps, .. } => {
             undo(why, steps.iter().filter_map(|step| Some((&step.id, undone(&step.role)?))))
         }
         Fact::CancelRequested { by, .. } => format!("{by} cancels the run, and wants what was done taken back"),
@@ -242,6 +242,7 @@ fn undo<'a>(why: &UndoReason, steps: impl Iterator<Item = (&'a StepId, &'a StepI
         UndoReason::StepFailed { step } => format!("{step} failed"),
         UndoReason::Cancelled { by } => format!("{by} cancelled the run"),
         UndoReason::Budget { what } => format!("`{what}` of the budget was used up"),
+        UndoReason::Outer => "the run around this one takes back what it had done".into(),
     };
     let steps: Vec<_> = steps.map(|(step, of)| format!("{of} by {step}")).collect();
     format!("as {why}, these are taken back: {}", steps.join(", "))

@@ -30,6 +30,7 @@ pub fn of_step(step: &CheckedStep) -> Cost {
         fuel: cost.fuel.saturating_mul(times.into()),
         bytes: cost.bytes.saturating_mul(times.into()),
         usd_micros: cost.usd_micros.saturating_mul(times.into()),
+        parallel: 0,
     }
 }
 

@@ -65,7 +65,8 @@ impl Check<'_> {
         self.flaws.append(&mut check.flaws);
         let (effect, touches) = within(&checked.steps);
         // Its plan is asked for once.
-        let cost = cost::worst(&checked.steps).plus(Cost { turns: 1, ..Cost::default() });
+        let parallel = run.budget.parallel_max.unwrap_or_default();
+        let cost = Cost { parallel, ..cost::worst(&checked.steps).plus(Cost { turns: 1, ..Cost::default() }) };
         Some((effect, cost, touches))
     }
 
@@ -159,6 +160,7 @@ fn bounds(budget: &BudgetPatch) -> Cost {
         fuel: budget.fuel_max.unwrap_or_default(),
         bytes: budget.bytes_max.unwrap_or_default(),
         usd_micros: budget.usd_micros_max.unwrap_or_default(),
+        parallel: budget.parallel_max.unwrap_or_default(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! One step of a plan: its arguments, its list, its conditions and what it waits for.
 
 use crate::domain::{
-    Effect, ForEach, Items, Json, Kind, OnFailure, PlanStep, PlannedStep, Reference, RetryRule, Role, StepId, ToolName,
-    WitType, references,
+    CallTemplate, Effect, ForEach, Items, Json, Kind, OnFailure, PlanStep, PlannedStep, Reference, RetryRule, Role,
+    StepId, ToolName, WitType, references,
 };
 use crate::orchestrator::check::scope::Local;
 use crate::orchestrator::check::{Check, CheckedRun, CheckedStep, ITEMS_MAX, RUN_TOOL};
@@ -55,6 +55,7 @@ impl Check<'_> {
             role: Role::Do,
             items,
             has_undo: undo.is_some(),
+            undo_takes_output: undo.as_ref().is_some_and(CallTemplate::takes_output),
             has_reconcile: reconcile.is_some(),
             ..planned
         };

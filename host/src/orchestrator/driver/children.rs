@@ -1,13 +1,14 @@
 //! Runs within the run: each has a log, an inbox and a budget of its own, taken from what this one has left.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 
 use crate::domain::{
-    Budget, Caveat, CaveatKind, Cost, Digest, Fact, Failure, GENESIS, Json, Kind, Parent, RunEnd, RunId, StepEnd,
-    StepId, Suspension, Usage,
+    Budget, Caveat, CaveatKind, Cost, Fact, Failure, GENESIS, Json, Kind, Parent, Role, RunEnd, RunId, Settlement,
+    StepEnd, StepId, Suspension, TakesBack, Usage, Within,
 };
-use crate::orchestrator::check::{CheckedRun, CheckedStep, budget_within};
+use crate::orchestrator::budget::{calls_left, of_child};
+use crate::orchestrator::check::{CheckedRun, CheckedStep};
 use crate::orchestrator::driver::{Done, Drive, Driver, Goal, Start};
 use crate::orchestrator::machine::{Run, RunStatus};
 use crate::store::{Durability, Message, Payload};
@@ -20,13 +21,16 @@ pub(super) struct Children {
 }
 
 /// What the end of a run within the run does not tell.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Told {
     has_caveats: bool,
     /// Something that it began was not taken back.
     has_written: bool,
     /// Nobody knows what became of something that it began.
     has_open_write: bool,
+    within: Option<Within>,
+    /// The person who said that what it could not take back is to stay.
+    given_up_by: Option<String>,
 }
 
 enum Child {
@@ -65,7 +69,8 @@ impl Drive {
         checked: &CheckedStep,
         reserve: Cost,
     ) -> Result<(), Failure> {
-        if self.run.budget.depth_max == 0 {
+        let is_undo = matches!(checked.planned.role, Role::Undo { .. });
+        if self.run.budget.depth_max == 0 && !is_undo {
             let failure = Failure::new(Kind::PolicyBudget, format!("begin the run `{step}`: it would be too deep"))
                 .hint("raise `depth_max` under [budget] in cofferdam.toml");
             return self.reject(step, failure).await;
@@ -90,22 +95,7 @@ impl Drive {
         if self.children.states.contains_key(&step) {
             return Ok(false);
         }
-        let checked = self.checked(&step).await?;
-        let Some(sub_run) = checked.run.clone() else { return Ok(false) };
-        let reserved = self.run.step(&step).map(|step| step.reserved).unwrap_or_default();
-        let args = match self.run.step(&step).and_then(|step| step.ready) {
-            Some((args, _)) => self.value(&args).await?,
-            None => return Err(Failure::new(Kind::HostBug, format!("begin the run `{step}`: it is not ready"))),
-        };
-        let depth = self.run.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
-        let parent = Parent { run: self.run.id.clone(), step: step.clone(), depth };
-        let start = Start {
-            run,
-            goal: goal_of(&sub_run, &args),
-            principal: self.run.principal.clone(),
-            budget: self.budget_of(reserved, &sub_run),
-            parent: Some(parent),
-        };
+        let Some(start) = self.child_of(&step, run).await? else { return Ok(false) };
         let parts = self.driver.parts.clone();
         let planner = match (parts.planner_of)(&start.goal) {
             Ok(planner) => planner,
@@ -125,19 +115,40 @@ impl Drive {
         Ok(false)
     }
 
-    /// What was reserved for the run when it began bounds it, and what its step says bounds it further.
-    fn budget_of(&self, reserved: Cost, sub_run: &CheckedRun) -> Budget {
-        let own = &self.run.budget;
-        let outer = Budget {
-            calls_max: reserved.calls,
-            planner_turns_max: reserved.turns,
-            fuel_max: reserved.fuel,
-            bytes_max: reserved.bytes,
-            usd_micros_max: own.usd_micros_max.map(|_| reserved.usd_micros),
-            wall_ms_max: self.wall_ms_left(),
-            ..own.clone()
+    /// Returns the run that carries out a step.
+    async fn child_of(&mut self, step: &StepId, run: RunId) -> Result<Option<Start>, Failure> {
+        let checked = self.checked(step).await?;
+        let depth = self.run.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
+        let found = self.run.step(step);
+        let (reserved, ready) = found.map(|step| (step.reserved, step.ready)).unwrap_or_default();
+        let mut parent = Parent {
+            run: self.run.id.clone(),
+            step: step.clone(),
+            depth,
+            calls_left: found.map(|step| calls_left(&self.run, step)).unwrap_or_default(),
+            takes_back: None,
         };
-        budget_within(&outer, &sub_run.budget)
+        let (goal, budget) = match (&checked.planned.role, &checked.run) {
+            (Role::Undo { of }, None) => {
+                let after = found.and_then(|step| step.run_before.clone());
+                let Some(taken) = self.undone(of).await?.run else { return Ok(None) };
+                let goal = goal_of_undo(&taken);
+                parent =
+                    Parent { calls_left: BTreeMap::new(), takes_back: Some(TakesBack { run: taken, after }), ..parent };
+                (goal, unbounded(&self.run.budget))
+            }
+            (_, Some(sub_run)) => {
+                let Some((args, _)) = ready else {
+                    return Err(Failure::new(Kind::HostBug, format!("begin the run `{step}`: it is not ready")));
+                };
+                (
+                    goal_of(sub_run, &*self.value(&args).await?),
+                    of_child(&self.run, reserved, self.wall_ms_left(), &sub_run.budget),
+                )
+            }
+            (_, None) => return Ok(None),
+        };
+        Ok(Some(Start { run, goal, principal: self.run.principal.clone(), budget, parent: Some(parent) }))
     }
 
     /// Notes how a run within the run ended, or that it waits for a person.
@@ -156,9 +167,9 @@ impl Drive {
         };
         let (end, stored) = match end {
             RunEnd::Succeeded { answer: None } => succeeded(&Json::Null)?,
-            RunEnd::Succeeded { answer: Some(answer) } => succeeded(&self.of_child(&child.id, answer).await?)?,
+            RunEnd::Succeeded { answer: Some(answer) } => succeeded(&self.stored_in(&child.id, answer).await?)?,
             RunEnd::Failed { failure, .. } | RunEnd::BudgetExhausted { failure } => {
-                failed(&self.failure_of_child(&child.id, failure).await?)?
+                failed(&self.stored_in(&child.id, failure).await?)?
             }
             RunEnd::Cancelled { by } => {
                 let message = format!("finish `{step}`: its run was cancelled by {by}");
@@ -169,8 +180,15 @@ impl Drive {
         let caveats = self.caveats_of(&child.id).await?;
         let has = |what| caveats.iter().any(|caveat: &Caveat| caveat.what == what);
         let has_open_write = has(CaveatKind::Unknown);
-        let has_written = has_open_write || has(CaveatKind::UndoFailed);
-        let told = Told { has_caveats: !caveats.is_empty(), has_written, has_open_write };
+        // What a run that takes back could not take back is known: a person said so of each.
+        let is_undo = child.takes_back().is_some();
+        let told = Told {
+            has_caveats: !caveats.is_empty(),
+            has_written: has_open_write || (has(CaveatKind::UndoFailed) && !is_undo),
+            has_open_write,
+            within: Some(child.within()),
+            given_up_by: if is_undo { self.given_up_by(&child).await? } else { None },
+        };
         self.end_child(step, end, stored, Cost { turns, ..child.spent }, told).await
     }
 
@@ -195,12 +213,24 @@ impl Drive {
     }
 
     /// Returns a run within the run as its log tells, if it was begun.
-    async fn begun(&self, run: &RunId) -> Result<Option<Run>, Failure> {
+    pub(super) async fn begun(&self, run: &RunId) -> Result<Option<Run>, Failure> {
         match self.driver.parts.log.read(run, 0).await {
             Ok(events) => Run::of(&events).map(Some).map_err(super::parted),
             Err(failure) if failure.kind == Kind::DataNotFound => Ok(None),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Returns who said, last, that something the run could not take back is to stay.
+    async fn given_up_by(&self, child: &Run) -> Result<Option<String>, Failure> {
+        if !child.in_order().any(|step| step.is_given_up) {
+            return Ok(None);
+        }
+        let events = self.driver.parts.log.read(&child.id, 0).await?;
+        Ok(events.into_iter().rev().find_map(|event| match event.fact {
+            Fact::StepSettled { settlement: Settlement::Failed { .. }, by, .. } => Some(by),
+            _ => None,
+        }))
     }
 
     async fn caveats_of(&self, child: &RunId) -> Result<Vec<Caveat>, Failure> {
@@ -221,6 +251,14 @@ impl Drive {
     ) -> Result<(), Failure> {
         self.children.states.remove(&step);
         let attempt = self.run.step(&step).map_or(1, |step| step.attempts);
+        // A person said so within, and is not asked again.
+        let given_up = match (&end, told.given_up_by) {
+            (StepEnd::Failed { failure, .. }, Some(by)) if !told.has_written => {
+                let settlement = Settlement::Failed { failure: *failure };
+                Some(Fact::StepSettled { step: step.clone(), settlement, by })
+            }
+            _ => None,
+        };
         let fact = Fact::StepEnded {
             step,
             attempt,
@@ -234,19 +272,9 @@ impl Drive {
             host_calls: None,
             retry: None,
             has_caveats: told.has_caveats,
+            within: told.within,
         };
-        self.record(vec![fact], vec![stored], Durability::Synced).await
-    }
-
-    async fn of_child(&self, child: &RunId, digest: &Digest) -> Result<Json, Failure> {
-        let erased = || Failure::new(Kind::DataNotFound, "read what a run brought: its owner was erased");
-        let bytes = self.driver.parts.log.payload(child, digest).await?.ok_or_else(erased)?;
-        serde_json::from_slice(&bytes).map_err(|e| Failure::new(Kind::HostStorage, "read what a run brought").detail(e))
-    }
-
-    async fn failure_of_child(&self, child: &RunId, digest: &Digest) -> Result<Failure, Failure> {
-        let failure = self.of_child(child, digest).await?;
-        serde_json::from_value(failure).map_err(|e| Failure::new(Kind::HostStorage, "read how a run failed").detail(e))
+        self.record(std::iter::once(fact).chain(given_up).collect(), vec![stored], Durability::Synced).await
     }
 
     /// Stops what runs: calls at once, and runs within the run by a message to whoever drives them, once.
@@ -317,6 +345,29 @@ async fn create_or_take(driver: Driver, start: Start) -> Result<Run, Failure> {
         RunStatus::Ended(_) => Ok(run),
         _ => driver.resume(&start.run).await,
     }
+}
+
+/// What takes back is bounded by what was done, and comes one after the other.
+fn unbounded(own: &Budget) -> Budget {
+    Budget {
+        planner_turns_max: u32::MAX,
+        calls_max: u32::MAX,
+        calls_per_tool_max: u32::MAX,
+        parallel_max: 1,
+        depth_max: u32::MAX,
+        wall_ms_max: u64::MAX,
+        fuel_max: u64::MAX,
+        bytes_max: u64::MAX,
+        usd_micros_max: None,
+        ..own.clone()
+    }
+}
+
+/// The goal of a run that takes back another one. Nobody plans it: its steps are those of the other one.
+fn goal_of_undo(taken: &RunId) -> Goal {
+    let text = format!("Take back what run {taken} did.");
+    let workflow = serde_json::json!({ "workflow": "undo", "goal": text, "steps": [] });
+    Goal { text, workflow: Some(workflow), assert: Vec::new() }
 }
 
 /// Returns the goal of a run within a run: its arguments are the inputs of its workflow, or stand beside its words.

@@ -21,7 +21,7 @@ use crate::orchestrator::check::CheckedStep;
 use crate::orchestrator::driver::in_hand::{InHand, VALUES_BYTES_MAX};
 use crate::orchestrator::link::WriteRequest;
 use crate::orchestrator::machine::{Command, IllegalTransition, Run, RunStatus};
-use crate::orchestrator::notify::Notifier;
+use crate::orchestrator::notify::{Notice, Notifier};
 use crate::orchestrator::upstreams::Upstreams;
 use crate::planner::{Planned, Planner};
 use crate::policy::Policy;
@@ -39,12 +39,14 @@ mod notices;
 mod planning;
 mod recovery;
 mod steps;
+mod taken;
 mod undo;
 mod values;
 
 use children::Children;
 pub use children::goal_of;
 pub use recovery::{changed_tools, recovered, under_way};
+use taken::Taken;
 
 /// How often the inbox is looked at, when nothing else happens: a person does not notice.
 const INBOX_POLL: Duration = Duration::from_millis(100);
@@ -135,6 +137,8 @@ pub enum Signal {
     /// It is in the log already.
     Event(Box<Event>),
     Progress {
+        /// The run that was started, or one within it.
+        run: RunId,
         step: StepId,
         fraction: Option<f64>,
         message: String,
@@ -246,6 +250,8 @@ struct Drive {
     /// Steps whose tools are made ready to run, and what came of it once that has ended.
     preparing: HashMap<StepId, Option<Result<(), Failure>>>,
     children: Children,
+    /// The run that this one takes back, once it was read.
+    taken: Option<Arc<Taken>>,
     is_planning: bool,
     writes: (mpsc::Sender<WriteRequest>, mpsc::Receiver<WriteRequest>),
     stop: watch::Sender<bool>,
@@ -263,7 +269,7 @@ enum Done {
     Planned { turn: u32, planned: Planned },
     Prepared { step: StepId, prepared: Result<(), Failure> },
     Child { step: StepId, ended: Result<Box<Run>, Failure> },
-    Notified { why: Suspension, seq: Seq, told: Result<(), Failure> },
+    Notified { notice: Box<Notice>, told: Result<(), Failure> },
 }
 
 fn parted(error: IllegalTransition) -> Failure {
@@ -283,6 +289,7 @@ impl Drive {
             tasks: JoinSet::new(),
             preparing: HashMap::new(),
             children: Children::default(),
+            taken: None,
             is_planning: false,
             writes: mpsc::channel(WRITE_REQUESTS_MAX),
             stop: watch::Sender::new(false),
@@ -330,6 +337,7 @@ impl Drive {
             Command::Settle { step, by } => self.settle_by(step, by).await?,
             Command::Leave { step } => self.leave(step).await?,
             Command::Undo { why, steps } => self.begin_undo(why, steps).await?,
+            Command::TakeBack { .. } => self.take_back().await?,
             Command::Answer { turn } => self.answer_plan(turn).await?,
             Command::Verify { turn } => self.verify(turn).await?,
             Command::Suspend { why } => self.suspend(why).await?,
@@ -393,7 +401,7 @@ impl Drive {
                 Ok(())
             }
             Done::Child { step, ended } => self.child_ended(step, ended).await,
-            Done::Notified { why, seq, told } => self.notified(why, seq, told).await,
+            Done::Notified { notice, told } => self.notified(*notice, told).await,
         }
     }
 

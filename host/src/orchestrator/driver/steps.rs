@@ -8,9 +8,11 @@ use crate::domain::{
     Cost, Digest, Direction, Effect, Fact, Failure, Grant, Json, Kind, Limits, Outcome, ReadyStep, Role, SkipReason,
     StepEnd, StepId, Timestamp, idempotency_key,
 };
+use crate::orchestrator::budget::is_run;
 use crate::orchestrator::check::CheckedStep;
 use crate::orchestrator::condition::Condition;
 use crate::orchestrator::driver::approvals::Question;
+use crate::orchestrator::driver::undo::Undone;
 use crate::orchestrator::driver::{Done, Drive};
 use crate::orchestrator::link::{LiveLink, Wires, WriteRequest};
 use crate::orchestrator::machine::StepStatus;
@@ -28,6 +30,7 @@ impl Drive {
         match planned.role.clone() {
             Role::Do => self.planned_step(step).await,
             Role::Item { of } => Ok(CheckedStep { planned, for_each: None, ..self.planned_step(&of).await? }),
+            Role::Undo { of } if is_run(&planned) => Ok(self.done_step(&of).await?.called_by(planned, |_| None)),
             Role::Undo { of } => Ok(self.done_step(&of).await?.called_by(planned, |step| step.undo.as_ref())),
             Role::Reconcile { of } => Ok(self.done_step(&of).await?.called_by(planned, |step| step.reconcile.as_ref())),
         }
@@ -35,6 +38,10 @@ impl Drive {
 
     /// Returns what the plan says of a step of its own, or of one of its items.
     pub(super) async fn done_step(&mut self, step: &StepId) -> Result<CheckedStep, Failure> {
+        if let Some(taken) = self.taken().await? {
+            let bug = || Failure::new(Kind::HostBug, format!("find `{step}` in the plans of run `{}`", taken.run.id));
+            return taken.planned(step).cloned().ok_or_else(bug);
+        }
         let of = match self.run.step(step).map(|step| step.planned.role.clone()) {
             Some(Role::Item { of }) => of,
             _ => step.clone(),
@@ -58,7 +65,7 @@ impl Drive {
             Ok(args) => args,
             Err(failure) => return self.reject(step, failure).await,
         };
-        if checked.run.is_none()
+        if !is_run(&checked.planned)
             && let Err(failure) = self.tool(&checked.planned.tool).and_then(|tool| tool.check_input(&args))
         {
             return self.reject(step, failure).await;
@@ -67,7 +74,9 @@ impl Drive {
             Role::Undo { of } => (of.clone(), Direction::Undo),
             _ => (step.clone(), Direction::Do),
         };
-        let key = idempotency_key(&self.run.id, &of, direction, &checked.planned.tool, &args);
+        // What takes back has one key for what it takes back, whichever run makes the call.
+        let run = self.taken().await?.map_or_else(|| self.run.id.clone(), |taken| taken.run.id.clone());
+        let key = idempotency_key(&run, &of, direction, &checked.planned.tool, &args);
         let stored = Payload::of(&args)?;
         let digest = self.values.keep(&stored, args);
         let duplicate_of = self.run.same_write(&step, digest);
@@ -98,6 +107,8 @@ impl Drive {
 
     async fn args(&mut self, checked: &CheckedStep, item: Option<&Json>) -> Result<Result<Json, Failure>, Failure> {
         let filled = match &checked.planned.role {
+            // What it takes back stands in a log, and not in arguments.
+            Role::Undo { .. } if is_run(&checked.planned) => Ok(Json::Object(serde_json::Map::new())),
             Role::Undo { of } | Role::Reconcile { of } => self.filled(&checked.args, of).await?,
             _ => self.resolved(&checked.args, item).await?,
         };
@@ -108,14 +119,13 @@ impl Drive {
 
     /// Fills in what became of the step that is taken back or asked about.
     async fn filled(&mut self, args: &Json, of: &StepId) -> Result<Result<Json, String>, Failure> {
-        let of = self.run.step(of).map(|of| (of.ready, of.output));
-        let (ready, output) = of.unwrap_or_default();
+        let Undone { ready, output, .. } = self.undone(of).await?;
         let input = match ready {
-            Some((args, _)) => Some(self.value(&args).await?),
+            Some((args, _)) => Some(self.undone_value(&args).await?),
             None => None,
         };
         let output = match output {
-            Some(output) => Some(self.value(&output).await?),
+            Some(output) => Some(self.undone_value(&output).await?),
             None => None,
         };
         let key = ready.map(|(_, key)| key.to_string());
@@ -133,7 +143,7 @@ impl Drive {
     /// Starts the step's call, or has a person asked; false where its tool is not ready to run yet.
     pub(super) async fn start_step(&mut self, step: StepId, reserve: Cost) -> Result<bool, Failure> {
         let checked = self.checked(&step).await?;
-        if checked.run.is_some() {
+        if is_run(&checked.planned) {
             return self.start_child(step, &checked, reserve).await.map(|()| true);
         }
         let tool = match self.tool(&checked.planned.tool) {
@@ -252,6 +262,11 @@ impl Drive {
         let (step, attempt) = (call.step().clone(), call.attempt());
         let effect = planned.max(call.effect());
         let answers = self.answers_for(&step).await?;
+        let is_own = self.run.step(&step).is_some_and(|step| is_own(&step.planned.role));
+        if is_own {
+            // What takes back, or asks, runs once all that was to be stopped has ended.
+            self.stop.send_replace(false);
+        }
         let fact = Fact::StepStarted {
             step: step.clone(),
             attempt,
@@ -288,10 +303,13 @@ impl Drive {
 
     /// Notes that a call is about to change something for the first time.
     pub(super) async fn begin_write(&mut self, request: WriteRequest) -> Result<(), Failure> {
-        let status = self.run.step(&request.step).map(|step| (&step.status, step.attempts));
-        if !matches!(status, Some((StepStatus::Running { .. }, attempts)) if attempts == request.attempt) {
-            // The call has ended meanwhile: it is not to write any more.
-            let late = Failure::new(Kind::HostCancelled, "begin a write: the call has ended");
+        let may_write = self.run.step(&request.step).is_some_and(|step| {
+            let is_stopped = self.run.cancelled.is_some() && step.planned.role.undoes().is_none();
+            step.status.is_running() && step.attempts == request.attempt && !is_stopped
+        });
+        if !may_write {
+            // The call has ended meanwhile, or is being stopped: it is not to write any more.
+            let late = Failure::new(Kind::HostCancelled, "begin a write: the call has ended, or was stopped");
             let _ = request.written.send(Err(late));
             return Ok(());
         }
@@ -320,6 +338,7 @@ impl Drive {
             fuel: outcome.usage.fuel,
             bytes: outcome.usage.output_bytes.saturating_add(outcome.usage.egress_bytes),
             usd_micros: planned.cost.usd_micros,
+            parallel: 0,
         };
         let checked = match self.tool(&planned.tool) {
             Ok(tool) => outcome.result.and_then(|output| tool.check_output(&output).map(|()| output)),
@@ -353,6 +372,7 @@ impl Drive {
             host_calls,
             retry,
             has_caveats: false,
+            within: None,
         };
         let durability = if is_write { Durability::Synced } else { Durability::Queued };
         let payloads = [Some(stored), log, denials].into_iter().flatten().collect();
@@ -372,8 +392,7 @@ impl Drive {
             retry_after_ms: upstream.and_then(|upstream| upstream.retry_after_ms),
         };
         let rule = &step.planned.retry;
-        let is_own = matches!(step.planned.role, Role::Undo { .. } | Role::Reconcile { .. });
-        if (self.run.cancelled.is_some() && !is_own) || !retry::may_retry(&failed, rule) {
+        if (self.run.cancelled.is_some() && !is_own(&step.planned.role)) || !retry::may_retry(&failed, rule) {
             return None;
         }
         let upstreams = &self.driver.parts.upstreams;
@@ -397,6 +416,11 @@ impl Drive {
             CachedOutcome { output: output.bytes().to_vec(), run: self.run.id.clone(), at: parts.clock.now() };
         parts.log.keep_cached(&self.run.principal, &key, outcome).await
     }
+}
+
+/// Whether the host itself wants the call.
+fn is_own(role: &Role) -> bool {
+    matches!(role, Role::Undo { .. } | Role::Reconcile { .. })
 }
 
 fn is_asking(checked: &CheckedStep) -> bool {

@@ -1,9 +1,13 @@
 //! Has tools take back what was done, or tell what became of it.
 
 use crate::domain::{
-    CallTemplate, Cost, Effect, Fact, Failure, Json, Kind, PlannedStep, Role, Settlement, StepId, ToolName, UndoReason,
+    CallTemplate, Cost, Digest, Effect, Fact, Failure, Json, Kind, PlannedStep, Role, RunId, Settlement, StepId,
+    ToolName, UndoReason,
 };
+use crate::orchestrator::check::RUN_TOOL;
+use crate::orchestrator::compensate::is_undone_by_run;
 use crate::orchestrator::driver::Drive;
+use crate::orchestrator::machine::Step;
 use crate::policy;
 use crate::store::{Durability, Payload};
 
@@ -14,23 +18,61 @@ enum Told {
     Unknown,
 }
 
+/// A step that is taken back or asked about, as the run tells that it belongs to.
+pub(super) struct Undone {
+    pub(super) id: StepId,
+    /// Its arguments and its key.
+    pub(super) ready: Option<(Digest, Digest)>,
+    pub(super) output: Option<Digest>,
+    /// The run that carried it out.
+    pub(super) run: Option<RunId>,
+    is_by_run: bool,
+    touches: Vec<String>,
+}
+
+impl Undone {
+    pub(super) fn of(step: &Step) -> Self {
+        Self {
+            id: step.id().clone(),
+            ready: step.ready,
+            output: step.output,
+            run: step.run.clone(),
+            is_by_run: is_undone_by_run(step),
+            touches: step.planned.touches.clone(),
+        }
+    }
+}
+
 impl Drive {
     /// Plans one call for each step that is to be taken back, each behind the one before.
     pub(super) async fn begin_undo(&mut self, why: UndoReason, steps: Vec<StepId>) -> Result<(), Failure> {
         // Whoever cancelled had the calls stopped that ran; what takes them back is to run to its end.
         self.stop.send_replace(false);
-        let mut planned: Vec<PlannedStep> = Vec::with_capacity(steps.len());
-        for of in steps {
-            let template = self.done_step(&of).await?.undo;
-            let after = planned.last().map(|before| before.id.clone()).into_iter().collect();
-            let step = self.own_call(of.undo(), Role::Undo { of }, template.as_ref())?;
-            planned.push(PlannedStep { after, ..step });
-        }
-        self.record(vec![Fact::UndoBegun { why, steps: planned }], Vec::new(), Durability::Synced).await?;
+        let undone = steps.iter().filter_map(|step| self.run.step(step)).map(Undone::of).collect();
+        let steps = self.undo_steps(undone).await?;
+        let fact = Fact::UndoBegun { why, steps, left: Vec::new() };
+        self.record(vec![fact], Vec::new(), Durability::Synced).await?;
         // What was stopped has ended: what takes back is not to be.
         self.stop.send_replace(false);
         self.children.go_on();
         Ok(())
+    }
+
+    /// Plans one call for each step, each behind the one before.
+    pub(super) async fn undo_steps(&mut self, undone: Vec<Undone>) -> Result<Vec<PlannedStep>, Failure> {
+        let mut planned: Vec<PlannedStep> = Vec::with_capacity(undone.len());
+        for undone in undone {
+            let after = planned.last().map(|before| before.id.clone()).into_iter().collect();
+            let (id, role) = (undone.id.undo(), Role::Undo { of: undone.id.clone() });
+            let step = if undone.is_by_run {
+                own_run(id, role, undone.touches)?
+            } else {
+                let template = self.done_step(&undone.id).await?.undo;
+                self.own_call(id, role, template.as_ref())?
+            };
+            planned.push(PlannedStep { after, ..step });
+        }
+        Ok(planned)
     }
 
     /// Plans the call that asks what became of a step.
@@ -93,6 +135,14 @@ impl Drive {
         let attempt = self.run.step(&step).map_or(0, |step| step.attempts);
         self.record(vec![Fact::StepUnknown { step, attempt }], Vec::new(), Durability::Synced).await
     }
+}
+
+/// Plans the run that takes back what another one did. It costs what was done, and nothing is kept for it.
+fn own_run(id: StepId, role: Role, touches: Vec<String>) -> Result<PlannedStep, Failure> {
+    let tool = ToolName::new(RUN_TOOL.0, RUN_TOOL.1);
+    let tool = tool.map_err(|e| Failure::new(Kind::HostBug, format!("plan `{id}`")).detail(e))?;
+    let call = PlannedStep::call(id, tool, Vec::new(), Effect::Once);
+    Ok(PlannedStep { role, touches, cost: Cost::default(), ..call })
 }
 
 /// Reads `{"done": output}`, `"not_done"` or `"unknown"`: the cases of the tool's variant, as JSON writes them.

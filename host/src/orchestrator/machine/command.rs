@@ -28,6 +28,8 @@ pub enum Command {
     Settle { step: StepId, by: StepId },
     /// Have these steps taken back, in this order.
     Undo { why: UndoReason, steps: Vec<StepId> },
+    /// Find what the run that this one takes back has done, and have it taken back.
+    TakeBack { run: RunId },
     /// Resolve the last plan's answer.
     Answer { turn: u32 },
     /// Look at the conditions that decide about success.

@@ -4,13 +4,13 @@
 //! ids only. Neither reads a clock, draws a random number or performs anything, so a test can drive a run with plain
 //! values, and so can a second driver.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::domain::{
-    Budget, Cost, Digest, Effect, Epoch, Event, Fact, GENESIS, Kind, Parent, PlannedStep, Principal, Role, RunEnd,
-    RunId, Seq, StepId, Suspension, Timestamp, ToolName, UndoReason,
+    Budget, Caveat, Cost, Digest, Effect, Epoch, Event, Fact, GENESIS, Kind, Parent, PlannedStep, Principal, Role,
+    RunEnd, RunId, Seq, StepId, Suspension, TakesBack, Timestamp, ToolName, UndoReason, Within,
 };
-use crate::orchestrator::schedule;
+use crate::orchestrator::{compensate, schedule};
 
 mod command;
 mod step;
@@ -62,16 +62,19 @@ pub struct Run {
     pub cancelled: Option<Cancel>,
     /// Why what was done is taken back, once that has begun.
     pub undo: Option<UndoReason>,
+    /// What the run that this one takes back changed, and what is known to take none of it back.
+    pub left: Vec<StepId>,
     /// When the process that works on the run began, moved on by the time that a person took.
     pub since: Timestamp,
     /// Since when a person is waited for.
     pub suspended_at: Option<Timestamp>,
-    /// What somebody was told the run waits for, since it last moved.
-    pub notified: Option<Suspension>,
+    /// What somebody was told the run waits for, and at which step; without one it is the run as a whole.
+    /// Invariant: all of it waits still.
+    pub notified: BTreeSet<(Suspension, Option<StepId>)>,
     /// What ended calls did cost, and what running ones may.
     pub spent: Cost,
     pub reserved: Cost,
-    /// Calls begun, by tool.
+    /// Calls begun, by tool, those of runs within the run included.
     pub calls_of: BTreeMap<ToolName, u32>,
     /// How often the same call failed in the same way.
     pub failures_of: BTreeMap<(ToolName, Digest, Kind), u32>,
@@ -146,7 +149,10 @@ impl Run {
             id: event.run.clone(),
             last: (0, GENESIS),
             epoch: event.epoch,
-            status: RunStatus::Planning,
+            status: match parent.as_ref().and_then(|parent| parent.takes_back.as_ref()) {
+                Some(_) => RunStatus::Undoing,
+                None => RunStatus::Planning,
+            },
             principal: principal.clone(),
             goal: *goal,
             planner: planner.clone(),
@@ -166,9 +172,10 @@ impl Run {
             verified: None,
             cancelled: None,
             undo: None,
+            left: Vec::new(),
             since: event.at,
             suspended_at: None,
-            notified: None,
+            notified: BTreeSet::new(),
             spent: Cost::default(),
             reserved: Cost::default(),
             calls_of: BTreeMap::new(),
@@ -314,6 +321,22 @@ impl Run {
         self.undo.is_none() && schedule::lost(self).is_some()
     }
 
+    /// Returns the run that this one is there to take back.
+    pub fn takes_back(&self) -> Option<&TakesBack> {
+        self.parent.as_ref()?.takes_back.as_ref()
+    }
+
+    /// Returns what its end alone would not tell, if the run ended now.
+    pub fn caveats(&self) -> Vec<Caveat> {
+        schedule::caveats(self)
+    }
+
+    /// Returns what the run leaves to the run around it.
+    pub fn within(&self) -> Within {
+        let (calls, has_done) = (self.calls_of.clone(), compensate::has_done(self));
+        Within { calls, has_done, has_undo: !compensate::to_undo(self).is_empty() }
+    }
+
     /// Changes nothing where it returns an error.
     fn change(&mut self, at: Timestamp, fact: &Fact) -> Result<(), &'static str> {
         if matches!(self.status, RunStatus::Ended(_)) {
@@ -340,10 +363,14 @@ impl Run {
                 Ok(())
             }
             Fact::ReconcileBegun { of, step } => self.reconcile(of, step),
-            Fact::UndoBegun { why, steps } => self.begin_undo(at, why, steps),
+            Fact::UndoBegun { why, steps, left } => {
+                self.begin_undo(at, why, steps)?;
+                self.left.clone_from(left);
+                Ok(())
+            }
             Fact::RunSuspended { why } => self.suspended(at, *why),
-            Fact::Notified { why } => {
-                self.notified = Some(*why);
+            Fact::Notified { why, steps } => {
+                self.notice(*why, steps);
                 Ok(())
             }
             Fact::RunEnded { end, .. } => self.ended(end),
@@ -375,12 +402,30 @@ impl Run {
         if let RunStatus::Suspended(_) = self.status {
             let is_planning = self.planning.is_asked || self.plans.is_empty();
             self.status = match is_planning {
-                _ if self.undo.is_some() => RunStatus::Undoing,
+                _ if self.undo.is_some() || self.takes_back().is_some() => RunStatus::Undoing,
                 true => RunStatus::Planning,
                 false => RunStatus::Executing,
             };
-            self.notified = None;
         }
+    }
+
+    /// Notes what somebody was told of, as far as it waits still.
+    fn notice(&mut self, why: Suspension, steps: &[StepId]) {
+        match steps {
+            [] => drop(self.notified.insert((why, None))),
+            steps => self.notified.extend(steps.iter().map(|step| (why, Some(step.clone())))),
+        }
+        self.forget_what_moved();
+    }
+
+    /// What waits no longer is a new matter when it waits again.
+    fn forget_what_moved(&mut self) {
+        let mut notified = std::mem::take(&mut self.notified);
+        notified.retain(|(why, id)| match id {
+            Some(id) => self.step(id).is_some_and(|step| schedule::is_waiting(step, *why)),
+            None => true,
+        });
+        self.notified = notified;
     }
 
     fn suspended(&mut self, at: Timestamp, why: Suspension) -> Result<(), &'static str> {
@@ -399,6 +444,12 @@ impl Run {
         if matches!(end, RunEnd::Succeeded { .. }) && self.has_assertions && self.verified != Some(Ok(())) {
             return Err("nobody has verified that it succeeded");
         }
+        if matches!(end, RunEnd::Succeeded { .. }) && self.undo.is_some() && self.takes_back().is_none() {
+            return Err("what it did was taken back");
+        }
+        for id in self.order.clone() {
+            self.give_up(&id);
+        }
         self.status = RunStatus::Ended(end.clone());
         Ok(())
     }
@@ -413,8 +464,9 @@ impl Run {
                 if !is_next && !is_again {
                     return Err("it is not this turn");
                 }
+                // A crash costs no turn: it is the same request.
+                planning.requests += u32::from(is_next);
                 (planning.turn, planning.is_asked) = (*turn, true);
-                planning.requests += 1;
                 self.status = RunStatus::Planning;
                 return Ok(());
             }
@@ -482,6 +534,7 @@ impl Run {
             }
             Fact::QuestionAnswered { text, .. } if self.status == RunStatus::Suspended(Suspension::Question) => {
                 self.answers.push(*text);
+                self.notified.remove(&(Suspension::Question, None));
                 self.move_on(at);
                 self.status = RunStatus::Planning;
             }
@@ -516,8 +569,13 @@ impl Run {
         self.check_ids(steps)?;
         for planned in steps {
             let Role::Undo { of } = &planned.role else { return Err("it takes nothing back") };
+            // A run that takes back another one has none of its steps.
+            if self.takes_back().is_some() {
+                continue;
+            }
             let of = self.step(of).ok_or("there is no such step")?;
-            if !table::allows(of.status.stage(), "undo_begun", Stage::Undoing) {
+            let is_allowed = table::allows(of.status.stage(), "undo_begun", Stage::Undoing);
+            if !is_allowed || (of.status.is_failed() && !of.has_done_within()) {
                 return Err("there is nothing to take back");
             }
         }
@@ -558,6 +616,7 @@ impl Run {
         }
         self.complete(&id);
         self.reflect(&id);
+        self.forget(&id, fact);
         self.move_on(at);
         Ok(())
     }
@@ -581,24 +640,50 @@ impl Run {
         Ok(())
     }
 
-    /// Reserves what a call may cost, and settles what it did. What nobody saw end counts as all that it could.
+    /// Reserves what a call may cost, and settles what it did. One whose process died holds what was reserved for it until
+    /// it goes on: that is the same call, counted once, so that a crash costs nothing.
     fn count(&mut self, id: &StepId, fact: &Fact) {
         let Some(step) = self.steps.get(id) else { return };
         match fact {
             Fact::StepStarted { reserved, .. } => {
+                let is_again = step.is_interrupted();
+                self.reserved = self.reserved.minus(if is_again { step.reserved } else { Cost::default() });
                 self.reserved = self.reserved.plus(*reserved);
-                *self.calls_of.entry(step.planned.tool.clone()).or_default() += 1;
+                *self.calls_of.entry(step.planned.tool.clone()).or_default() += u32::from(!is_again);
             }
-            Fact::StepEnded { cost, .. } => {
+            Fact::StepEnded { cost, within, .. } => {
                 self.reserved = self.reserved.minus(step.reserved);
-                self.spent = self.spent.plus(*cost);
+                self.spent = self.spent.plus(Cost { parallel: 0, ..*cost });
+                for (tool, calls) in within.iter().flat_map(|within| &within.calls) {
+                    let of_tool = self.calls_of.entry(tool.clone()).or_default();
+                    *of_tool = of_tool.saturating_add(*calls);
+                }
             }
-            Fact::StepInterrupted { .. } | Fact::StepUnknown { .. } => {
-                self.reserved = self.reserved.minus(step.reserved);
-                self.spent = self.spent.plus(step.reserved);
-            }
+            Fact::StepUnknown { .. } | Fact::StepRejected { .. } | Fact::ApprovalExpired { .. } => self.give_up(id),
             _ => {}
         }
+    }
+
+    /// Settles a call that was begun and will not be seen to end: it was one, at its price. What else it took nobody knows.
+    fn give_up(&mut self, id: &StepId) {
+        let Some(step) = self.steps.get_mut(id) else { return };
+        if !step.status.is_running() && !step.is_interrupted() {
+            return;
+        }
+        let reserved = std::mem::take(&mut step.reserved);
+        self.reserved = self.reserved.minus(reserved);
+        let usd_micros = step.planned.cost.usd_micros.min(reserved.usd_micros);
+        self.spent = self.spent.plus(Cost { calls: reserved.calls.min(1), usd_micros, ..Cost::default() });
+    }
+
+    /// Another call that waits for a decision is another matter, though its step is the same.
+    fn forget(&mut self, id: &StepId, fact: &Fact) {
+        if let Fact::ApprovalRequested { .. } = fact
+            && self.steps.get(id).is_some_and(|step| step.is_asked_anew)
+        {
+            self.notified.remove(&(Suspension::Approval, Some(id.clone())));
+        }
+        self.forget_what_moved();
     }
 
     /// Notes what there may be to take back, and what failed as it did before.
@@ -610,6 +695,13 @@ impl Run {
                 self.completed.retain(|completed| completed != id);
                 self.completed.push(id.clone());
             }
+            StepStatus::Failed { .. } | StepStatus::Cancelled { .. } if is_own && step.has_done_within() => {
+                self.completed.retain(|completed| completed != id);
+                self.completed.push(id.clone());
+            }
+            _ => {}
+        }
+        match &step.status {
             StepStatus::Failed { kind, .. } if matches!(step.planned.role, Role::Do) => {
                 let Some((args, _)) = step.ready else { return };
                 let failed = (step.planned.tool.clone(), args, *kind);
@@ -630,10 +722,12 @@ impl Run {
             }
             _ => ("undo_retried", StepStatus::Undoing),
         };
+        let has_left = step.has_caveats;
         if let Some(undone) = self.steps.get_mut(&of)
             && table::allows(undone.status.stage(), by, to.stage())
         {
             undone.status = to;
+            undone.has_left = has_left;
         }
     }
 }

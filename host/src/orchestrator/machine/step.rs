@@ -2,7 +2,7 @@
 
 use crate::domain::{
     Cost, Decision, Digest, Doubt, Effect, Fact, Kind, PlannedStep, RunId, Settlement, SkipReason, StepEnd, StepId,
-    Timestamp,
+    Timestamp, Within,
 };
 
 /// A step of the run.
@@ -26,6 +26,10 @@ pub struct Step {
     pub reserved: Cost,
     /// The run that carries the step out.
     pub run: Option<RunId>,
+    /// The run that was to carry it out before that one.
+    pub run_before: Option<RunId>,
+    /// What the run that carried it out left behind.
+    pub within: Within,
     /// The attempts whose host calls are answered from their records when the step starts again: those whose processes died,
     /// one after the other, since one came to its end.
     pub interrupted: Vec<u32>,
@@ -39,6 +43,10 @@ pub struct Step {
     pub is_truncated: bool,
     /// Whether the run that carried it out ended with caveats of its own.
     pub has_caveats: bool,
+    /// It was taken back, but for what no call is known to take back.
+    pub has_left: bool,
+    /// What a person was asked last is another call than before.
+    pub is_asked_anew: bool,
     /// What its attempts may have changed.
     pub doubt: Doubt,
     /// Tools asked what became of it, and whether the last of them did not know.
@@ -201,12 +209,16 @@ impl Step {
             interruptions: 0,
             reserved: Cost::default(),
             run: None,
+            run_before: None,
+            within: Within::default(),
             interrupted: Vec::new(),
             expanded: None,
             output: None,
             failure: None,
             is_truncated: false,
             has_caveats: false,
+            has_left: false,
+            is_asked_anew: false,
             doubt: Doubt::default(),
             reconciles: 0,
             is_reconciled: false,
@@ -218,6 +230,17 @@ impl Step {
     /// counts, so that a crash changes nothing about how a run ends.
     pub fn attempts_counted(&self) -> u32 {
         self.attempts.saturating_sub(self.interruptions)
+    }
+
+    /// Answers whether its call was begun by a process that died, and is to go on.
+    pub fn is_interrupted(&self) -> bool {
+        let waits = matches!(self.status, StepStatus::Ready | StepStatus::AwaitingApproval { .. });
+        waits && !self.interrupted.is_empty()
+    }
+
+    /// Answers whether the run that carried it out left something behind that it changed.
+    pub fn has_done_within(&self) -> bool {
+        self.run.is_some() && self.within.has_done
     }
 
     /// Returns the id.
@@ -322,6 +345,10 @@ impl Step {
     /// Takes what the fact brings beside the status.
     pub(super) fn take(&mut self, fact: &Fact) {
         match fact {
+            Fact::ApprovalRequested { binding, .. } => {
+                self.is_asked_anew =
+                    !matches!(&self.status, StepStatus::AwaitingApproval { binding: before, .. } if before == binding);
+            }
             Fact::StepReady { args, key, duplicate_of, .. } => {
                 self.ready = Some((*args, *key));
                 self.duplicate_of.clone_from(duplicate_of);
@@ -338,14 +365,17 @@ impl Step {
             Fact::StepStarted { attempt, effect, reserved, run, .. } => {
                 (self.attempts, self.reserved) = (*attempt, *reserved);
                 self.effect = self.effect.max(*effect);
-                self.run.clone_from(run);
+                if self.run != *run {
+                    self.run_before = std::mem::replace(&mut self.run, run.clone());
+                }
             }
             Fact::WriteBegun { .. } => self.doubt.wrote(),
-            Fact::StepEnded { end, usage, has_written, has_open_write, has_caveats, .. } => {
+            Fact::StepEnded { end, usage, has_written, has_open_write, has_caveats, within, .. } => {
                 if *has_written {
                     self.doubt.wrote();
                 }
                 self.has_caveats = *has_caveats;
+                self.within = within.clone().unwrap_or_default();
                 self.interrupted.clear();
                 self.reserved = Cost::default();
                 self.is_truncated |= usage.log_bytes_dropped > 0;
@@ -361,12 +391,9 @@ impl Step {
                 self.doubt.interrupted();
                 self.interrupted.push(*attempt);
                 self.interruptions += 1;
-                self.reserved = Cost::default();
             }
-            Fact::StepUnknown { .. } => {
-                self.interruptions += 1;
-                self.reserved = Cost::default();
-            }
+            // One that was interrupted before is counted already.
+            Fact::StepUnknown { .. } => self.interruptions += u32::from(self.status.is_running()),
             Fact::StepSettled { settlement: Settlement::Unknown, .. } => self.is_reconciled = true,
             Fact::StepSettled { settlement: Settlement::Retry, .. } => {
                 self.doubt.settled();

@@ -72,12 +72,15 @@ steps! {
     Succeeded {
         undo_begun => Undoing;
     }
-    // Only of a call that takes something back: a person may have it tried again, or say that it is done.
+    // Only of a call that takes something back: a person may have it tried again, or say that it is done. And only of a run
+    // within the run: what it did before it failed is taken back.
     Failed {
         step_settled => Succeeded | Ready | Failed;
+        undo_begun => Undoing;
     }
     Cancelled {
         step_settled => Succeeded | Ready | Failed;
+        undo_begun => Undoing;
     }
     Rejected {
         // One that was never prepared begins anew.
@@ -160,14 +163,14 @@ impl RunStage {
 /// - Planning and executing take turns, as the planner is asked again once its steps are done.
 /// - Undoing begins from either, and from waiting; it leads to waiting or to an end, and never back.
 /// - Waiting leads back to where the run was: a step or a person moved.
-/// - Every place that is no end leads to an end: but undoing never to success.
+/// - Every place that is no end leads to an end: but undoing to success only in a run that is there to take back another.
 pub(super) fn allows_run(from: RunStage, to: RunStage) -> bool {
     use RunStage as R;
     match (from, to) {
         _ if from.is_end() => false,
         _ if from == to => true,
         (R::Undoing, R::Suspended(why)) => why != Suspension::Question,
-        (R::Undoing, R::Planning | R::Executing | R::Succeeded) => false,
+        (R::Undoing, R::Planning | R::Executing) => false,
         (R::Planning | R::Suspended(Suspension::Stuck), R::Succeeded) => false,
         (_, to) if to.is_end() => true,
         // What waits may come to wait for something else, and goes back to where it was.

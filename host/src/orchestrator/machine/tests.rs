@@ -15,6 +15,7 @@ mod model;
 mod order;
 mod planning;
 mod undo;
+mod word;
 
 /// A run that is driven by hand.
 pub(in crate::orchestrator) struct Hand(pub(in crate::orchestrator) Run);
@@ -56,6 +57,16 @@ impl Hand {
     }
 
     pub(in crate::orchestrator) fn with(is_single_plan: bool, budget: Budget, steps: Vec<PlannedStep>) -> Self {
+        Self::within(is_single_plan, budget, None, steps)
+    }
+
+    /// A run within another one.
+    pub(in crate::orchestrator) fn within(
+        is_single_plan: bool,
+        budget: Budget,
+        parent: Option<Parent>,
+        steps: Vec<PlannedStep>,
+    ) -> Self {
         let fact = Fact::RunCreated {
             principal: Principal::default(),
             goal: digest(0),
@@ -65,7 +76,7 @@ impl Hand {
             budget,
             is_single_plan,
             has_assertions: false,
-            parent: None,
+            parent,
         };
         let run: RunId = "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap();
         let first =
@@ -173,6 +184,7 @@ fn attempt_ended(step: StepId, attempt: u32, end: StepEnd, retry: Option<Timesta
         host_calls: None,
         retry,
         has_caveats: false,
+        within: None,
     }
 }
 

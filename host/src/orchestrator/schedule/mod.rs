@@ -5,8 +5,8 @@
 //! looks goes on beside it, and what is under way ends; but nothing new that changes anything starts in a run that is
 //! going to fail.
 
-use crate::domain::{OnFailure, Role, Suspension, Timestamp, UndoReason};
-use crate::orchestrator::budget::{Pending, Room, room};
+use crate::domain::{Cost, OnFailure, Role, Suspension, Timestamp, UndoReason};
+use crate::orchestrator::budget::{Pending, Room, is_run, places_of, room, share};
 use crate::orchestrator::compensate::to_undo;
 use crate::orchestrator::machine::{Command, Ending, Run, RunStatus, Step, StepStatus};
 
@@ -14,6 +14,7 @@ mod end;
 mod items;
 mod need;
 
+pub(super) use end::caveats;
 use end::{done, end, failed, succeed};
 use items::Items;
 use need::{Need, is_blocked, need};
@@ -27,8 +28,8 @@ pub(super) fn next(run: &Run, now: Timestamp) -> Vec<Command> {
         _ if run.cancelled.is_some() => stop(run, now),
         RunStatus::Suspended(_) => due(run, now),
         RunStatus::Undoing => undo(run, now),
-        _ if is_out_of_time(run, now) => out_of(run, "wall_ms_max"),
-        RunStatus::Planning => plan(run),
+        _ if is_out_of_time(run, now) => out_of(run, now, "wall_ms_max"),
+        RunStatus::Planning => plan(run, now),
         RunStatus::Executing => execute(run, now),
     }
 }
@@ -40,7 +41,11 @@ pub(super) fn wakes_at(run: &Run) -> Option<Timestamp> {
 
 /// What may go on by itself while the run waits.
 fn waiting_scope(run: &Run) -> Scope {
-    if run.undo.is_some() { Scope::Undo } else { Scope::All }
+    match run.undo {
+        Some(_) => Scope::Undo,
+        None if run.cancelled.is_some() => Scope::Asking,
+        None => Scope::All,
+    }
 }
 
 fn wakes_within(run: &Run, scope: Scope) -> Option<Timestamp> {
@@ -66,32 +71,53 @@ fn is_out_of_time(run: &Run, now: Timestamp) -> bool {
 /// Lets what runs be stopped, takes back what was done where that is wanted, then ends.
 fn stop(run: &Run, now: Timestamp) -> Vec<Command> {
     let Some(cancel) = &run.cancelled else { return Vec::new() };
-    if run.undo.is_some() && cancel.undo {
+    if (run.undo.is_some() || run.takes_back().is_some()) && cancel.undo {
         let is_suspended = matches!(run.status, RunStatus::Suspended(_));
         return if is_suspended { due(run, now) } else { undo(run, now) };
     }
     let why = UndoReason::Cancelled { by: cancel.by.clone() };
-    wind_up(run, cancel.undo.then_some(why), Ending::Cancelled { by: cancel.by.clone() })
+    wind_up(run, now, cancel.undo.then_some(why), Ending::Cancelled { by: cancel.by.clone() })
 }
 
-fn out_of(run: &Run, what: &str) -> Vec<Command> {
+fn out_of(run: &Run, now: Timestamp, what: &str) -> Vec<Command> {
     let is_saga = run.steps.values().any(|step| step.planned.on_failure == OnFailure::Undo);
     let why = UndoReason::Budget { what: what.to_owned() };
-    wind_up(run, is_saga.then_some(why), Ending::Budget { what: what.to_owned() })
+    wind_up(run, now, is_saga.then_some(why), Ending::Budget { what: what.to_owned() })
 }
 
-/// Ends a run in the middle of its work.
-fn wind_up(run: &Run, why: Option<UndoReason>, ending: Ending) -> Vec<Command> {
-    if is_running(run) {
+/// Ends a run in the middle of its work. What became of its calls is asked of their tools first, once: that only looks, and
+/// whoever ends a run wants to know. What is to be taken back, and cannot be without knowing more, waits for a person.
+fn wind_up(run: &Run, now: Timestamp, why: Option<UndoReason>, ending: Ending) -> Vec<Command> {
+    if run.steps.values().any(|step| step.status.is_running() && !is_asking(step)) {
         return vec![Command::StopCalls];
     }
     let leave: Vec<_> = run.in_order().filter(|step| is_half_done(step)).map(leave).collect();
     if !leave.is_empty() {
         return leave;
     }
+    let asking = steps(run, now, Scope::Asking);
+    if !asking.is_empty() || is_running(run) {
+        return asking;
+    }
+    let why = why.filter(|_| run.undo.is_none());
+    if why.is_some()
+        && let Some(wait) = wait_for_word(run, now)
+    {
+        return wait;
+    }
     match (why, to_undo(run)) {
-        (Some(why), steps) if !steps.is_empty() && run.undo.is_none() => vec![Command::Undo { why, steps }],
+        (Some(why), steps) if !steps.is_empty() => vec![Command::Undo { why, steps }],
         _ => vec![end(run, ending)],
+    }
+}
+
+/// What is to be waited for before what was done is taken back: a tool that is asked again a little later, or a person.
+fn wait_for_word(run: &Run, now: Timestamp) -> Option<Vec<Command>> {
+    let waits = waits_for(run, now, Scope::Asking);
+    match waits.filter(|why| *why != Suspension::Timer) {
+        Some(why) if run.status == RunStatus::Suspended(why) => Some(Vec::new()),
+        Some(why) => Some(vec![Command::Suspend { why }]),
+        None => is_waiting_for_time(run, Scope::Asking).then(Vec::new),
     }
 }
 
@@ -107,12 +133,12 @@ fn is_half_done(step: &Step) -> bool {
 
 /// While a person is waited for, time goes on.
 fn due(run: &Run, now: Timestamp) -> Vec<Command> {
-    let mut round = Round::new(run);
     let scope = waiting_scope(run);
+    let mut round = Round::new(run, scope);
     let in_scope = run.in_order().filter(|step| scope.holds(step));
     let commands: Vec<_> = in_scope.filter_map(|step| timed(run, step, now, &mut round)).collect();
     match round.over {
-        Some(what) if commands.is_empty() && !is_running(run) => out_of(run, what),
+        Some(what) if commands.is_empty() && !is_running(run) => out_of(run, now, what),
         _ => commands,
     }
 }
@@ -127,7 +153,7 @@ fn timed(run: &Run, step: &Step, now: Timestamp, round: &mut Round) -> Option<Co
     }
 }
 
-fn plan(run: &Run) -> Vec<Command> {
+fn plan(run: &Run, now: Timestamp) -> Vec<Command> {
     let planning = &run.planning;
     if let Some((kind, failure)) = planning.failed {
         return vec![end(run, Ending::PlannerFailed { kind, failure })];
@@ -139,10 +165,10 @@ fn plan(run: &Run) -> Vec<Command> {
     if let Some(ending) = looped(run) {
         return vec![end(run, ending)];
     }
+    // A request that was begun is made again after a crash: its turn is counted.
     let is_over = planning.requests.saturating_add(run.spent.turns) >= run.budget.planner_turns_max;
-    // The last turn is used up when its reply is there, and not before.
     if is_over && !planning.is_asked {
-        return out_of(run, "planner_turns_max");
+        return out_of(run, now, "planner_turns_max");
     }
     let turn = if planning.is_asked { planning.turn } else { planning.turn + 1 };
     vec![Command::Plan { turn }]
@@ -184,7 +210,7 @@ fn execute(run: &Run, now: Timestamp) -> Vec<Command> {
     match (lost, scope) {
         (Some(step), Scope::UnderWay) => begin_undo(run, step),
         (Some(step), _) => vec![failed(run, step)],
-        (None, _) => done(run),
+        (None, _) => done(run, now),
     }
 }
 
@@ -198,6 +224,9 @@ fn begin_undo(run: &Run, step: &Step) -> Vec<Command> {
 
 /// Drives what takes back. All of it is tried; what could not be taken back then waits for a person.
 fn undo(run: &Run, now: Timestamp) -> Vec<Command> {
+    if let Some(taken) = run.takes_back().filter(|_| run.undo.is_none()) {
+        return vec![Command::TakeBack { run: taken.run.clone() }];
+    }
     let commands = steps(run, now, Scope::Undo);
     if !commands.is_empty() || is_running(run) {
         return commands;
@@ -217,6 +246,10 @@ fn undo(run: &Run, now: Timestamp) -> Vec<Command> {
         Some(UndoReason::StepFailed { step }) => match run.step(step) {
             Some(step) => return vec![failed(run, step)],
             None => Ending::Stalled,
+        },
+        Some(UndoReason::Outer) => match run.in_order().find(|step| step.is_given_up) {
+            Some(step) => return vec![failed(run, step)],
+            None => Ending::Succeeded { answer: None },
         },
         None => Ending::Stalled,
     };
@@ -241,20 +274,27 @@ enum Scope {
     UnderWay,
     /// What takes back.
     Undo,
+    /// The run is at its end: what asks what became of a step.
+    Asking,
 }
 
 impl Scope {
     fn holds(self, step: &Step) -> bool {
         let is_of_undo = matches!(step.planned.role, Role::Undo { .. });
-        let is_asking = matches!(step.planned.role, Role::Reconcile { .. });
+        let is_asking = is_asking(step);
         let is_under_way = is_asking || is_half_done(step) || is_begun(&step.status);
         match self {
             Self::All => true,
             Self::Looks => is_under_way || !step.is_write(),
             Self::UnderWay => is_under_way,
             Self::Undo => is_of_undo || is_asking,
+            Self::Asking => is_asking || step.status == StepStatus::Unknown,
         }
     }
+}
+
+fn is_asking(step: &Step) -> bool {
+    matches!(step.planned.role, Role::Reconcile { .. })
 }
 
 /// A call of it runs, or is tried again, or nobody knows what became of it.
@@ -268,7 +308,11 @@ fn is_begun(status: &StepStatus) -> bool {
 /// What is left for one round of decisions.
 struct Round {
     /// Calls that may begin.
-    places: usize,
+    places: u32,
+    /// Runs within the run that could begin.
+    runs: u32,
+    /// Whether the run has calls of its own to come.
+    has_calls: bool,
     pending: Pending,
     /// The bound of the budget that kept a call from beginning.
     over: Option<&'static str>,
@@ -276,12 +320,31 @@ struct Round {
 }
 
 impl Round {
-    fn new(run: &Run) -> Self {
-        let running = run.steps.values().filter(|step| step.status.is_running()).count();
+    fn new(run: &Run, scope: Scope) -> Self {
+        let running = run.steps.values().filter(|step| step.status.is_running()).map(places_of);
         // None at a time would be none at all: 0 counts as 1.
-        let parallel_max = usize::try_from(run.budget.parallel_max.max(1)).unwrap_or(usize::MAX);
-        let places = parallel_max.saturating_sub(running);
-        Self { places, pending: Pending::default(), over: None, items: Items::default() }
+        let places = run.budget.parallel_max.max(1).saturating_sub(running.fold(0, u32::saturating_add));
+        let in_scope = || run.steps.values().filter(|step| scope.holds(step));
+        let could_begin = |step: &&Step| step.status == StepStatus::Ready && is_run(&step.planned);
+        let runs = in_scope().filter(could_begin).filter(|step| !is_blocked(run, step)).count();
+        let is_to_come = |step: &Step| !step.status.is_terminal() && !is_run(&step.planned);
+        Self {
+            places,
+            runs: u32::try_from(runs).unwrap_or(u32::MAX),
+            has_calls: in_scope().any(is_to_come),
+            pending: Pending::default(),
+            over: None,
+            items: Items::default(),
+        }
+    }
+
+    /// Takes the places that a step needs which begins now, and returns how many of them its run takes.
+    fn take(&mut self, step: &Step) -> u32 {
+        let is_run = is_run(&step.planned);
+        let taken = if is_run { share(&step.planned, self.places, self.runs, self.has_calls) } else { 1 };
+        self.places = self.places.saturating_sub(taken);
+        self.runs = self.runs.saturating_sub(u32::from(is_run));
+        if is_run { taken } else { 0 }
     }
 
     /// Whether one more call of the step's tool may be under way.
@@ -296,11 +359,11 @@ impl Round {
 
 /// Starts what can start. Calls within the budget go on when it is used up; the run ends once they have.
 fn steps(run: &Run, now: Timestamp, scope: Scope) -> Vec<Command> {
-    let mut round = Round::new(run);
+    let mut round = Round::new(run, scope);
     let in_scope = run.in_order().filter(|step| scope.holds(step));
     let commands: Vec<_> = in_scope.filter_map(|step| step_command(run, step, now, &mut round)).collect();
     match round.over {
-        Some(what) if commands.is_empty() && !is_running(run) => out_of(run, what),
+        Some(what) if commands.is_empty() && !is_running(run) => out_of(run, now, what),
         _ => commands,
     }
 }
@@ -332,7 +395,7 @@ fn start(run: &Run, step: &Step, round: &mut Round) -> Option<Command> {
     }
     match room(run, step, &round.pending) {
         Room::Yes(reserve) => {
-            round.places -= 1;
+            let reserve = Cost { parallel: round.take(step), ..reserve };
             round.pending.add(step, reserve);
             Some(Command::Start { step: step.id().clone(), reserve })
         }
@@ -349,10 +412,13 @@ fn settle(run: &Run, step: &Step) -> Option<Command> {
     if !step.planned.has_reconcile {
         return None;
     }
-    if step.reconciles < step.attempts {
+    let asked = run.step(&step.id().reconcile(step.reconciles));
+    // One that was stopped with the run's calls told nothing.
+    let is_stopped = asked.is_some_and(|asked| matches!(asked.status, StepStatus::Cancelled { .. }));
+    if step.reconciles < step.attempts || is_stopped {
         return Some(Command::Reconcile { step: step.id().clone() });
     }
-    let asked = run.step(&step.id().reconcile(step.reconciles))?;
+    let asked = asked?;
     let is_told = matches!(asked.status, StepStatus::Succeeded { .. }) && !step.is_reconciled;
     is_told.then(|| Command::Settle { step: step.id().clone(), by: asked.id().clone() })
 }
@@ -369,9 +435,27 @@ fn waits_for(run: &Run, now: Timestamp, scope: Scope) -> Option<Suspension> {
     (wakes_within(run, scope)?.ms_since(now) > TIMER_SUSPENDS_MS).then_some(Suspension::Timer)
 }
 
-/// Nobody need tell what became of a step that is going to be taken back either way.
+/// Nobody need tell what became of a step that is going to be taken back either way, or cannot be.
 fn is_left_to_undo(step: &Step, scope: Scope) -> bool {
-    scope == Scope::UnderWay && step.planned.has_undo
+    let is_known_how = step.planned.has_undo && !(step.planned.undo_takes_output && step.output.is_none());
+    match scope {
+        Scope::UnderWay => is_known_how,
+        Scope::Asking => is_known_how || !step.planned.has_undo,
+        Scope::All | Scope::Looks | Scope::Undo => false,
+    }
+}
+
+/// Answers whether a person, or a run within the run, is waited for at this step, for this reason.
+pub(super) fn is_waiting(step: &Step, why: Suspension) -> bool {
+    if step.status.is_running() && step.run.is_some() {
+        return true;
+    }
+    match why {
+        Suspension::Approval => matches!(step.status, StepStatus::AwaitingApproval { .. }),
+        Suspension::Reconcile => step.status == StepStatus::Unknown,
+        Suspension::Stuck => is_stuck(step),
+        Suspension::Question | Suspension::Timer => false,
+    }
 }
 
 /// Whether a person must say what becomes of a call that was to take a step back, and could not.

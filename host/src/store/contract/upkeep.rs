@@ -202,7 +202,13 @@ pub(in crate::store) fn created(parent: Option<u64>) -> Fact {
         budget: Budget::default(),
         is_single_plan: true,
         has_assertions: false,
-        parent: parent.map(|n| Parent { run: run(n), step: step("a"), depth: 1 }),
+        parent: parent.map(|n| Parent {
+            run: run(n),
+            step: step("a"),
+            depth: 1,
+            calls_left: Default::default(),
+            takes_back: None,
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use cofferdam::domain::{Cost, Event, Fact, Role, Timestamp};
+use cofferdam::domain::{Cost, Event, Fact, Role, StepId, Timestamp};
 use cofferdam::orchestrator::breaker::{BREAKER_FAILURES_MAX, BREAKER_OPEN_MS};
 use cofferdam::orchestrator::retry::{RETRY_MILLITOKENS_PER_CALL, RETRY_TOKENS_MAX};
 
@@ -18,8 +18,14 @@ pub(super) fn hold(whole: &Whole<'_>, saw: &mut Saw) {
         if !is_cleaning {
             costs(told, seed, saw);
         }
-        per_tool(told, seed, saw);
         within_reserve(told, whole.told, is_cleaning, seed, saw);
+    }
+    if let Some(root) = told.iter().find(|told| told.run.id == simulated.run) {
+        per_tool(root, told, seed, saw);
+        // Of a process that died nothing is under way, though the logs say so until they are taken over.
+        if simulated.crashes == 0 && !simulated.has_jumps {
+            at_once(root, told, seed, saw);
+        }
     }
     if !simulated.has_jumps {
         left_alone(&simulated.world.requests(), seed, saw);
@@ -34,7 +40,13 @@ fn is_own(role: &Role) -> bool {
 
 /// Calls of all runs together, those within the run included, are no more than the first one may make.
 fn calls(simulated: &Simulated, told: &[Told], seed: &str, saw: &mut Saw) {
-    let calls: usize = told.iter().map(|told| simulated.world.calls(&told.run.id)).sum();
+    // One whose process died is the same call when it goes on.
+    let is_again = |event: &&Event| matches!(event.fact, Fact::StepInterrupted { .. });
+    let calls = told.iter().map(|told| {
+        let again = told.events.iter().filter(is_again).count();
+        simulated.world.calls(&told.run.id).saturating_sub(again)
+    });
+    let calls: usize = calls.sum();
     let calls_max = told.iter().find(|told| told.run.id == simulated.run).map_or(0, |told| told.run.budget.calls_max);
     let is_within = u32::try_from(calls).is_ok_and(|calls| calls <= calls_max);
     saw.note("calls are within the budget");
@@ -55,20 +67,56 @@ fn costs(told: &Told, seed: &str, saw: &mut Saw) {
     saw.note_if(budget.fuel_max < 1_000_000_000_000 && fuel > budget.fuel_max / 2, "fuel is near the cap");
 }
 
-/// Calls begun of one tool are no more than may be, but for those that clean up.
-fn per_tool(told: &Told, seed: &str, saw: &mut Saw) {
-    let of_plan = |event: &&Event| match &event.fact {
-        Fact::StepStarted { step, .. } => told.run.step(step).is_some_and(|step| !is_own(&step.planned.role)),
-        _ => false,
-    };
-    let mut count: HashMap<_, u32> = HashMap::new();
-    for event in told.events.iter().filter(of_plan) {
-        let Some(step) = event.fact.step().and_then(|step| told.run.step(step)) else { continue };
-        let times = count.entry(&step.planned.tool).or_default();
-        *times += 1;
-        assert!(*times <= told.run.budget.calls_per_tool_max, "{seed}: {times} calls of {}", step.planned.tool);
-        saw.note_if(*times == told.run.budget.calls_per_tool_max, "a tool is called as often as it may be");
+/// Calls of one tool that plans made, of all runs together, are no more than the first one may make. One whose process died
+/// is the same call when it goes on.
+fn per_tool(root: &Told, told: &[Told], seed: &str, saw: &mut Saw) {
+    let mut calls: HashMap<_, u32> = HashMap::new();
+    for Told { run, events, .. } in told {
+        for event in events {
+            let (step, is_begun) = match &event.fact {
+                Fact::StepStarted { step, run: None, .. } => (step, true),
+                Fact::StepInterrupted { step, .. } => (step, false),
+                _ => continue,
+            };
+            let Some(step) = run.step(step).filter(|step| !is_own(&step.planned.role)) else { continue };
+            if step.run.is_some() {
+                continue;
+            }
+            let count = calls.entry(&step.planned.tool).or_default();
+            *count = if is_begun { *count + 1 } else { *count - 1 };
+        }
     }
+    let calls_max = root.run.budget.calls_per_tool_max;
+    for (tool, calls) in calls {
+        assert!(calls <= calls_max, "{seed}: {calls} calls of {tool}, {calls_max} allowed:\n{}", super::lines(told));
+        saw.note_if(calls == calls_max, "a tool is called as often as it may be");
+    }
+}
+
+/// No more calls are under way at one time, in all runs together, than the first one may have. At equal times those that
+/// ended count first.
+fn at_once(root: &Told, told: &[Told], seed: &str, saw: &mut Saw) {
+    let mut moves = Vec::new();
+    for Told { run, events, .. } in told {
+        let is_call = |step: &StepId| run.step(step).is_some_and(|step| step.run.is_none());
+        for event in events {
+            match &event.fact {
+                Fact::StepStarted { step, run: None, .. } if is_call(step) => moves.push((event.at, 1)),
+                Fact::StepEnded { step, .. } | Fact::StepInterrupted { step, .. } if is_call(step) => {
+                    moves.push((event.at, -1));
+                }
+                _ => {}
+            }
+        }
+    }
+    moves.sort_unstable();
+    let under_way = moves.into_iter().scan(0_i64, |now, (_, change)| {
+        *now += change;
+        Some(*now)
+    });
+    let (most, may) = (under_way.max().unwrap_or(0), i64::from(root.run.budget.parallel_max.max(1)));
+    assert!(most <= may, "{seed}: {most} calls under way at one time, {may} allowed:\n{}", super::lines(told));
+    saw.note_if(most == may && told.len() > 1, "as much goes on at once in all runs as may");
 }
 
 /// A run within the run has what was reserved for it, and takes no more.

@@ -54,7 +54,7 @@ impl Course<'_> {
         match &event.fact {
             Fact::StepStarted { step, reserved, .. } => drop(self.outstanding.insert(step.clone(), *reserved)),
             Fact::StepEnded { step, .. } | Fact::StepInterrupted { step, .. } | Fact::StepUnknown { step, .. } => {
-                drop(self.outstanding.remove(step));
+                let _ = self.outstanding.remove(step);
             }
             Fact::UndoBegun { steps, .. } => self.last_first(event.seq, steps, saw),
             _ => {}

@@ -1,8 +1,8 @@
 //! What holds at the end of every simulated run, whatever happened on the way; and how often each law had anything to say.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use cofferdam::domain::{Effect, Event, Fact, Kind, Role, RunEnd, RunId, Suspension};
+use cofferdam::domain::{Effect, Event, Fact, Role, RunEnd, RunId, Suspension};
 use cofferdam::orchestrator::{CheckedPlan, Run, RunStatus, Stage, Step};
 use cofferdam::store::EventLog;
 
@@ -46,6 +46,7 @@ pub const LAWS: &[&str] = &[
     "an effect happens once under its key",
     "as many items go on at once as may",
     "as much goes on at once as may",
+    "as much goes on at once in all runs as may",
     "calls are within the budget",
     "fuel is near the cap",
     "money is within the budget",
@@ -152,7 +153,10 @@ pub async fn hold(simulated: &Simulated, told: &[Told], seed: &str, saw: &mut Sa
 /// service honours keys.
 pub fn reconciled(told: &[Told]) -> (bool, bool) {
     let (mut any, mut keyed) = (false, false);
-    for Told { events, .. } in told {
+    for Told { events, run: ended, .. } in told {
+        // What was cut short is not what its service would have been asked again for.
+        let is_cut_short =
+            ended.cancelled.is_some() || matches!(ended.status, RunStatus::Ended(RunEnd::BudgetExhausted { .. }));
         let (first, rest) = events.split_first().expect("there are events");
         let mut run = Run::created(first).expect("it is a run");
         for event in rest {
@@ -162,7 +166,7 @@ pub fn reconciled(told: &[Told]) -> (bool, bool) {
                 // What was cut short by a person who cancelled is not what a run waits for that is taken back.
                 let is_waited_for = |step: &&Step| {
                     step.status.stage() == Stage::Unknown
-                        && (run.undo.is_none() || matches!(step.planned.role, Role::Undo { .. }))
+                        && ((run.undo.is_none() && !is_cut_short) || matches!(step.planned.role, Role::Undo { .. }))
                 };
                 let mut unknown = run.in_order().filter(is_waited_for);
                 keyed |= unknown.any(|step| step.effect <= Effect::Idempotent && step.run.is_none());
@@ -198,32 +202,4 @@ pub fn lines(told: &[Told]) -> String {
     };
     let lines: Vec<_> = told.iter().flat_map(|told| told.events.iter().map(move |event| line(told, event))).collect();
     lines.join("\n")
-}
-
-/// Whether a run met a bound of its budget. Attempts whose process died count as all that they could cost, so that crashes
-/// alone can use up what was reserved for a run within the run: its end then tells so.
-pub fn is_over_budget(told: &[Told]) -> bool {
-    told.iter().any(|told| {
-        let is_of_step =
-            told.run.in_order().any(|step| step.failure.is_some_and(|(kind, _)| kind == Kind::PolicyBudget));
-        is_of_step || is_left(told) || matches!(told.run.status, RunStatus::Ended(RunEnd::BudgetExhausted { .. }))
-    })
-}
-
-/// Whether a call that was to run again was left unknown, as there was nothing left to run it with.
-fn is_left(told: &Told) -> bool {
-    let to_go_on: HashSet<_> = told
-        .events
-        .iter()
-        .filter_map(|event| match &event.fact {
-            Fact::StepInterrupted { step, attempt } | Fact::StepEnded { step, attempt, retry: Some(_), .. } => {
-                Some((step, attempt))
-            }
-            _ => None,
-        })
-        .collect();
-    told.events.iter().any(|event| match &event.fact {
-        Fact::StepUnknown { step, attempt } => to_go_on.contains(&(step, attempt)),
-        _ => false,
-    })
 }

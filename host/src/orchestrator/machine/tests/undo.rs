@@ -19,7 +19,7 @@ fn saga() -> Hand {
 }
 
 fn undo_begun(why: UndoReason) -> Fact {
-    Fact::UndoBegun { why, steps: vec![undo_of("hotel", &[]), undo_of("flight", &["hotel~undo"])] }
+    Fact::UndoBegun { why, steps: vec![undo_of("hotel", &[]), undo_of("flight", &["hotel~undo"])], left: Vec::new() }
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_cancelled_run_takes_back_what_it_did_where_that_is_wanted() {
         }
         let why = UndoReason::Cancelled { by: "ann".into() };
         assert_eq!(hand.next(), [Command::Undo { why: why.clone(), steps: vec![id("hotel")] }]);
-        hand.take(Fact::UndoBegun { why, steps: vec![undo_of("hotel", &[])] });
+        hand.take(Fact::UndoBegun { why, steps: vec![undo_of("hotel", &[])], left: Vec::new() });
         assert_eq!(hand.next(), [prepare("hotel~undo")]);
         hand.does("hotel~undo", succeeded());
         assert_eq!(hand.next(), end(ending, &[("hotel", CaveatKind::Undone), ("b", CaveatKind::Unfinished)]));
