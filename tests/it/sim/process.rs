@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam::clock::Clock;
-use cofferdam::domain::{Budget, Fact, Failure, Json, Kind, PlanLimits, Principal, RunId, Suspension};
+use cofferdam::domain::{
+    Budget, Event, Fact, Failure, Json, Kind, PlanLimits, Principal, Role, RunId, Seq, StepId, Suspension,
+};
 use cofferdam::orchestrator::{
-    Approve, Driver, Goal, Parts, PlannerOf, Run, RunStatus, SIGNALS_MAX, Start, Upstreams, Wait,
+    Approve, Driver, Goal, Parts, PlannerOf, Run, RunStatus, SIGNALS_MAX, Start, Step, StepStatus, Upstreams, Wait,
 };
 use cofferdam::planner::Planner;
 use cofferdam::planner::workflow::WorkflowPlanner;
@@ -163,7 +165,12 @@ impl Simulation<'_> {
             let RunStatus::Suspended(why) = run.status else { continue };
             let is_it = |fact: &Fact| *fact == Fact::RunSuspended { why };
             let Some(last) = events.iter().rfind(|event| is_it(&event.fact)) else { continue };
-            let is_heard = self.world.notices().iter().any(|notice| notice.run == run.id && notice.seq == last.seq);
+            let since = waits_since(&run, why, &events);
+            let heard: Vec<_> =
+                self.world.notices().into_iter().filter(|told| told.run == run.id && told.why == why).collect();
+            let is_heard = since.iter().all(|(step, seq)| {
+                heard.iter().any(|told| told.seq >= *seq && step.as_ref().is_none_or(|step| told.steps.contains(step)))
+            });
             let is_given_up = self.world.unheard(&run.id, last.seq) >= NOTIFY_ATTEMPTS;
             let is_told = why == Suspension::Timer || is_heard || is_given_up;
             if !is_told {
@@ -300,4 +307,37 @@ async fn lived(fuse: &Fuse, driven: impl Future<Output = Result<Run, Failure>>) 
         () = fuse.died() => None,
         ended = driven => Some(ended),
     }
+}
+
+/// What a run waits for, and the event since which it does: its own steps, or else those that runs within it carry out, or
+/// else the run itself.
+fn waits_since(run: &Run, why: Suspension, events: &[Event]) -> Vec<(Option<StepId>, Seq)> {
+    let is_own = |step: &&Step| match &step.status {
+        StepStatus::AwaitingApproval { .. } => why == Suspension::Approval,
+        StepStatus::Unknown => why == Suspension::Reconcile,
+        status => {
+            let is_stuck = matches!(step.planned.role, Role::Undo { .. }) && status.is_failed() && !step.is_given_up;
+            is_stuck && why == Suspension::Stuck
+        }
+    };
+    let of = |is_it: &dyn Fn(&Event) -> bool| events.iter().rfind(|event| is_it(event)).map_or(0, |event| event.seq);
+    let mut steps: Vec<&Step> = run.in_order().filter(is_own).collect();
+    if steps.is_empty() {
+        steps = run.in_order().filter(|step| step.status.is_running()).collect();
+    }
+    if steps.is_empty() {
+        return vec![(None, of(&|event| matches!(event.fact, Fact::Asked { .. })))];
+    }
+    let since = |step: &Step| match &step.status {
+        // Whoever asks again for the same call asks nothing new.
+        StepStatus::AwaitingApproval { binding, .. } => {
+            let is_other = |event: &Event| {
+                let is_same = matches!(&event.fact, Fact::ApprovalRequested { binding: asked, .. } if asked == binding);
+                event.fact.step() == Some(step.id()) && !is_same
+            };
+            of(&is_other)
+        }
+        _ => of(&|event| event.fact.step() == Some(step.id())),
+    };
+    steps.into_iter().map(|step| (Some(step.id().clone()), since(step))).collect()
 }

@@ -121,7 +121,7 @@ fn at_once(root: &Told, told: &[Told], seed: &str, saw: &mut Saw) {
 
 /// A run within the run has what was reserved for it, and takes no more.
 fn within_reserve(child: &Told, all: &[Told], is_cleaning: bool, seed: &str, saw: &mut Saw) {
-    let Some(parent) = &child.run.parent else { return };
+    let Some(parent) = child.run.parent.as_ref().filter(|_| child.run.takes_back().is_none()) else { return };
     let above = all.iter().find(|told| told.run.id == parent.run).expect("the run above is there");
     let reserved = above.events.iter().rev().find_map(|event| match &event.fact {
         Fact::StepStarted { step, reserved, run: Some(run), .. } if *step == parent.step && *run == child.run.id => {

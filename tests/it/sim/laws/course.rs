@@ -53,10 +53,17 @@ impl Course<'_> {
     fn before(&mut self, event: &Event, saw: &mut Saw) {
         match &event.fact {
             Fact::StepStarted { step, reserved, .. } => drop(self.outstanding.insert(step.clone(), *reserved)),
-            Fact::StepEnded { step, .. } | Fact::StepInterrupted { step, .. } | Fact::StepUnknown { step, .. } => {
+            // One whose process died holds what was reserved until it goes on, or is given up.
+            Fact::StepEnded { step, .. }
+            | Fact::StepUnknown { step, .. }
+            | Fact::StepRejected { step, .. }
+            | Fact::ApprovalExpired { step, .. } => {
                 let _ = self.outstanding.remove(step);
             }
-            Fact::UndoBegun { steps, .. } => self.last_first(event.seq, steps, saw),
+            // What was interrupted, and not gone on with, is given up at the end.
+            Fact::RunEnded { .. } => self.outstanding.clear(),
+            // What takes back another run takes back steps of that one.
+            Fact::UndoBegun { steps, .. } if self.run.takes_back().is_none() => self.last_first(event.seq, steps, saw),
             _ => {}
         }
         match &event.fact {
@@ -164,7 +171,13 @@ impl Course<'_> {
     /// No more goes on at once than may.
     fn after(&self, saw: &mut Saw) {
         let outstanding = self.outstanding.values().fold(Cost::default(), |sum, cost| sum.plus(*cost));
-        assert_eq!(self.run.reserved, outstanding, "{}: what may be spent yet is reserved", self.seed);
+        assert_eq!(
+            self.run.reserved,
+            outstanding,
+            "{}: what may be spent yet is reserved, after {:?}",
+            self.seed,
+            self.events.iter().find(|event| event.seq == self.run.last.0)
+        );
         saw.note_if(self.outstanding.len() > 1, "what may be spent yet is reserved");
         let running: Vec<&Step> = self.run.in_order().filter(|step| step.status.stage() == Stage::Running).collect();
         let parallel_max = usize::try_from(self.run.budget.parallel_max).expect("it is small");

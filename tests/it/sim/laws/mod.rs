@@ -168,12 +168,23 @@ pub fn reconciled(told: &[Told]) -> (bool, bool) {
                     step.status.stage() == Stage::Unknown
                         && ((run.undo.is_none() && !is_cut_short) || matches!(step.planned.role, Role::Undo { .. }))
                 };
-                let mut unknown = run.in_order().filter(is_waited_for);
+                let mut unknown = run.in_order().filter(is_waited_for).filter(|step| may_go_on(&run, step));
                 keyed |= unknown.any(|step| step.effect <= Effect::Idempotent && step.run.is_none());
             }
         }
     }
     (any, keyed)
+}
+
+/// Whether the budget has room for the step's call once more.
+fn may_go_on(run: &Run, step: &Step) -> bool {
+    let (budget, cost) = (&run.budget, run.spent.plus(run.reserved).plus(step.planned.cost));
+    let of_tool = run.calls_of.get(&step.planned.tool).copied().unwrap_or_default();
+    cost.calls <= budget.calls_max
+        && of_tool < budget.calls_per_tool_max
+        && cost.fuel <= budget.fuel_max
+        && cost.bytes <= budget.bytes_max
+        && budget.usd_micros_max.is_none_or(|usd_micros_max| cost.usd_micros <= usd_micros_max)
 }
 
 /// How the run of the case ended, and each of its steps.

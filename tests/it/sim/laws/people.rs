@@ -37,7 +37,9 @@ fn was_so(notice: &Notice, told: &[Told], seed: &str, saw: &mut Saw) {
             Suspension::Stuck => matches!(step.planned.role, Role::Undo { .. }) && step.status.is_failed(),
             Suspension::Question | Suspension::Timer => false,
         };
-        assert!(is_waiting, "{seed}: {notice:?}: {:?}", step.status);
+        // Or a run that carries it out waits.
+        let is_within = step.run.is_some() && step.status.is_running();
+        assert!(is_waiting || is_within, "{seed}: {notice:?}: {:?}", step.status);
     }
     saw.note(match notice.why {
         Suspension::Approval => "whoever is told of an approval, it waits",
@@ -99,8 +101,25 @@ fn caveats(told: &Told, seed: &str, saw: &mut Saw) {
             Some(Stage::Succeeded) => CaveatKind::Degraded,
             _ => kind,
         };
+        let (is_run, is_undone) = (step.run.is_some(), told.run.undo.is_some());
         let expected = match (step.status.stage(), &step.status) {
+            // What takes back a run that has ended speaks for it, as that can tell nothing any more.
+            _ if is_own && told.run.takes_back().is_some() => match step.status.stage() {
+                Stage::Succeeded if found == [CaveatKind::NotUndone] => found.clone(),
+                Stage::Succeeded => vec![],
+                Stage::Failed | Stage::Rejected => vec![CaveatKind::UndoFailed],
+                Stage::Unknown => vec![CaveatKind::Unknown],
+                _ => vec![CaveatKind::Unfinished],
+            },
             _ if is_own => vec![],
+            // Of a run within the run only part may have been done, or taken back.
+            (Stage::Undone | Stage::Failed, _) if is_run && is_undone && found == [CaveatKind::NotUndone] => {
+                found.clone()
+            }
+            (Stage::Succeeded, _) if is_run && is_undone && !step.within.has_done => match step.has_caveats {
+                true => vec![CaveatKind::Degraded],
+                false => vec![],
+            },
             (Stage::Undone, _) => vec![CaveatKind::Undone],
             (Stage::UndoFailed, _) => vec![CaveatKind::UndoFailed],
             (Stage::Unknown, _) => vec![CaveatKind::Unknown],
