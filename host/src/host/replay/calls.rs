@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tempfile::TempDir;
+
 use crate::domain::{
-    Access, Ask, Effect, Failure, Fault, Grant, HostCallRecord, Json, Kind, Limits, Principal, ReadyStep,
+    Access, Ask, Effect, Failure, Fault, Grant, HostCallRecord, Json, Kind, Limits, Mount, Principal, ReadyStep,
     RecordedValue, RunId, StepEnd, ToolName, excerpt,
 };
 use crate::host::replay::link::ReplayLink;
@@ -91,7 +93,8 @@ impl Player<'_> {
             timeout_ms: None,
             approval: false,
         };
-        let grant = self.grant(&step, tool, &records, principal);
+        let mut grant = self.grant(&step, tool, &records, principal);
+        let _empty = stood_in(&mut grant)?;
         let mounts = grant.mounts.clone();
         let call = Call::recorded(tool.clone(), step, principal.clone(), grant);
         let link = Arc::new(ReplayLink::new(records, then.as_ref().err().cloned()));
@@ -127,6 +130,21 @@ impl Player<'_> {
             _ => computing(tool),
         }
     }
+}
+
+/// Puts an empty directory in the place of each that the call may write and that is not there any more: what the call saw
+/// of it is recorded, and what it wrote is not written again. The directory lives as long as what is returned.
+fn stood_in(grant: &mut Grant) -> Result<Option<TempDir>, Failure> {
+    let is_gone = |mount: &Mount| mount.access == Access::ReadWrite && !mount.host.is_dir();
+    if !grant.mounts.iter().any(is_gone) {
+        return Ok(None);
+    }
+    let empty = TempDir::new()
+        .map_err(|e| Failure::new(Kind::HostStorage, "make an empty directory for the time of the replay").detail(e))?;
+    for mount in grant.mounts.iter_mut().filter(|mount| is_gone(mount)) {
+        mount.host = empty.path().to_owned();
+    }
+    Ok(Some(empty))
 }
 
 /// A grant that gives what is no power: what the tool tells goes nowhere.
@@ -176,6 +194,12 @@ fn verdict(then: &Result<Json, Failure>, now: &Result<Json, Failure>, writes_lef
         let is_time = |failure: &Failure| matches!(failure.kind, Kind::ToolDeadline | Kind::HostCancelled);
         if then.as_ref().err().is_some_and(is_time) {
             return untold("it was stopped while it computed, and time is not played back");
+        }
+        // Only the host fails so, before the guest begins: then it had what it needed.
+        if let Err(failure) = now
+            && failure.kind == Kind::DataConfig
+        {
+            return untold(format!("something that it needs of this machine is not there: {}", failure.message));
         }
         return Verdict::Differs { what: "what it brings".into(), then: told(then), now: told(now) };
     }

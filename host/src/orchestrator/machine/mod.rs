@@ -553,6 +553,7 @@ impl Run {
             return Err("it does not only look at what became of the step");
         }
         asked.reconciles += 1;
+        asked.asked_about = asked.attempts;
         asked.is_reconciled = false;
         self.order.push(planned.id.clone());
         self.steps.insert(planned.id.clone(), Step::new(planned.clone()));

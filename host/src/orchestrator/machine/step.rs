@@ -52,6 +52,8 @@ pub struct Step {
     /// Tools asked what became of it, and whether the last of them did not know.
     pub reconciles: u32,
     pub is_reconciled: bool,
+    /// The attempt that the last of them was asked about.
+    pub asked_about: u32,
     /// A person said that it cannot be taken back, and that this is to stay.
     pub is_given_up: bool,
 }
@@ -221,6 +223,7 @@ impl Step {
             is_asked_anew: false,
             doubt: Doubt::default(),
             reconciles: 0,
+            asked_about: 0,
             is_reconciled: false,
             is_given_up: false,
         }

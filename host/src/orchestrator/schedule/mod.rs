@@ -415,7 +415,7 @@ fn settle(run: &Run, step: &Step) -> Option<Command> {
     let asked = run.step(&step.id().reconcile(step.reconciles));
     // One that was stopped with the run's calls told nothing.
     let is_stopped = asked.is_some_and(|asked| matches!(asked.status, StepStatus::Cancelled { .. }));
-    if step.reconciles < step.attempts || is_stopped {
+    if step.asked_about < step.attempts || is_stopped {
         return Some(Command::Reconcile { step: step.id().clone() });
     }
     let asked = asked?;

@@ -60,6 +60,7 @@ impl Course<'_> {
             | Fact::ApprovalExpired { step, .. } => {
                 let _ = self.outstanding.remove(step);
             }
+            Fact::ReconcileBegun { of, .. } => self.asks_alone(of),
             // What was interrupted, and not gone on with, is given up at the end.
             Fact::RunEnded { .. } => self.outstanding.clear(),
             // What takes back another run takes back steps of that one.
@@ -94,6 +95,15 @@ impl Course<'_> {
             Fact::ApprovalDecided { step, decision, .. } => self.decided(step, decision),
             _ => {}
         }
+    }
+
+    /// A tool is asked what became of a step when none is asked already.
+    fn asks_alone(&self, of: &StepId) {
+        let is_asking = |step: &&Step| {
+            matches!(&step.planned.role, Role::Reconcile { of: about } if about == of) && !step.status.is_terminal()
+        };
+        let asking = self.run.in_order().find(is_asking);
+        assert!(asking.is_none(), "{}: {:?} asks already", self.seed, asking.map(Step::id));
     }
 
     /// What is taken back are steps that ended, the last first.

@@ -122,6 +122,23 @@ fn a_tool_is_asked_once_for_each_attempt_what_became_of_it() {
 }
 
 #[test]
+fn a_tool_is_asked_once_though_earlier_attempts_were_clear() {
+    let asking = PlannedStep { has_reconcile: true, ..planned("a", &[], Effect::Once) };
+    let mut hand = Hand::new(true, vec![asking]);
+    hand.ready("a");
+    hand.start("a");
+    hand.end_retrying("a", failing(Kind::NetworkHttp5xx), Some(Timestamp(0)));
+    hand.start("a");
+    hand.write("a");
+    hand.end("a", failing(Kind::NetworkCut));
+    assert_eq!(hand.next(), [Command::Reconcile { step: id("a") }]);
+    let role = Role::Reconcile { of: id("a") };
+    let ask = PlannedStep { role, ..planned("a~reconcile1", &[], Effect::Read) };
+    hand.take(Fact::ReconcileBegun { of: id("a"), step: ask });
+    assert_eq!(hand.next(), [prepare("a~reconcile1")]);
+}
+
+#[test]
 fn a_begun_write_that_was_stopped_is_unknown_and_one_that_tells_is_not() {
     for (kind, stage) in [
         (Kind::ToolDeclared, Stage::Failed),
