@@ -337,7 +337,7 @@ fn the_golden_files_of_this_version_are_not_made_anew_by_accident() {
 #[ignore = "makes the golden files of this version anew"]
 fn make() {
     check_anew(SCHEMA_VERSION);
-    let place = Place::new(|name| cofferdam_guests::component(name));
+    let place = Place::new(cofferdam_guests::component);
     let mut runs = BTreeMap::new();
     within(async || runs.extend(make_ended(&place).await));
     let unknown = within(async || interrupted(&place).await);
