@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use cofferdam::clock::SystemClock;
 use cofferdam::domain::{Fact, Failure, Outcome, Principal, RunId, SCHEMA_VERSION, Suspension};
 use cofferdam::host::{
-    Choice, Goal, HeadState, Host, HostBuilder, Message, Replayed, ReplayVerdict, RunReport, RunState, Settle, StartOptions,
+    Choice, Goal, HeadState, Host, HostBuilder, Message, ReplayVerdict, Replayed, RunReport, RunState, Settle,
+    StartOptions,
 };
 use cofferdam::orchestrator::Run;
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};

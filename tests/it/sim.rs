@@ -85,6 +85,7 @@ struct Held {
     end: laws::Final,
     lines: String,
     is_reconciled: bool,
+    is_out_by_asking: bool,
     saw: Saw,
 }
 
@@ -99,7 +100,9 @@ async fn held(case: &Case, crashes: Crashes) -> Held {
     }
     let (is_reconciled, is_keyed) = laws::reconciled(&told);
     assert!(!is_keyed, "{}\n{seed}: a person was asked about a call whose service honours keys", laws::lines(&told));
-    Held { end: laws::end_of(&told, &simulated.run), lines: laws::lines(&told), simulated, is_reconciled, saw }
+    let is_out_by_asking = laws::asked_and_out(&told);
+    let (end, lines) = (laws::end_of(&told, &simulated.run), laws::lines(&told));
+    Held { end, lines, simulated, is_reconciled, is_out_by_asking, saw }
 }
 
 #[test]
@@ -228,7 +231,7 @@ fn seed(seed: u64, tally: &mut Tally) {
     tally.saw.add(&held.saw);
     // Without a crash a person is asked only where the answer to a write was lost.
     tally.suspended += u32::from(held.is_reconciled);
-    if held.is_reconciled || whole.is_reconciled {
+    if held.is_reconciled || whole.is_reconciled || held.is_out_by_asking {
         return;
     }
     tally.compared += u32::from(alike > Alike::Nothing);

@@ -176,6 +176,14 @@ pub fn reconciled(told: &[Told]) -> (bool, bool) {
     (any, keyed)
 }
 
+/// Whether a budget was used up by a run whose tools were asked what became of a step: to ask is a call, and costs as one.
+pub fn asked_and_out(told: &[Told]) -> bool {
+    told.iter().any(|told| {
+        let has_asked = told.run.in_order().any(|step| matches!(step.planned.role, Role::Reconcile { .. }));
+        has_asked && matches!(told.run.status, RunStatus::Ended(RunEnd::BudgetExhausted { .. }))
+    })
+}
+
 /// Whether the budget has room for the step's call once more.
 fn may_go_on(run: &Run, step: &Step) -> bool {
     let (budget, cost) = (&run.budget, run.spent.plus(run.reserved).plus(step.planned.cost));
