@@ -138,6 +138,14 @@ pub struct CallReport {
     pub repeats: Option<RunId>,
 }
 
+impl CallReport {
+    /// Answers whether it failed and nobody knows what it changed.
+    pub fn is_unknown(&self) -> bool {
+        let Outcome { result, has_written, has_open_write, .. } = &self.outcome;
+        *has_written && result.as_ref().is_err_and(|failure| *has_open_write || !failure.kind.is_told())
+    }
+}
+
 /// A run that was asked for under a key.
 pub enum Keyed {
     Started(RunHandle),

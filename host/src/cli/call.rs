@@ -43,7 +43,12 @@ fn show(output: &Output, report: &CallReport) -> Result<Code, Failure> {
     output.say(&format!("{} ({}): {}", report.tool, report.effect, timeline::usage_line(&outcome.usage)));
     match &outcome.result {
         Ok(result) => output.result(&text::pretty(result)).map(|()| code),
-        Err(failure) => Ok(output.failure(failure)),
+        Err(failure) => {
+            if report.is_unknown() {
+                output.say("nobody knows what it changed: look there; under `--key`, say what became of it with `--settle`");
+            }
+            Ok(output.failure(failure))
+        }
     }
 }
 
@@ -57,6 +62,7 @@ fn document(report: &CallReport) -> Json {
         "denials": outcome.denials,
         "has_written": outcome.has_written,
         "has_open_write": outcome.has_open_write,
+        "is_unknown": report.is_unknown(),
         "repeats": report.repeats,
     });
     match &outcome.result {

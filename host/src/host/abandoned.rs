@@ -41,9 +41,22 @@ enum Last<'a> {
     },
     Ended(&'a Fact),
     Settled {
+        call: u64,
         effect: Effect,
         settlement: &'a Settlement,
     },
+}
+
+impl Last<'_> {
+    /// The number of the call, and how far it reaches.
+    fn call(&self) -> (u64, Effect) {
+        match self {
+            Self::Begun { call, effect } | Self::Settled { call, effect, .. } => (*call, *effect),
+            Self::Ended(Fact::Called { call, effect, .. }) => (*call, *effect),
+            // Only calls are told to have ended.
+            Self::Ended(_) => (0, Effect::Once),
+        }
+    }
 }
 
 /// Takes the key from the call of session `before`, if that has ended or changed nothing.
@@ -59,39 +72,77 @@ pub(super) async fn take(
 ) -> Result<Taken, Failure> {
     let owner = match parts.log.own(before, &parts.owner).await {
         Err(failure) if failure.kind == Kind::HostOwned => return Err(keyed::under_way(before)),
+        // It died before the first event of its session was kept: nothing was begun.
+        Err(failure) if failure.kind == Kind::DataNotFound => return freed(parts, principal, asked).await,
         owner => owner?,
     };
     // Somebody may have been faster, until the session was this process's.
     match keyed::claim(parts, principal, asked.key, &asked.request, asked.run).await? {
-        Held::Mine => return Ok(Taken::Mine),
+        Held::Mine => return freed(parts, principal, asked).await,
         Held::Before { run, outcome: Some(outcome) } => return Ok(Taken::Before { run, outcome }),
         Held::Before { run, .. } if run != *before => return Err(keyed::under_way(&run)),
         Held::Before { .. } => {}
     }
     let events = parts.log.read(before, 0).await?;
-    let kept = match last(&events, &keyed::digest(principal, asked.key)) {
-        None | Some(Last::Settled { settlement: Settlement::Retry | Settlement::Unknown, .. }) => None,
-        Some(Last::Ended(called)) => keyed::kept(&report(parts, before, called).await?)?,
-        Some(Last::Settled { effect, settlement }) => {
-            keyed::kept(&said(parts, before, asked.tool.name(), effect, settlement).await?)?
+    let report = match (last(&events, &keyed::digest(principal, asked.key)), asked.settled) {
+        (None, _) | (Some(Last::Settled { settlement: Settlement::Retry | Settlement::Unknown, .. }), None) => {
+            return freed(parts, principal, asked).await;
         }
-        Some(Last::Begun { call, effect }) => {
-            let settled = asked.settled.ok_or_else(|| unknown(before))?;
-            let settlement = settle(parts, &*owner, &events, call, asked.tool, settled).await?;
-            match settlement {
-                Settlement::Retry => None,
-                settlement => keyed::kept(&said(parts, before, asked.tool.name(), effect, &settlement).await?)?,
+        (Some(Last::Ended(called)), settled) if !is_unknown(called) => {
+            let report = report(parts, before, called).await?;
+            let kept = keyed::kept(&report)?;
+            parts.log.settle_key(principal, asked.key, kept.clone()).await?;
+            return match (kept, settled) {
+                (None, _) => freed(parts, principal, asked).await,
+                (Some(_), Some(_)) => Err(keyed::has_ended(before)),
+                (Some(outcome), None) => Ok(Taken::Before { run: before.clone(), outcome }),
+            };
+        }
+        (Some(Last::Settled { effect, settlement, .. }), None) => {
+            said(parts, before, asked.tool.name(), effect, settlement).await?
+        }
+        (Some(Last::Settled { settlement: Settlement::Done { .. } | Settlement::Failed { .. }, .. }), Some(_)) => {
+            return Err(keyed::has_ended(before));
+        }
+        (Some(Last::Begun { .. } | Last::Ended(_)), None) => return Err(unknown(before)),
+        (Some(told), Some(settled)) => {
+            let (call, effect) = told.call();
+            match settle(parts, &*owner, &events, call, asked.tool, settled).await? {
+                Settlement::Retry => {
+                    parts.log.settle_key(principal, asked.key, None).await?;
+                    return claimed(parts, principal, asked).await;
+                }
+                settlement => said(parts, before, asked.tool.name(), effect, &settlement).await?,
             }
         }
     };
-    parts.log.settle_key(principal, asked.key, kept.clone()).await?;
-    let Some(outcome) = kept else {
-        return match keyed::claim(parts, principal, asked.key, &asked.request, asked.run).await? {
-            Held::Mine => Ok(Taken::Mine),
-            Held::Before { run, .. } => Err(keyed::under_way(&run)),
-        };
-    };
+    let outcome = keyed::written(&report)?;
+    parts.log.settle_key(principal, asked.key, Some(outcome.clone())).await?;
     Ok(Taken::Before { run: before.clone(), outcome })
+}
+
+/// Gives the key to this caller, as nothing was begun under it; there is nothing that a person could say of it.
+async fn freed(parts: &Parts, principal: &Principal, asked: &Asked<'_>) -> Result<Taken, Failure> {
+    parts.log.settle_key(principal, asked.key, None).await?;
+    match asked.settled {
+        Some(_) => Err(keyed::nothing_to_settle()),
+        None => claimed(parts, principal, asked).await,
+    }
+}
+
+async fn claimed(parts: &Parts, principal: &Principal, asked: &Asked<'_>) -> Result<Taken, Failure> {
+    match keyed::claim(parts, principal, asked.key, &asked.request, asked.run).await? {
+        Held::Mine => Ok(Taken::Mine),
+        Held::Before { run, .. } => Err(keyed::under_way(&run)),
+    }
+}
+
+/// Whether a call ended, and nobody knows what it changed.
+fn is_unknown(called: &Fact) -> bool {
+    let Fact::Called { end: StepEnd::Failed { kind, .. }, has_written: true, has_open_write, .. } = called else {
+        return false;
+    };
+    *has_open_write || !kind.is_told()
 }
 
 /// Returns the last that the log tells of calls under the key that change something; `None` where there was none.
@@ -104,7 +155,7 @@ fn last<'a>(events: &'a [Event], key: &Digest) -> Option<Last<'a>> {
             }
             (called @ Fact::Called { call, .. }, Some((last, _, told))) if call == last => *told = Last::Ended(called),
             (Fact::CallSettled { call, settlement, .. }, Some((last, effect, told))) if call == last => {
-                *told = Last::Settled { effect: *effect, settlement };
+                *told = Last::Settled { call: *call, effect: *effect, settlement };
             }
             _ => {}
         }
@@ -192,7 +243,7 @@ async fn stored<T: serde::de::DeserializeOwned>(parts: &Parts, run: &RunId, dige
 }
 
 fn unknown(run: &RunId) -> Failure {
-    let message = "call under this key: the process of the first call died, and it may have changed something";
+    let message = "call under this key: nobody saw how the first call ended, and it may have changed something";
     Failure::new(Kind::HostInterrupted, message).hint(format!(
         "look at `show {run}` and at what the tool changes; then say what became of it, with the same call and `--settle done:JSON`, `--settle retry` or `--settle failed`"
     ))

@@ -85,10 +85,20 @@ struct Kept {
 /// # Errors
 /// `host.bug` where they cannot be written, which no outcome reaches.
 pub(super) fn kept(report: &CallReport) -> Result<Option<Vec<u8>>, Failure> {
+    match &report.outcome.result {
+        Err(failure) if failure.retry() == Retry::Later && !report.outcome.has_written => Ok(None),
+        _ => written(report).map(Some),
+    }
+}
+
+/// Returns the bytes that are kept of a call's outcome, whatever it is.
+///
+/// # Errors
+/// `host.bug` where they cannot be written, which no outcome reaches.
+pub(super) fn written(report: &CallReport) -> Result<Vec<u8>, Failure> {
     let outcome = report.outcome.clone();
     let (output, failure) = match outcome.result {
         Ok(output) => (Some(output), None),
-        Err(failure) if failure.retry() == Retry::Later && !outcome.has_written => return Ok(None),
         Err(failure) => (None, Some(failure)),
     };
     let kept = Kept {
@@ -102,7 +112,7 @@ pub(super) fn kept(report: &CallReport) -> Result<Option<Vec<u8>>, Failure> {
         has_written: outcome.has_written,
         has_open_write: outcome.has_open_write,
     };
-    serde_json::to_vec(&kept).map(Some).map_err(|e| Failure::new(Kind::HostBug, "write an outcome").detail(e))
+    serde_json::to_vec(&kept).map_err(|e| Failure::new(Kind::HostBug, "write an outcome").detail(e))
 }
 
 /// Returns the report of a call that was made before.
@@ -126,6 +136,12 @@ pub(super) fn repeated(run: RunId, outcome: &[u8]) -> Result<CallReport, Failure
 pub(super) fn under_way(run: &RunId) -> Failure {
     Failure::new(Kind::DataConflict, "call under this key: the first call has not been seen to end")
         .hint(format!("it is under way in a living process: look at `show {run}`"))
+}
+
+/// A word about a call of which is known what became of it.
+pub(super) fn has_ended(run: &RunId) -> Failure {
+    Failure::new(Kind::DataConflict, "settle the call under this key: what became of it is known")
+        .hint(format!("leave out `--settle` to be told its outcome, or look at `show {run}`"))
 }
 
 /// A word about a call that nobody made.

@@ -51,6 +51,7 @@ impl Session {
                 return Err(keyed::nothing_to_settle());
             }
             Held::Mine => {}
+            Held::Before { run, outcome: Some(_) } if asked.settled.is_some() => return Err(keyed::has_ended(&run)),
             Held::Before { run, outcome: Some(outcome) } => return keyed::repeated(run, &outcome),
             Held::Before { run: before, outcome: None } => {
                 let asked = Asked { key, request, run: &run, tool: &tool, settled: asked.settled.as_ref() };
@@ -61,7 +62,10 @@ impl Session {
         }
         let digest = keyed::digest(principal, key);
         let performed = self.perform(parts, principal, (number, step), call, Some(digest)).await;
-        if let Ok(report) = &performed {
+        // Where nobody knows what it changed the key waits for a person's word.
+        if let Ok(report) = &performed
+            && !report.is_unknown()
+        {
             parts.log.settle_key(principal, key, keyed::kept(report)?).await?;
         }
         performed
