@@ -263,6 +263,7 @@ impl Host {
     /// `data.not_found`; `host.owned`, naming the owner, who can be told with [`Host::send`]; `data.conflict` where the run has
     /// ended; `host.storage`.
     pub async fn end(&self, run: &RunId, by: &str) -> Result<RunReport, Failure> {
+        message::person(by)?;
         end::end(&self.0.parts, run, by).await?;
         self.show(run).await
     }

@@ -45,7 +45,9 @@ fn show(output: &Output, report: &CallReport) -> Result<Code, Failure> {
         Ok(result) => output.result(&text::pretty(result)).map(|()| code),
         Err(failure) => {
             if report.is_unknown() {
-                output.say("nobody knows what it changed: look there; under `--key`, say what became of it with `--settle`");
+                output.say(
+                    "nobody knows what it changed: look there; under `--key`, say what became of it with `--settle`",
+                );
             }
             Ok(output.failure(failure))
         }

@@ -17,6 +17,15 @@ use crate::domain::{
 /// The version that this program writes.
 pub const SCHEMA_VERSION: u16 = 1;
 
+/// What the host's own names begin with, where a fact says by whom: no person goes by such a name.
+pub const BY_HOST: &str = "host:";
+
+/// By whom a step is settled whose tool was asked what became of it.
+pub const BY_RECONCILE: &str = "host:reconcile";
+
+/// By whom a run within a run is stopped whose outer run has nothing more to spend.
+pub const BY_BUDGET: &str = "host:budget";
+
 /// Number of an event within its run, from 1.
 /// Invariant: seq has no gaps.
 pub type Seq = u64;

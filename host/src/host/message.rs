@@ -1,6 +1,6 @@
 //! Whether a message fits the run that it is for: asked before it is left, so that nobody waits for what it will not do.
 
-use crate::domain::{Failure, Json, Kind, StepId, Suspension, Timestamp, ToolName};
+use crate::domain::{BY_HOST, Failure, Json, Kind, StepId, Suspension, Timestamp, ToolName, printable};
 use crate::host::{Choice, Message, RunReport, RunState, Settle, StepReport};
 use crate::registry::VerifiedTool;
 
@@ -14,6 +14,12 @@ pub(super) fn check(
     let conflict = |what: String| {
         Err(Failure::new(Kind::DataConflict, what).hint(format!("look at it with `cofferdam show {}`", report.run)))
     };
+    match message {
+        Message::Decide { by, .. }
+        | Message::Settle { by, .. }
+        | Message::Answer { by, .. }
+        | Message::Cancel { by, .. } => person(by)?,
+    }
     if report.ended.is_some() {
         return conflict(format!("send to run `{}`: it has ended", report.run));
     }
@@ -35,6 +41,11 @@ pub(super) fn check(
         Message::Settle { step, .. } if !report.unknown.contains(step) && !report.stuck.contains(step) => {
             conflict(format!("settle `{step}`: its end is not unknown"))
         }
+        Message::Settle { step, settle: Settle::Retry, .. } if has_done_within(report, step) => {
+            let message = format!("try `{step}` again: the run that carried it out has done something, which stands");
+            Err(Failure::new(Kind::DataConflict, message)
+                .hint("look at that run with `show`; say `failed`, so that it is taken back where the plan says so, or `done:JSON`"))
+        }
         Message::Settle { step, settle: Settle::Done { output }, .. } => {
             check_output(output, tool_of(report, step).and_then(find))
         }
@@ -43,6 +54,20 @@ pub(super) fn check(
         }
         Message::Settle { .. } | Message::Answer { .. } | Message::Cancel { .. } => Ok(()),
     }
+}
+
+fn has_done_within(report: &RunReport, step: &StepId) -> bool {
+    let is_it = |told: &&StepReport| told.step == *step && told.role.undoes().is_none();
+    report.steps.iter().find(is_it).is_some_and(|told| told.has_done_within)
+}
+
+/// Refuses the names under which the host itself acts.
+pub(super) fn person(by: &str) -> Result<(), Failure> {
+    if by.starts_with(BY_HOST) {
+        let message = format!("act as `{}`: names that begin with `{BY_HOST}` are the host's own", printable(by));
+        return Err(Failure::new(Kind::DataInput, message));
+    }
+    Ok(())
 }
 
 fn tool_of<'a>(report: &'a RunReport, step: &StepId) -> Option<&'a ToolName> {

@@ -74,6 +74,8 @@ pub struct StepReport {
     pub items: Option<u32>,
     /// The run that carries it out.
     pub run: Option<RunId>,
+    /// That run has done something that stands.
+    pub has_done_within: bool,
     pub usage: Option<Usage>,
     pub args: Option<Json>,
     pub output: Option<Json>,
@@ -240,6 +242,7 @@ fn bare(step: &StepTrace) -> StepReport {
         duplicate_of: step.duplicate_of.clone(),
         items: step.items,
         run: step.run.clone(),
+        has_done_within: step.has_done_within,
         usage: step.usage.clone(),
         args: None,
         output: None,

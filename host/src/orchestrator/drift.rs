@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{CallTemplate, Digest, ToolName};
 use crate::orchestrator::check::{CheckedPlan, CheckedStep, RUN_TOOL};
-use crate::orchestrator::machine::{Run, StepStatus};
+use crate::orchestrator::machine::{Run, Stage};
 use crate::registry::{Catalog, VerifiedTool};
 
 /// What a tool was when a plan that calls it was checked.
@@ -82,16 +82,16 @@ pub(super) fn tools_of(steps: &[CheckedStep], catalog: &Catalog) -> BTreeMap<Too
     names.filter_map(|name| Some((name.clone(), CheckedTool::of(catalog.tool(&name)?)))).collect()
 }
 
-/// Returns what is not as it was among the tools that `run` may still call, sorted by name. With the tools that it last
-/// went on with, only what is withheld counts.
-pub(super) fn changes(run: &Run, plans: &[CheckedPlan], catalog: &Catalog) -> Vec<ToolChange> {
+/// Returns what is not as it was among the tools that may still be called for the steps of `run`, sorted by name. Where
+/// `toolset`, with which it last went on, is what is there, only what is withheld counts.
+pub(super) fn changes(run: &Run, plans: &[CheckedPlan], toolset: Digest, catalog: &Catalog) -> Vec<ToolChange> {
     let mut changes = Vec::new();
     for plan in plans {
         let wanted: BTreeSet<_> = plan.steps.iter().flat_map(|step| still_called(run, step)).collect();
         for (tool, was) in plan.tools.iter().filter(|(tool, _)| wanted.contains(tool)) {
             let change = match catalog.why_withheld(tool) {
                 Some(_) => Some(ChangeKind::Withheld),
-                None if run.toolset == catalog.digest() => None,
+                None if toolset == catalog.digest() => None,
                 None => was.change(catalog.tool(tool)),
             };
             changes.extend(change.map(|change| ToolChange { tool: tool.clone(), change }));
@@ -102,24 +102,32 @@ pub(super) fn changes(run: &Run, plans: &[CheckedPlan], catalog: &Catalog) -> Ve
     changes
 }
 
-/// The tools that may be called for a step or its items: its own, until it has ended; what takes it back, as long as there
-/// may be something to take back; what tells what became of it, until that is known.
+/// The tools that may be called for a step or its items: its own, until it has ended; what tells what became of it, until
+/// that is known; what takes it back, as long as there may be something to take back.
 fn still_called(run: &Run, step: &CheckedStep) -> Vec<ToolName> {
     let id = &step.planned.id;
-    let states: Vec<_> = run.step(id).into_iter().chain(run.items(id)).collect();
-    let is_over = !states.is_empty() && states.iter().all(|state| state.status.is_terminal());
-    let is_done = states.iter().any(|state| matches!(state.status, StepStatus::Succeeded { .. }));
+    let stages: Vec<_> = run.step(id).into_iter().chain(run.items(id)).map(|state| state.status.stage()).collect();
+    let may = |is_it: fn(Stage) -> bool| stages.is_empty() || stages.iter().copied().any(is_it);
     let mut tools = Vec::new();
-    if !is_over && (step.planned.tool.component(), step.planned.tool.function()) != RUN_TOOL {
+    if may(may_do) && (step.planned.tool.component(), step.planned.tool.function()) != RUN_TOOL {
         tools.push(step.planned.tool.clone());
     }
-    if !is_over || is_done {
-        tools.extend(named(step.undo.as_ref()));
-    }
-    if !is_over {
+    if may(may_do) {
         tools.extend(named(step.reconcile.as_ref()));
     }
+    if may(may_undo) {
+        tools.extend(named(step.undo.as_ref()));
+    }
     tools
+}
+
+/// What is being taken back is not done any more; neither is what has ended.
+fn may_do(stage: Stage) -> bool {
+    !stage.is_terminal() && stage != Stage::Undoing
+}
+
+fn may_undo(stage: Stage) -> bool {
+    !stage.is_terminal() || matches!(stage, Stage::Succeeded | Stage::UndoFailed)
 }
 
 fn helpers(step: &CheckedStep) -> impl Iterator<Item = ToolName> {

@@ -4,11 +4,10 @@
 //! by itself is held against what it wanted; one that comes from outside, as [`source`] tells, only has to follow. Pure.
 //! Leaves to others: what the digests in an event stand for (`host::replay`).
 
-use crate::domain::{Event, Fact, Kind, PlannedStep, Role, RunEnd, SkipReason, StepId, Timestamp, UndoReason};
+use crate::domain::{
+    BY_RECONCILE, Event, Fact, Kind, PlannedStep, Role, RunEnd, SkipReason, StepId, Timestamp, UndoReason,
+};
 use crate::orchestrator::machine::{Command, Ending, IllegalTransition, Run, StepStatus};
-
-/// Who settles a step where a tool was asked, and not a person.
-const BY_RECONCILE: &str = "reconcile";
 
 /// Where a fact comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

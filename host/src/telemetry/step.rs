@@ -43,6 +43,8 @@ pub struct StepTrace {
     pub items: Option<u32>,
     /// The run that carries it out.
     pub run: Option<RunId>,
+    /// That run has done something that stands.
+    pub has_done_within: bool,
     /// It was to take a step back, and a person said that this is to stay.
     pub is_given_up: bool,
 }
@@ -100,6 +102,7 @@ impl StepTrace {
             cached: None,
             items: None,
             run: None,
+            has_done_within: false,
             is_given_up: false,
             doubt: Doubt::default(),
         }
@@ -144,7 +147,8 @@ impl StepTrace {
                 self.run = run.clone().or_else(|| self.run.take());
             }
             Fact::WriteBegun { .. } => self.doubt.wrote(),
-            Fact::StepEnded { end, usage, log, denials, retry, has_written, has_open_write, .. } => {
+            Fact::StepEnded { end, usage, log, denials, retry, has_written, has_open_write, within, .. } => {
+                self.has_done_within = within.as_ref().is_some_and(|within| within.has_done);
                 if *has_written {
                     self.doubt.wrote();
                 }

@@ -61,6 +61,7 @@ fn read() -> StepReport {
         duplicate_of: None,
         items: None,
         run: None,
+        has_done_within: false,
         usage: Some(usage),
         effect: Effect::Read,
         failure: None,

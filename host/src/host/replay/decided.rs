@@ -10,7 +10,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::{
-    Decision, Digest, Direction, Fact, Failure, Json, Kind, Role, RunId, SkipReason, StepId, idempotency_key,
+    BY_RECONCILE, Decision, Digest, Direction, Fact, Failure, Json, Kind, Role, RunId, SkipReason, StepId,
+    idempotency_key,
 };
 use crate::host::Host;
 use crate::host::replay::tree::differs;
@@ -75,7 +76,7 @@ impl<'a> Decided<'a> {
             }
             Fact::Verified { turn, failure } => self.verified(run, *turn, *failure).await,
             Fact::Answered { turn, answer, .. } if !run.planning.is_asked => self.answered(run, *turn, answer).await,
-            Fact::StepSettled { step, settlement, by } if by == "reconcile" => {
+            Fact::StepSettled { step, settlement, by } if by == BY_RECONCILE => {
                 self.settled(run, step, settlement).await
             }
             Fact::UndoBegun { steps, .. } => Ok(steps.iter().find_map(|planned| self.of_template(run, planned))),

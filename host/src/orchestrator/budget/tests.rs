@@ -109,7 +109,9 @@ impl Play {
     fn stop(&mut self, node: &mut Node, running: Vec<StepId>) -> bool {
         for child in node.within.values_mut().filter(|child| child.hand.0.cancelled.is_none()) {
             if !child.hand.0.is_ended() {
-                child.hand.take_at(self.now, Fact::CancelRequested { by: "budget".into(), undo: false });
+                child
+                    .hand
+                    .take_at(self.now, Fact::CancelRequested { by: crate::domain::BY_BUDGET.into(), undo: false });
             }
         }
         let is_any = !running.is_empty();

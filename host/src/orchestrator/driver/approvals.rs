@@ -1,6 +1,6 @@
 //! Asks a person about one exact call, and takes what they make of it.
 
-use crate::domain::{Decision, Digest, Direction, Effect, Fact, Failure, Kind, ReadyStep, StepId, idempotency_key};
+use crate::domain::{Decision, Digest, Effect, Fact, Failure, Kind, ReadyStep, StepId};
 use crate::orchestrator::driver::{ApprovalView, Drive, Signal};
 use crate::orchestrator::machine::StepStatus;
 use crate::policy::{self, RunGrant, authorize};
@@ -108,7 +108,7 @@ impl Drive {
             dropped(failure.to_string());
             return Ok(None);
         }
-        let key = idempotency_key(&self.run.id, step, Direction::Do, &checked.planned.tool, &args);
+        let key = self.key(&checked, &args).await?;
         let stored = Payload::of(&args)?;
         let ready = ReadyStep { args, args_digest: stored.digest(), key, ..self.ready(&checked).await? };
         let decided = authorize(&self.driver.parts.policy, &self.unhurried(), &ready, &tool, None);

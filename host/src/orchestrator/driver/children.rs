@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 
 use crate::domain::{
-    Budget, Caveat, CaveatKind, Cost, Fact, Failure, GENESIS, Json, Kind, Parent, Role, RunEnd, RunId, Settlement,
-    StepEnd, StepId, Suspension, TakesBack, Usage, Within,
+    BY_BUDGET, Budget, Caveat, CaveatKind, Cost, Fact, Failure, GENESIS, Json, Kind, Parent, Role, RunEnd, RunId,
+    Settlement, StepEnd, StepId, Suspension, TakesBack, Usage, Within,
 };
 use crate::orchestrator::budget::{calls_left, of_child};
 use crate::orchestrator::check::{CheckedRun, CheckedStep};
 use crate::orchestrator::driver::{Done, Drive, Driver, Goal, Start};
-use crate::orchestrator::machine::{Run, RunStatus};
+use crate::orchestrator::machine::{Run, RunStatus, Step, StepStatus};
 use crate::store::{Durability, Message, Payload};
 
 /// The runs within the run that this process drives, or left to a person.
@@ -130,7 +130,7 @@ impl Drive {
         };
         let (goal, budget) = match (&checked.planned.role, &checked.run) {
             (Role::Undo { of }, None) => {
-                let after = found.and_then(|step| step.run_before.clone());
+                let after = self.stopped_run_of(step).await?;
                 let Some(taken) = self.undone(of).await?.run else { return Ok(None) };
                 let goal = goal_of_undo(&taken);
                 parent =
@@ -223,7 +223,9 @@ impl Drive {
 
     /// Returns who said, last, that something the run could not take back is to stay.
     async fn given_up_by(&self, child: &Run) -> Result<Option<String>, Failure> {
-        if !child.in_order().any(|step| step.is_given_up) {
+        // Of what a person said nothing, nobody said that it is to stay.
+        let is_settled = |step: &Step| step.is_given_up || matches!(step.status, StepStatus::Succeeded { .. });
+        if !child.in_order().any(|step| step.is_given_up) || !child.in_order().all(is_settled) {
             return Ok(None);
         }
         let events = self.driver.parts.log.read(&child.id, 0).await?;
@@ -286,7 +288,7 @@ impl Drive {
         self.children.is_stopping = true;
         let (by, undo) = match &self.run.cancelled {
             Some(cancel) => (cancel.by.clone(), cancel.undo),
-            None => ("budget".to_owned(), false),
+            None => (BY_BUDGET.to_owned(), false),
         };
         let running = self.run.in_order().filter(|step| step.status.is_running());
         let children: Vec<_> = running.filter_map(|step| Some((step.id().clone(), step.run.clone()?))).collect();
@@ -347,6 +349,9 @@ async fn create_or_take(driver: Driver, start: Start) -> Result<Run, Failure> {
     }
 }
 
+/// The largest whole number that every reader of JSON reads as it is.
+const UNBOUNDED: u64 = (1 << 53) - 1;
+
 /// What takes back is bounded by what was done, and comes one after the other.
 fn unbounded(own: &Budget) -> Budget {
     Budget {
@@ -355,9 +360,9 @@ fn unbounded(own: &Budget) -> Budget {
         calls_per_tool_max: u32::MAX,
         parallel_max: 1,
         depth_max: u32::MAX,
-        wall_ms_max: u64::MAX,
-        fuel_max: u64::MAX,
-        bytes_max: u64::MAX,
+        wall_ms_max: UNBOUNDED,
+        fuel_max: UNBOUNDED,
+        bytes_max: UNBOUNDED,
         usd_micros_max: None,
         ..own.clone()
     }

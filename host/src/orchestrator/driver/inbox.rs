@@ -116,7 +116,12 @@ impl Drive {
             tracing::warn!(run = %self.run.id, %step, %by, "a settlement of a step that is not unknown was dropped");
             return Ok(());
         }
+        let has_done = self.run.step(&step).is_some_and(|s| s.has_done_within() && s.planned.role.undoes().is_none());
         let (settlement, payloads) = match settle {
+            Settle::Retry if has_done => {
+                tracing::warn!(run = %self.run.id, %step, %by, "a retry of a run that has done something was dropped");
+                return Ok(());
+            }
             Settle::Retry => (Settlement::Retry, Vec::new()),
             Settle::Failed => {
                 let message = format!("finish `{step}`: {by} says that it did not happen");

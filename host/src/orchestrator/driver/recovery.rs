@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{Fact, Failure, HostCallRecord, Kind, RunId, StepId};
+use crate::domain::{Digest, Fact, Failure, HostCallRecord, Kind, RunId, StepId};
 use crate::orchestrator::check::CheckedPlan;
 use crate::orchestrator::drift::{ToolChange, changes};
 use crate::orchestrator::driver::{Drive, Driver, Parts};
 use crate::orchestrator::journal::Answers;
-use crate::orchestrator::machine::Run;
+use crate::orchestrator::machine::{Run, Step};
 use crate::orchestrator::recover::{merged, recover, to_recover};
 use crate::registry::Catalog;
 use crate::store::{Durability, EventLog};
@@ -61,28 +61,35 @@ fn refused(run: &RunId, changes: &[ToolChange]) -> Failure {
         .hint("put the same components back, or go on with these: `resume --accept`")
 }
 
-/// What changed for a run and for those under way within it: all go on, or none.
+/// What changed for a run and for those within it that are under way or may be taken back: all go on, or none.
 async fn changed_within(log: &dyn EventLog, catalog: &Catalog, run: &Run) -> Result<Vec<ToolChange>, Failure> {
     let mut found = changed_tools(log, catalog, run).await?;
-    let mut within = under_way(run);
-    while let Some(child) = within.pop() {
-        let events = match log.read(&child, 0).await {
-            // It was made, and its process died before its first event.
-            Ok(events) if events.is_empty() => continue,
-            Ok(events) => events,
-            // Its parent has noted it, and died before it began.
-            Err(failure) if failure.kind == Kind::DataNotFound => continue,
-            Err(failure) => return Err(failure),
-        };
-        let child = Run::of(&events).map_err(super::parted)?;
-        if !child.is_ended() {
-            found.extend(changed_tools(log, catalog, &child).await?);
-            within.extend(under_way(&child));
-        }
+    let mut within: Vec<_> = runs_within(run).into_iter().map(|child| (child, run.toolset)).collect();
+    while let Some((child, toolset)) = within.pop() {
+        let Some(child) = read(log, &child).await? else { continue };
+        // One that has ended cannot note with which tools it would go on: the run around it has.
+        let toolset = if child.is_ended() { toolset } else { child.toolset };
+        found.extend(changed_with(log, catalog, &child, toolset).await?);
+        within.extend(runs_within(&child).into_iter().map(|child| (child, toolset)));
     }
     found.sort_by(|a, b| a.tool.cmp(&b.tool));
     found.dedup();
     Ok(found)
+}
+
+/// The run, where it was begun.
+async fn read(log: &dyn EventLog, run: &RunId) -> Result<Option<Run>, Failure> {
+    match log.read(run, 0).await {
+        Ok(events) => Run::of(&events).map(Some).map_err(super::parted),
+        Err(failure) if failure.kind == Kind::DataNotFound => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The runs within a run whose tools may be called: those under way, and those that may be taken back.
+fn runs_within(run: &Run) -> Vec<RunId> {
+    let may_be = |step: &&Step| !step.status.is_terminal() || step.within.has_undo;
+    run.in_order().filter(may_be).filter_map(|step| step.run.clone()).collect()
 }
 
 /// Returns the runs within a run that it has begun, and whose end it does not know.
@@ -95,6 +102,21 @@ pub fn under_way(run: &Run) -> Vec<RunId> {
 /// # Errors
 /// `host.storage`; `data.not_found` where the run's owner was erased.
 pub async fn changed_tools(log: &dyn EventLog, catalog: &Catalog, run: &Run) -> Result<Vec<ToolChange>, Failure> {
+    changed_with(log, catalog, run, run.toolset).await
+}
+
+/// What takes back another run has no plan of its own: it calls what the plans of that one name.
+async fn changed_with(
+    log: &dyn EventLog,
+    catalog: &Catalog,
+    run: &Run,
+    toolset: Digest,
+) -> Result<Vec<ToolChange>, Failure> {
+    let taken = match run.takes_back() {
+        Some(taken) => read(log, &taken.run).await?,
+        None => None,
+    };
+    let run = taken.as_ref().unwrap_or(run);
     let mut plans = Vec::with_capacity(run.plans.len());
     for (_, digest) in &run.plans {
         let erased = || Failure::new(Kind::DataNotFound, "read a plan of the run: its owner was erased");
@@ -102,7 +124,7 @@ pub async fn changed_tools(log: &dyn EventLog, catalog: &Catalog, run: &Run) -> 
         let plan = serde_json::from_slice::<CheckedPlan>(&bytes);
         plans.push(plan.map_err(|e| Failure::new(Kind::HostStorage, "read a plan of the run").detail(e))?);
     }
-    Ok(changes(run, &plans, catalog))
+    Ok(changes(run, &plans, toolset, catalog))
 }
 
 /// Returns what became of the calls of a run whose process died, as their journals tell.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use crate::domain::{
-    Cost, Digest, Direction, Effect, Fact, Failure, Grant, Json, Kind, Limits, Outcome, ReadyStep, Role, SkipReason,
-    StepEnd, StepId, Timestamp, idempotency_key,
+    Cost, Digest, Direction, Effect, Fact, Failure, Grant, Json, Kind, Limits, Outcome, PlannedStep, ReadyStep, Role,
+    SkipReason, StepEnd, StepId, Timestamp, idempotency_key,
 };
 use crate::orchestrator::budget::is_run;
 use crate::orchestrator::check::CheckedStep;
@@ -70,18 +70,24 @@ impl Drive {
         {
             return self.reject(step, failure).await;
         }
-        let (of, direction) = match &checked.planned.role {
-            Role::Undo { of } => (of.clone(), Direction::Undo),
-            _ => (step.clone(), Direction::Do),
-        };
-        // What takes back has one key for what it takes back, whichever run makes the call.
-        let run = self.taken().await?.map_or_else(|| self.run.id.clone(), |taken| taken.run.id.clone());
-        let key = idempotency_key(&run, &of, direction, &checked.planned.tool, &args);
+        let key = self.key(&checked, &args).await?;
         let stored = Payload::of(&args)?;
         let digest = self.values.keep(&stored, args);
         let duplicate_of = self.run.same_write(&step, digest);
         let ready = Fact::StepReady { step, args: digest, key, duplicate_of };
         self.record(vec![ready], vec![stored], Durability::Queued).await
+    }
+
+    /// The key of a step's call. What takes back has one key for what it takes back, whichever run makes the call.
+    pub(super) async fn key(&mut self, checked: &CheckedStep, args: &Json) -> Result<Digest, Failure> {
+        let PlannedStep { id, tool, role, .. } = &checked.planned;
+        let (of, direction) = match role {
+            Role::Undo { of } => (of, Direction::Undo),
+            _ => (id, Direction::Do),
+        };
+        let taken = self.taken().await?.filter(|_| direction == Direction::Undo);
+        let run = taken.as_ref().map_or(&self.run.id, |taken| &taken.run.id);
+        Ok(idempotency_key(run, of, direction, tool, args))
     }
 
     /// Looks at the step's condition: of the step as a whole, or of each item where the condition is about the item.

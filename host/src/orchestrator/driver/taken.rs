@@ -8,10 +8,10 @@ use crate::orchestrator::check::{CheckedPlan, CheckedStep};
 use crate::orchestrator::compensate::{left, to_undo};
 use crate::orchestrator::driver::Drive;
 use crate::orchestrator::driver::undo::Undone;
-use crate::orchestrator::machine::{Run, StepStatus};
+use crate::orchestrator::machine::{Run, Step, StepStatus};
 use crate::store::Durability;
 
-/// Runs in a row that were to take back one and were stopped: whoever stops so many wants it to stay.
+/// Runs in a row that were to take back one and were stopped: all are read again to know what is left.
 const STOPPED_MAX: usize = 100;
 
 /// A run that another one takes back.
@@ -68,16 +68,36 @@ impl Drive {
 
     /// What runs took back that were to do what this one does, and were stopped.
     async fn taken_before(&self) -> Result<Vec<StepId>, Failure> {
-        let mut undone = Vec::new();
-        let mut after = self.run.takes_back().and_then(|taken| taken.after.clone());
-        for _ in 0..STOPPED_MAX {
-            let Some(before) = after else { break };
-            let Some(run) = self.begun(&before).await? else { break };
-            let is_done = |step: &&crate::orchestrator::Step| matches!(step.status, StepStatus::Succeeded { .. });
-            undone.extend(run.in_order().filter(is_done).filter_map(|step| step.planned.role.undoes().cloned()));
-            after = run.takes_back().and_then(|taken| taken.after.clone());
+        let is_done = |step: &&Step| matches!(step.status, StepStatus::Succeeded { .. });
+        let before = self.stopped_before().await?;
+        let done = before.iter().flat_map(|run| run.in_order().filter(is_done));
+        Ok(done.filter_map(|step| step.planned.role.undoes().cloned()).collect())
+    }
+
+    /// Returns the run that was to carry out this step of taking back, and was stopped: of this run, or of the last one
+    /// before it.
+    pub(super) async fn stopped_run_of(&self, step: &StepId) -> Result<Option<RunId>, Failure> {
+        if let Some(before) = self.run.step(step).and_then(|step| step.run_before.clone()) {
+            return Ok(Some(before));
         }
-        Ok(undone)
+        let before = self.stopped_before().await?;
+        Ok(before.iter().find_map(|run| run.step(step).and_then(|step| step.run.clone())))
+    }
+
+    /// The runs that were to do what this one does, and were stopped, the last first.
+    async fn stopped_before(&self) -> Result<Vec<Run>, Failure> {
+        let mut stopped = Vec::new();
+        let mut after = self.run.takes_back().and_then(|taken| taken.after.clone());
+        while let Some(before) = after {
+            let Some(run) = self.begun(&before).await? else { break };
+            if stopped.len() >= STOPPED_MAX {
+                let message = format!("take back a run: {STOPPED_MAX} runs that were to do it were stopped");
+                return Err(Failure::new(Kind::DataConflict, message).hint("say of its steps what became of them"));
+            }
+            after = run.takes_back().and_then(|taken| taken.after.clone());
+            stopped.push(run);
+        }
+        Ok(stopped)
     }
 
     async fn read_run(&self, run: &RunId) -> Result<Run, Failure> {

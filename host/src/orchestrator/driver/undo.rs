@@ -1,8 +1,8 @@
 //! Has tools take back what was done, or tell what became of it.
 
 use crate::domain::{
-    CallTemplate, Cost, Digest, Effect, Fact, Failure, Json, Kind, PlannedStep, Role, RunId, Settlement, StepId,
-    ToolName, UndoReason,
+    BY_RECONCILE, CallTemplate, Cost, Digest, Effect, Fact, Failure, Json, Kind, PlannedStep, Role, RunId, Settlement,
+    StepId, ToolName, UndoReason,
 };
 use crate::orchestrator::check::RUN_TOOL;
 use crate::orchestrator::compensate::is_undone_by_run;
@@ -117,7 +117,7 @@ impl Drive {
             }
             Told::Done(_) | Told::Unknown => (Settlement::Unknown, Vec::new()),
         };
-        let fact = Fact::StepSettled { step, settlement, by: "reconcile".into() };
+        let fact = Fact::StepSettled { step, settlement, by: BY_RECONCILE.into() };
         self.record(vec![fact], payloads, Durability::Synced).await
     }
 

@@ -607,6 +607,11 @@ impl Run {
         if is_settled_late && !matches!(step.planned.role, Role::Undo { .. }) {
             return Err("what became of the step is known");
         }
+        // Another run would do it once more, and nothing would take the first one back.
+        let is_retry = matches!(fact, Fact::StepSettled { settlement: crate::domain::Settlement::Retry, .. });
+        if is_retry && step.has_done_within() && step.planned.role.undoes().is_none() {
+            return Err("the run that carried it out has done something that stands");
+        }
         if let Fact::StepExpanded { items, .. } = fact {
             self.expand(&id, *items)?;
         }

@@ -1,6 +1,6 @@
 //! Which parts of the world a simulation met: a law about what never happens holds nothing.
 
-use cofferdam::domain::{Decision, Fact, Role, RunEnd, Settlement, SkipReason, Suspension, UndoReason};
+use cofferdam::domain::{BY_RECONCILE, Decision, Fact, Role, RunEnd, Settlement, SkipReason, Suspension, UndoReason};
 use cofferdam::orchestrator::RunStatus;
 
 use super::{Saw, Told, Whole};
@@ -83,7 +83,7 @@ fn met(told: &Told, fact: &Fact) -> Option<&'static str> {
         Fact::RunSuspended { why: Suspension::Timer } => "world: a run waits for a time",
         Fact::StepSettled { step, settlement, by } => {
             let is_undo = told.run.step(step).is_some_and(|step| matches!(step.planned.role, Role::Undo { .. }));
-            match (by == "reconcile", is_undo, settlement) {
+            match (by == BY_RECONCILE, is_undo, settlement) {
                 (true, _, Settlement::Done { .. }) => "world: a tool says that it is done",
                 (true, _, Settlement::Retry | Settlement::Failed { .. }) => "world: a tool says that it is not done",
                 (true, _, Settlement::Unknown) => "world: a tool does not know",

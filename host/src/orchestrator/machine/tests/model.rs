@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::domain::{HostCallRecord, Within};
+use crate::domain::{BY_RECONCILE, HostCallRecord, Within};
 use crate::orchestrator::budget::is_run;
 use crate::orchestrator::check::RUN_TOOL;
 use crate::orchestrator::recover;
@@ -175,7 +175,7 @@ impl Play {
                     1 => Settlement::Retry,
                     _ => Settlement::Unknown,
                 };
-                self.take(Fact::StepSettled { step, settlement, by: "reconcile".into() });
+                self.take(Fact::StepSettled { step, settlement, by: BY_RECONCILE.into() });
             }
             Command::Leave { step } => {
                 let attempt = self.hand.0.step(&step).unwrap().attempts;
