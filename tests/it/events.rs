@@ -73,6 +73,7 @@ fn facts() -> Vec<Fact> {
         CaveatKind::Truncated,
         CaveatKind::Undone,
         CaveatKind::UndoFailed,
+        CaveatKind::NotUndone,
     ];
     let caveats: Vec<_> = caveats.into_iter().map(|what| Caveat { step: step(), what }).collect();
     let ended = |end| Fact::RunEnded { end, caveats: caveats.clone() };

@@ -173,14 +173,19 @@ const POOR_SEEDS: u64 = 60;
 
 #[test]
 fn sim_runs_within_runs_keep_every_bound_of_the_budget() {
+    let mut saw = Saw::default();
     for seed in 0..POOR_SEEDS {
         let (case, _) = plans::made_up(seed);
         let (few, fewer) = (u32::try_from(seed % 7).unwrap_or(0), u32::try_from(seed % 3).unwrap_or(0));
-        let budget = Budget { calls_per_tool_max: 2 + few, parallel_max: 1 + fewer, ..case.budget };
+        let calls_max = case.budget.calls_max.min(6 + few);
+        let budget = Budget { calls_max, calls_per_tool_max: 2 + few, parallel_max: 1 + fewer, ..case.budget };
         let case = Case { budget, ..case };
-        simulated(held(&case, Crashes::Never));
-        simulated(held(&case, Crashes::Random(4)));
+        for crashes in [Crashes::Never, Crashes::Random(4)] {
+            saw.add(&simulated(held(&case, crashes)).saw);
+        }
     }
+    let missing: Vec<_> = laws::POOR_LAWS.iter().filter(|law| !saw.0.contains_key(**law)).collect();
+    assert!(missing.is_empty(), "nothing was seen of {missing:#?}");
 }
 
 /// What many seeds came to.

@@ -56,7 +56,9 @@ impl Versions<'_> {
     pub(super) fn read(&self, body: Json, behind: usize) -> serde_json::Result<Event> {
         let first = self.steps.len().saturating_sub(behind);
         let mut body = self.steps.iter().skip(first).fold(body, |body, step| step(body));
-        body["v"] = self.current().into();
+        if let Some(fields) = body.as_object_mut() {
+            fields.insert("v".to_owned(), self.current().into());
+        }
         serde_json::from_value(body)
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use crate::domain::{
-    Access, Ask, Effect, Failure, Fault, Grant, HostCallRecord, Json, Kind, Limits, Mount, Principal, ReadyStep,
+    Access, Ask, Effect, Failure, Fault, Grant, HostCallRecord, Json, Kind, Limits, Principal, ReadyStep,
     RecordedValue, RunId, StepEnd, ToolName, excerpt,
 };
 use crate::host::replay::link::ReplayLink;
@@ -132,17 +132,18 @@ impl Player<'_> {
     }
 }
 
-/// Puts an empty directory in the place of each that the call may write and that is not there any more: what the call saw
-/// of it is recorded, and what it wrote is not written again. The directory lives as long as what is returned.
+/// Puts an empty directory in the place of each that the call may write: what the call saw of it is recorded, and what it
+/// wrote is not written again, nor anything else into a directory of the operator's. They live as long as what is returned.
 fn stood_in(grant: &mut Grant) -> Result<Option<TempDir>, Failure> {
-    let is_gone = |mount: &Mount| mount.access == Access::ReadWrite && !mount.host.is_dir();
-    if !grant.mounts.iter().any(is_gone) {
+    let storage = |e| Failure::new(Kind::HostStorage, "make an empty directory for the time of the replay").detail(e);
+    let mounts: Vec<_> = grant.mounts.iter_mut().filter(|mount| mount.access == Access::ReadWrite).collect();
+    if mounts.is_empty() {
         return Ok(None);
     }
-    let empty = TempDir::new()
-        .map_err(|e| Failure::new(Kind::HostStorage, "make an empty directory for the time of the replay").detail(e))?;
-    for mount in grant.mounts.iter_mut().filter(|mount| is_gone(mount)) {
-        mount.host = empty.path().to_owned();
+    let empty = TempDir::new().map_err(storage)?;
+    for (n, mount) in mounts.into_iter().enumerate() {
+        mount.host = empty.path().join(n.to_string());
+        std::fs::create_dir(&mount.host).map_err(storage)?;
     }
     Ok(Some(empty))
 }

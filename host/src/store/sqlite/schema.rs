@@ -179,7 +179,7 @@ fn prepare(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update_and_check(None, "journal_size_limit", WAL_KIB_MAX * 1_024, |_| Ok(()))?;
     let marker = format!(
         "INSERT OR IGNORE INTO meta VALUES ('format', '{FORMAT}'), ('events', '{SCHEMA_VERSION}');
-         UPDATE meta SET value = '{SCHEMA_VERSION}' WHERE name = 'events' AND value <> '{SCHEMA_VERSION}';"
+         UPDATE meta SET value = '{SCHEMA_VERSION}' WHERE name = 'events' AND CAST(value AS INTEGER) < {SCHEMA_VERSION};"
     );
     db.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} {marker} COMMIT;"))
 }

@@ -317,7 +317,8 @@ impl Answers {
 
     fn give(&self, answered: Answered) {
         match &self.groups {
-            Some(groups) if answered.group.len() >= ANSWERED_APART_MIN => {
+            // What failed breaks what follows it, and is told before the next group is performed.
+            Some(groups) if answered.failure.is_none() && answered.group.len() >= ANSWERED_APART_MIN => {
                 if let Err(SendError(answered)) = groups.send(answered) {
                     answered.answer();
                 }

@@ -54,13 +54,11 @@ impl Course<'_> {
         match &event.fact {
             Fact::StepStarted { step, reserved, .. } => drop(self.outstanding.insert(step.clone(), *reserved)),
             // One whose process died holds what was reserved until it goes on, or is given up.
-            Fact::StepEnded { step, .. }
-            | Fact::StepUnknown { step, .. }
-            | Fact::StepRejected { step, .. }
-            | Fact::ApprovalExpired { step, .. } => {
+            Fact::StepEnded { step, .. } | Fact::StepRejected { step, .. } | Fact::ApprovalExpired { step, .. } => {
                 let _ = self.outstanding.remove(step);
             }
             Fact::ReconcileBegun { of, .. } => self.asks_alone(of),
+            Fact::StepUnknown { step, .. } => self.had_begun(event.seq, step, saw),
             // What was interrupted, and not gone on with, is given up at the end.
             Fact::RunEnded { .. } => self.outstanding.clear(),
             // What takes back another run takes back steps of that one.
@@ -95,6 +93,16 @@ impl Course<'_> {
             Fact::ApprovalDecided { step, decision, .. } => self.decided(step, decision),
             _ => {}
         }
+    }
+
+    /// Nobody is asked about a step that changed nothing: it runs again.
+    fn had_begun(&mut self, seq: Seq, step: &StepId, saw: &mut Saw) {
+        let _ = self.outstanding.remove(step);
+        let is_begun =
+            |event: &Event| event.seq < seq && matches!(&event.fact, Fact::WriteBegun { step: of, .. } if of == step);
+        let has_begun = self.events.iter().any(is_begun) || self.found(step).run.is_some();
+        assert!(has_begun, "{}: {step} is unknown, and had not begun to change anything", self.seed);
+        saw.note("a step that is unknown had begun to change something");
     }
 
     /// A tool is asked what became of a step when none is asked already.

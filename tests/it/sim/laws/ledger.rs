@@ -92,7 +92,7 @@ fn taken_back(run: &Run, events: &[Event], done: &[Done], seed: &str, saw: &mut 
 fn stopped(run: &Run, done: &[Done], stopped_at: u64, seed: &str, saw: &mut Saw) {
     let is_of_plan =
         |id: &StepId| run.step(id).is_some_and(|step| matches!(step.planned.role, Role::Do | Role::Item { .. }));
-    saw.note("nothing is done after somebody said stop");
+    saw.note_if(done.iter().any(|one| one.run == run.id), "nothing is done after somebody said stop");
     for one in done.iter().filter(|one| one.run == run.id && is_of_plan(&one.step)) {
         assert!(
             one.at_ms <= stopped_at,

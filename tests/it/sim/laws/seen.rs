@@ -37,6 +37,7 @@ pub const WORLD: &[&str] = &[
     "world: a budget is used up",
     "world: a run waits for a time",
     "world: a call is interrupted",
+    "world: a request is not let out",
 ];
 
 pub(super) fn note(whole: &Whole<'_>, saw: &mut Saw) {
