@@ -6,6 +6,7 @@ use crate::domain::{Digest, Json, Kind};
 
 /// One host call, as its record tells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HostCallRecord {
     /// Number within the call, from 1, in the order in which the guest made them.
     pub n: u32,
@@ -39,6 +40,7 @@ impl HostCallRecord {
 
 /// What a host call brought, and how long it took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Recorded {
     pub value: RecordedValue,
     /// Milliseconds that passed, by which the guest's clock moved on.
@@ -47,7 +49,7 @@ pub struct Recorded {
 
 /// The result of a host call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "as", rename_all = "snake_case")]
+#[serde(tag = "as", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RecordedValue {
     Whole {
         value: Json,

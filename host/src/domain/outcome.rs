@@ -48,6 +48,7 @@ impl Outcome {
 
 /// What a call used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Usage {
     /// From the moment the call was queued.
     pub wall_ms: u64,

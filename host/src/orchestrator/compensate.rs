@@ -16,11 +16,10 @@ fn is_undoable(step: &Step) -> bool {
 }
 
 /// Answers whether a step is taken back by a run within the run: one that takes back what the run did that carried the
-/// step out. What the plan says how to take back is taken back so, where the step came to its end.
+/// step out. No plan says how to take such a step back.
 pub(super) fn is_undone_by_run(step: &Step) -> bool {
-    let has_template = step.planned.has_undo && matches!(step.status, StepStatus::Succeeded { .. });
     let is_over = step.status.is_failed() || matches!(step.status, StepStatus::Succeeded { .. } | StepStatus::Unknown);
-    is_over && step.has_done_within() && step.within.has_undo && !has_template
+    is_over && step.has_done_within() && step.within.has_undo
 }
 
 /// Answers whether the run has changed something, or may have, that it did not take back.

@@ -4,9 +4,7 @@
 //! by itself is held against what it wanted; one that comes from outside, as [`source`] tells, only has to follow. Pure.
 //! Leaves to others: what the digests in an event stand for (`host::replay`).
 
-use crate::domain::{
-    BY_RECONCILE, Event, Fact, Kind, PlannedStep, Role, RunEnd, SkipReason, StepId, Timestamp, UndoReason,
-};
+use crate::domain::{BY_RECONCILE, Event, Fact, Kind, RunEnd, SkipReason, StepId, Timestamp, UndoReason};
 use crate::orchestrator::machine::{Command, Ending, IllegalTransition, Run, StepStatus};
 
 /// Where a fact comes from.
@@ -243,7 +241,9 @@ fn brings(command: &Command, fact: &Fact) -> bool {
             step == of && binding == about
         }
         (Command::Undo { why, steps }, Fact::UndoBegun { why: told, steps: planned, .. }) => {
-            why == told && steps.iter().eq(planned.iter().filter_map(undone)) && steps.len() == planned.len()
+            why == told
+                && steps.iter().eq(planned.iter().filter_map(|step| step.role.undoes()))
+                && steps.len() == planned.len()
         }
         (Command::TakeBack { .. }, Fact::UndoBegun { why: UndoReason::Outer, .. }) => true,
         (Command::Suspend { why }, Fact::RunSuspended { why: told }) => why == told,
@@ -253,13 +253,6 @@ fn brings(command: &Command, fact: &Fact) -> bool {
             ends(ending, end) && caveats == told
         }
         _ => false,
-    }
-}
-
-fn undone(step: &PlannedStep) -> Option<&StepId> {
-    match &step.role {
-        Role::Undo { of } => Some(of),
-        Role::Do | Role::Item { .. } | Role::Reconcile { .. } => None,
     }
 }
 

@@ -210,7 +210,7 @@ mod tests {
         for row in STEPS {
             writeln!(text, "    {} --> {}: {}", row.from.name(), row.to.name(), row.by).unwrap();
         }
-        text.push_str("```\n\n## Runs\n\n```mermaid\nstateDiagram-v2\n    [*] --> planning\n");
+        text.push_str("```\n\n## Runs\n\nOne that takes another run back begins as `undoing`.\n\n```mermaid\nstateDiagram-v2\n    [*] --> planning\n    [*] --> undoing\n");
         for (from, to) in all_runs().into_iter().filter(|(from, to)| from != to && allows_run(*from, *to)) {
             // What waits leads everywhere that is no other wait: drawn once, as one place.
             if !matches!(from, RunStage::Suspended(_)) || !matches!(to, RunStage::Suspended(_)) {
