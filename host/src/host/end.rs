@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 
-use crate::domain::{Cost, Fact, Failure, Kind, RunEnd, RunId, StepEnd, StepId, Usage, Within};
-use crate::orchestrator::{Command, Ending, Parts, Run, recovered};
+use crate::domain::{Fact, Failure, Kind, RunEnd, RunId, StepId};
+use crate::orchestrator::{Command, EndedRun, Ending, Parts, Run, recovered};
 use crate::store::{Batch, Durability, Ownership, Payload};
 
 /// Takes the run, notes what became of the calls of the process before, and ends it as cancelled.
@@ -68,11 +68,13 @@ impl<'a> Taken<'a> {
     async fn end(&mut self, by: &str) -> Result<(), Failure> {
         self.claim(by).await?;
         for (step, _) in self.children() {
-            let left = match self.within.remove(&step) {
-                Some(child) => child.left_at_end(by).await?,
-                None => (Cost::default(), None),
+            let ended = match self.within.remove(&step) {
+                Some(child) => child.ended(&step, by).await?,
+                None => EndedRun::unborn(&step, by)?,
             };
-            self.end_child(step, left, by).await?;
+            let attempt = self.run.step(&step).map_or(1, |step| step.attempts);
+            let (facts, stored) = ended.facts(step, attempt);
+            self.append(facts, vec![stored]).await?;
         }
         // Steps that were under way are left first; then the run wants nothing but its end.
         loop {
@@ -119,8 +121,12 @@ impl<'a> Taken<'a> {
         running.filter_map(|step| Some((step.id().clone(), step.run.clone()?))).collect()
     }
 
-    /// Ends a run within a run, if it has not ended, and returns what it cost and left.
-    fn left_at_end<'b>(mut self, by: &'b str) -> Pin<Box<dyn Future<Output = Result<Left, Failure>> + Send + 'b>>
+    /// Ends a run within a run, if it has not ended, and returns what that tells of the step that it carried out.
+    fn ended<'b>(
+        mut self,
+        step: &'b StepId,
+        by: &'b str,
+    ) -> Pin<Box<dyn Future<Output = Result<EndedRun, Failure>> + Send + 'b>>
     where
         'a: 'b,
     {
@@ -128,30 +134,9 @@ impl<'a> Taken<'a> {
             if !self.run.is_ended() {
                 self.end(by).await?;
             }
-            Ok((self.run.spent, Some(self.run.within())))
+            let not_ended = || Failure::new(Kind::HostBug, format!("end run `{}`: it goes on", self.run.id));
+            EndedRun::of(self.parts, step, &self.run).await?.ok_or_else(not_ended)
         })
-    }
-
-    async fn end_child(&mut self, step: StepId, (spent, within): Left, by: &str) -> Result<(), Failure> {
-        let message = format!("finish `{step}`: its run was cancelled by {by}");
-        let stored = Payload::of(&Failure::new(Kind::HostCancelled, message))?;
-        let attempt = self.run.step(&step).map_or(1, |step| step.attempts);
-        let fact = Fact::StepEnded {
-            step,
-            attempt,
-            end: StepEnd::Failed { kind: Kind::HostCancelled, failure: stored.digest() },
-            usage: Usage { fuel: spent.fuel, ..Usage::default() },
-            cost: spent,
-            log: None,
-            denials: None,
-            has_written: false,
-            has_open_write: false,
-            host_calls: None,
-            retry: None,
-            has_caveats: false,
-            within,
-        };
-        self.append(vec![fact], vec![stored]).await
     }
 
     /// Changes the run, then appends, as the driver does.
@@ -167,9 +152,6 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// What a run within a run did cost, and what it leaves to the run around it.
-type Left = (Cost, Option<Within>);
-
 fn parted(error: crate::orchestrator::IllegalTransition) -> Failure {
     Failure::new(Kind::HostStorage, format!("fold the run's events: {error}")).hint("look for the place with `verify`")
 }
@@ -177,9 +159,10 @@ fn parted(error: crate::orchestrator::IllegalTransition) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Caveat, CaveatKind, Effect, GENESIS, PlannedStep};
-    use crate::host::RunState;
-    use crate::host::canned::{Canned, host_of, id, writing};
+    use crate::domain::{Caveat, CaveatKind, Cost, Effect, GENESIS, PlannedStep};
+    use crate::host::canned::{Canned, RUN, host_of, id, writing};
+    use crate::host::{RunReport, RunState};
+    use crate::orchestrator::StepStatus;
     use crate::store::EventLog;
     use crate::store::memory::MemoryLog;
 
@@ -203,12 +186,11 @@ mod tests {
         assert_eq!(host.end(&run, "ann").await.unwrap_err().kind, Kind::DataConflict);
     }
 
-    /// A run whose step another run carries out, and that run.
-    async fn nested(log: &MemoryLog) -> (RunId, RunId, Box<dyn Ownership>) {
-        let child: RunId = "r-01arz3ndektsv4rrffq69g5fb0".parse().unwrap();
+    /// A run whose step `child` carries out.
+    fn around(run: &str, child: &RunId) -> Canned {
         let nest = PlannedStep::call(id("nest"), "cofferdam.run".parse().unwrap(), vec![], Effect::Once);
-        let around = Canned::new().plan(vec![nest]).ready(&id("nest"));
-        let around = around.fact(Fact::StepStarted {
+        let around = Canned::new().named(run).plan(vec![nest]).ready(&id("nest"));
+        around.fact(Fact::StepStarted {
             step: id("nest"),
             attempt: 1,
             component: GENESIS,
@@ -216,12 +198,89 @@ mod tests {
             rules: Vec::new(),
             reserved: Cost::default(),
             run: Some(child.clone()),
-        });
+        })
+    }
+
+    /// A run that is to write, and lies within others.
+    fn within() -> Canned {
+        Canned::new().named(CHILD).plan(vec![writing("write")])
+    }
+
+    /// One that was writing when its process died.
+    fn writing_within() -> Canned {
+        let step = id("write");
+        within().ready(&step).started(&step, 1).fact(Fact::WriteBegun { step, attempt: 1 })
+    }
+
+    /// The name of a run within a run.
+    const CHILD: &str = "r-01arz3ndektsv4rrffq69g5fb0";
+
+    /// The name of a run between that and the outermost.
+    const MIDDLE: &str = "r-01arz3ndektsv4rrffq69g5fb1";
+
+    /// A run whose step another run carries out, and that run.
+    async fn nested(log: &MemoryLog) -> (RunId, RunId, Box<dyn Ownership>) {
+        let within = within();
+        let (child, around) = (within.run.clone(), around(RUN, &within.run));
         let run = around.run.clone();
         drop(around.kept(log).await);
-        let mut within = Canned::new().plan(vec![writing("write")]);
-        within.run = child.clone();
         (run, child, within.kept(log).await)
+    }
+
+    /// The only step of the run, of which nobody knows what became.
+    fn unknown(report: &RunReport) {
+        let caveats = report.caveats.iter().map(|caveat| (caveat.step.local(), caveat.what)).collect::<Vec<_>>();
+        assert_eq!((report.state, caveats), (RunState::Cancelled, vec![("nest", CaveatKind::Unknown)]));
+        assert_eq!(report.unknown, [id("nest")]);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_nobody_saw_end_in_a_run_within_is_unknown_in_the_run_around_it() {
+        let log = MemoryLog::default();
+        let (within, around) = (writing_within(), around(RUN, &CHILD.parse().unwrap()));
+        let run = around.run.clone();
+        drop((around.kept(&log).await, within.kept(&log).await));
+        unknown(&host_of(&log).end(&run, "ann").await.unwrap());
+        let run = Run::of(&log.read(&run, 0).await.unwrap()).unwrap();
+        assert_eq!(
+            (run.spent.turns, run.spent.calls),
+            (1, 0),
+            "the planner was asked within, and no call was reserved"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_nobody_knows_is_told_through_every_run_around_it_though_only_one_of_them_is_ended() {
+        let log = MemoryLog::default();
+        let middle: RunId = MIDDLE.parse().unwrap();
+        let (outer, between) = (around(RUN, &middle), around(MIDDLE, &CHILD.parse().unwrap()));
+        let run = outer.run.clone();
+        drop((outer.kept(&log).await, between.kept(&log).await, writing_within().kept(&log).await));
+        let host = host_of(&log);
+        unknown(&host.end(&middle, "ann").await.unwrap());
+        unknown(&host.end(&run, "ann").await.unwrap());
+        let run = Run::of(&log.read(&run, 0).await.unwrap()).unwrap();
+        assert_eq!(run.spent.turns, 2, "of the run within, and of the one within that");
+    }
+
+    #[tokio::test]
+    async fn a_run_within_that_had_succeeded_was_not_cancelled() {
+        let log = MemoryLog::default();
+        let (run, child, living) = nested(&log).await;
+        drop(living);
+        let host = host_of(&log);
+        let mut within = Taken::new(&host.0.parts, &child).await.unwrap();
+        within
+            .append(vec![Fact::RunEnded { end: RunEnd::Succeeded { answer: None }, caveats: vec![] }], vec![])
+            .await
+            .unwrap();
+        drop(within);
+        let report = host.end(&run, "ann").await.unwrap();
+        assert_eq!((report.state, report.caveats), (RunState::Cancelled, vec![]));
+        assert!(matches!(
+            Run::of(&log.read(&run, 0).await.unwrap()).unwrap().step(&id("nest")).unwrap().status,
+            StepStatus::Succeeded { .. }
+        ));
     }
 
     #[tokio::test]
