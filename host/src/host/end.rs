@@ -1,6 +1,7 @@
 //! Ends a run that nobody drives: from its log alone, without its planner and its tools. Runs within it end with it.
 //!
-//! All of them are taken before the first is changed: where a living process owns one, none is.
+//! All of them are taken before the first is changed: where a living process owns one, or what one did is being taken back, none
+//! is.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -23,8 +24,8 @@ pub(super) async fn end(parts: &Parts, run: &RunId, by: &str) -> Result<(), Fail
             Failure::new(Kind::DataConflict, format!("end run `{run}`: it has ended")).hint("look at it with `show`")
         );
     }
-    if ending.run.cancelled.as_ref().is_some_and(|cancel| cancel.undo) {
-        let message = format!("end run `{run}`: what it did is being taken back");
+    if let Some(undoing) = ending.undoing() {
+        let message = format!("end run `{run}`: what run `{undoing}` did is being taken back");
         return Err(Failure::new(Kind::DataConflict, message).hint("go on with `resume`"));
     }
     ending.end(by).await
@@ -104,6 +105,12 @@ impl<'a> Taken<'a> {
                 }
             }
         }
+    }
+
+    /// Returns the run, of this one and those within, that somebody wants taken back: what it did is not left in the middle.
+    fn undoing(&self) -> Option<&RunId> {
+        let is_undoing = !self.run.is_ended() && self.run.cancelled.as_ref().is_some_and(|cancel| cancel.undo);
+        if is_undoing { Some(&self.run.id) } else { self.within.values().find_map(Self::undoing) }
     }
 
     async fn claim(&mut self, by: &str) -> Result<(), Failure> {
@@ -296,5 +303,19 @@ mod tests {
         drop(living);
         assert_eq!(host.end(&run, "ann").await.unwrap().state, RunState::Cancelled);
         assert_eq!(host.show(&child).await.unwrap().state, RunState::Cancelled);
+    }
+
+    #[tokio::test]
+    async fn where_a_run_within_is_being_taken_back_nothing_is_changed() {
+        let log = MemoryLog::default();
+        let within = writing_within().fact(Fact::CancelRequested { by: "bob".into(), undo: true });
+        let (run, child) = (RUN.parse().unwrap(), within.run.clone());
+        drop((around(RUN, &child).kept(&log).await, within.kept(&log).await));
+        let before = (log.read(&run, 0).await.unwrap(), log.read(&child, 0).await.unwrap());
+        let failure = host_of(&log).end(&run, "ann").await.unwrap_err();
+        assert_eq!(failure.kind, Kind::DataConflict);
+        assert!(failure.message.contains(child.as_str()), "{failure:?}");
+        assert_eq!((log.read(&run, 0).await.unwrap(), log.read(&child, 0).await.unwrap()), before);
+        assert!(log.runs(9).await.unwrap().iter().all(|entry| entry.owner.is_none()), "both are let go");
     }
 }
