@@ -90,14 +90,10 @@ impl<'a> Taken<'a> {
                     return self.append(vec![ended], Vec::new()).await;
                 }
                 // No tool can be asked here what became of a step: nobody knows.
-                Some(
-                    Command::Reconcile { .. }
-                    | Command::Settle { .. }
-                    | Command::Prepare { .. }
-                    | Command::Start { .. },
-                ) => {
-                    let end = RunEnd::Cancelled { by: by.to_owned() };
-                    return self.append(vec![Fact::RunEnded { end, caveats: self.run.caveats() }], Vec::new()).await;
+                Some(command) if command.is_about_call() => {
+                    let by = self.run.cancelled.as_ref().map_or(by, |cancel| cancel.by.as_str()).to_owned();
+                    let ended = Fact::RunEnded { end: RunEnd::Cancelled { by }, caveats: self.run.caveats() };
+                    return self.append(vec![ended], Vec::new()).await;
                 }
                 other => {
                     let failure = Failure::new(Kind::HostBug, format!("end run `{}`", self.run.id));
@@ -166,9 +162,9 @@ fn parted(error: crate::orchestrator::IllegalTransition) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Caveat, CaveatKind, Cost, Effect, GENESIS, PlannedStep};
+    use crate::domain::{Caveat, CaveatKind, Cost, Effect, GENESIS, PlannedStep, Role, Timestamp};
     use crate::host::canned::{Canned, RUN, host_of, id, writing};
-    use crate::host::{RunReport, RunState};
+    use crate::host::{Host, RunReport, RunState};
     use crate::orchestrator::StepStatus;
     use crate::store::EventLog;
     use crate::store::memory::MemoryLog;
@@ -317,5 +313,52 @@ mod tests {
         assert!(failure.message.contains(child.as_str()), "{failure:?}");
         assert_eq!((log.read(&run, 0).await.unwrap(), log.read(&child, 0).await.unwrap()), before);
         assert!(log.runs(9).await.unwrap().iter().all(|entry| entry.owner.is_none()), "both are let go");
+    }
+
+    /// A run with a write that nobody saw end, and whose tool can be asked about it.
+    fn asked_about() -> Canned {
+        let step = id("write");
+        let planned = PlannedStep { has_reconcile: true, ..writing("write") };
+        let left = Canned::new().plan(vec![planned]).ready(&step).started(&step, 1);
+        left.fact(Fact::WriteBegun { step, attempt: 1 })
+    }
+
+    /// One in which a person is to say whether it may be asked, and did not in time.
+    fn expired() -> Canned {
+        let (of, step) = (id("write"), id("write").reconcile(1));
+        let planned = PlannedStep {
+            id: step.clone(),
+            role: Role::Reconcile { of: of.clone() },
+            effect: Effect::Read,
+            ..writing("write")
+        };
+        let asking = asked_about().fact(Fact::StepUnknown { step: of.clone(), attempt: 1 });
+        asking.fact(Fact::ReconcileBegun { of, step: planned }).ready(&step).fact(Fact::ApprovalRequested {
+            step,
+            binding: GENESIS,
+            effect: Effect::Read,
+            rule: "look-up".into(),
+            expires: Timestamp(1),
+        })
+    }
+
+    /// The run is ended, though a tool could be asked what became of its step.
+    async fn ended_unasked(canned: Canned) -> (Host, RunId) {
+        let run = canned.run.clone();
+        let host = canned.host().await;
+        let report = host.end(&run, "ann").await.unwrap();
+        let unknown = Caveat { step: id("write"), what: CaveatKind::Unknown };
+        assert_eq!((report.state, report.caveats), (RunState::Cancelled, vec![unknown]));
+        (host, run)
+    }
+
+    #[tokio::test]
+    async fn a_run_whose_tool_is_not_asked_what_became_of_a_step_ends() {
+        ended_unasked(asked_about()).await;
+    }
+
+    #[tokio::test]
+    async fn a_run_in_which_nobody_let_a_tool_be_asked_in_time_ends() {
+        ended_unasked(expired()).await;
     }
 }
