@@ -208,14 +208,14 @@ impl Refold {
     }
 
     fn is_in_round(&mut self, fact: &Fact) -> bool {
-        let wanted = self.round.iter().find(|command| brings(command, fact)).cloned();
+        let wanted = self.round.iter().find(|command| brings(command, fact, &self.run)).cloned();
         self.round.retain(|command| Some(command) != wanted.as_ref());
         wanted.is_some()
     }
 }
 
-/// Whether a command may bring the fact about.
-fn brings(command: &Command, fact: &Fact) -> bool {
+/// Whether a command of the run may bring the fact about.
+fn brings(command: &Command, fact: &Fact, run: &Run) -> bool {
     match (command, fact) {
         (Command::Plan { turn }, Fact::PlanRequested { turn: asked, .. })
         | (Command::Verify { turn }, Fact::Verified { turn: asked, .. }) => turn == asked,
@@ -249,7 +249,7 @@ fn brings(command: &Command, fact: &Fact) -> bool {
         (Command::TakeBack { .. }, Fact::UndoBegun { why: UndoReason::Outer, .. }) => true,
         (Command::Suspend { why }, Fact::RunSuspended { why: told }) => why == told,
         // The answer that a plan declares may lead nowhere.
-        (Command::Answer { .. }, Fact::RunEnded { end: RunEnd::Failed { .. }, caveats }) => caveats.is_empty(),
+        (Command::Answer { .. }, Fact::RunEnded { end: RunEnd::Failed { .. }, caveats }) => *caveats == run.caveats(),
         (Command::End { ending, caveats }, Fact::RunEnded { end, caveats: told }) => {
             ends(ending, end) && caveats == told
         }
