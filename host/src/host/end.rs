@@ -165,7 +165,7 @@ mod tests {
     use crate::domain::{Caveat, CaveatKind, Cost, Effect, GENESIS, PlannedStep, Role, Timestamp};
     use crate::host::canned::{Canned, RUN, host_of, id, writing};
     use crate::host::{Host, RunReport, RunState};
-    use crate::orchestrator::StepStatus;
+    use crate::orchestrator::{Refold, StepStatus};
     use crate::store::EventLog;
     use crate::store::memory::MemoryLog;
 
@@ -352,13 +352,55 @@ mod tests {
         (host, run)
     }
 
+    /// Returns what was wanted in place of each event since the run was last claimed, where that is not what stands there; the
+    /// end of the run is `end`, where one is given.
+    async fn unwanted(host: &Host, run: &RunId, end: Option<Fact>) -> Vec<Vec<Command>> {
+        let log = &*host.0.parts.log;
+        let mut events = log.read(run, 0).await.unwrap();
+        if let (Some(end), Some(last)) = (end, events.last_mut()) {
+            last.fact = end;
+        }
+        let claimed = events.iter().rposition(|event| matches!(event.fact, Fact::RunClaimed { .. })).unwrap();
+        let mut refold = Refold::of(&events[0]).unwrap();
+        let mut unwanted = Vec::new();
+        for (n, event) in events.iter().enumerate().skip(1) {
+            if n == claimed {
+                refold.expect(recovered(log, refold.run()).await.unwrap());
+            }
+            let wanted = refold.take(event).unwrap();
+            unwanted.extend(wanted.filter(|_| n >= claimed));
+        }
+        unwanted
+    }
+
     #[tokio::test]
     async fn a_run_whose_tool_is_not_asked_what_became_of_a_step_ends() {
-        ended_unasked(asked_about()).await;
+        let (host, run) = ended_unasked(asked_about()).await;
+        assert_eq!(unwanted(&host, &run, None).await, Vec::<Vec<Command>>::new());
+    }
+
+    #[tokio::test]
+    async fn an_end_that_hides_what_nobody_knows_or_that_nobody_asked_for_is_not_wanted() {
+        let (host, run) = ended_unasked(asked_about()).await;
+        let cancelled = |by: &str| RunEnd::Cancelled { by: by.into() };
+        let caveats = vec![Caveat { step: id("write"), what: CaveatKind::Unknown }];
+        let forged = [
+            Fact::RunEnded { end: cancelled("ann"), caveats: vec![] },
+            Fact::RunEnded { end: cancelled("bob"), caveats: caveats.clone() },
+            Fact::RunEnded { end: RunEnd::Failed { kind: Kind::ToolTrap, failure: GENESIS }, caveats },
+        ];
+        for end in forged {
+            let wanted = unwanted(&host, &run, Some(end)).await;
+            assert!(
+                matches!(wanted.as_slice(), [wanted] if matches!(wanted[..], [Command::Reconcile { .. }])),
+                "{wanted:?}"
+            );
+        }
     }
 
     #[tokio::test]
     async fn a_run_in_which_nobody_let_a_tool_be_asked_in_time_ends() {
-        ended_unasked(expired()).await;
+        let (host, run) = ended_unasked(expired()).await;
+        assert_eq!(unwanted(&host, &run, None).await, Vec::<Vec<Command>>::new());
     }
 }

@@ -189,8 +189,19 @@ impl Refold {
                 let mut running = self.run.in_order().filter(|step| step.status.is_running()).peekable();
                 running.peek().is_some() && running.all(|step| step.run.is_some())
             }
+            Fact::RunEnded { end: RunEnd::Cancelled { by }, caveats } => {
+                self.is_unasked(by, at) && *caveats == self.run.caveats()
+            }
             _ => false,
         }
+    }
+
+    /// Whether who cancelled the run may have ended it where a tool could still be asked what became of a step: a process that
+    /// has nothing but the log can ask none.
+    fn is_unasked(&self, by: &str, at: Timestamp) -> bool {
+        let is_by = self.run.cancelled.as_ref().is_some_and(|cancel| cancel.by == by && !cancel.undo);
+        let wanted = if is_by { self.run.next(at) } else { Vec::new() };
+        !wanted.is_empty() && wanted.iter().all(Command::is_about_call)
     }
 
     /// Whether it is what was wanted, or is now. When exactly that was decided no event tells: after the one before it.
