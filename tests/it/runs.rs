@@ -303,6 +303,32 @@ args = { text = "x" }
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_leads_nowhere_hides_nothing_of_what_was_skipped() {
+    let world = World::new();
+    let host = world.host();
+    let flow = r#"
+workflow = "nowhere"
+goal = "x"
+answer = { "$from" = "bad" }
+[[steps]]
+id = "bad"
+tool = "math.eval"
+args = { expression = "1 / 0" }
+on_failure = "skip"
+[[steps]]
+id = "after"
+tool = "text.stats"
+args = { text = { "$from" = "bad", path = "" } }
+"#;
+    let report = finish(host.start(goal(flow), approved()).await.unwrap()).await;
+    assert_eq!(report.state, RunState::Failed, "{report:#?}");
+    assert_eq!(report.failure.as_ref().map(|failure| failure.kind), Some(Kind::DataReference));
+    assert_eq!(report.caveats.iter().map(|caveat| caveat.step.local()).collect::<Vec<_>>(), ["bad", "after"]);
+    let replayed = host.replay(&report.run, &BTreeMap::new()).await.unwrap();
+    assert!(replayed.is_same(), "{replayed:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_can_be_cancelled_while_a_person_is_asked() {
     let world = World::new();
     let host = world.host();

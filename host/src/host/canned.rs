@@ -34,6 +34,11 @@ impl Canned {
         })
     }
 
+    /// Gives it another name than [`RUN`].
+    pub(crate) fn named(self, run: &str) -> Self {
+        Self { run: run.parse().unwrap(), ..self }
+    }
+
     /// Keeps a payload, and returns its digest.
     pub(crate) fn payload<T: serde::Serialize>(&mut self, value: &T) -> Digest {
         let payload = Payload::of(value).unwrap();

@@ -22,6 +22,7 @@ mod recover;
 pub mod retry;
 mod schedule;
 mod template;
+mod told;
 mod types;
 mod upstreams;
 mod wanted;
@@ -33,8 +34,8 @@ pub use check::{
 pub use condition::{ANSWER, Condition};
 pub use drift::{ChangeKind, CheckedTool, ToolChange};
 pub use driver::{
-    ApprovalView, Approve, Driver, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, changed_tools, goal_of,
-    recovered, under_way,
+    ApprovalView, Approve, Driver, EndedRun, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, changed_tools,
+    goal_of, recovered, under_way,
 };
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use journal::{Answers, journal_digest};
@@ -46,5 +47,6 @@ pub use machine::{
 pub use notify::{Notice, Notifier};
 pub use recover::{merged, recover, to_recover};
 pub use template::{Lookup, Parts as TemplateParts, filled};
+pub use told::{Told, told};
 pub use upstreams::Upstreams;
 pub use wanted::{Refold, Source, source};

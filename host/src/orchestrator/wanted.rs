@@ -186,8 +186,19 @@ impl Refold {
                 let mut running = self.run.in_order().filter(|step| step.status.is_running()).peekable();
                 running.peek().is_some() && running.all(|step| step.run.is_some())
             }
+            Fact::RunEnded { end: RunEnd::Cancelled { by }, caveats } => {
+                self.is_unasked(by, at) && *caveats == self.run.caveats()
+            }
             _ => false,
         }
+    }
+
+    /// Whether who cancelled the run may have ended it where a tool could still be asked what became of a step: a process that
+    /// has nothing but the log can ask none.
+    fn is_unasked(&self, by: &str, at: Timestamp) -> bool {
+        let is_by = self.run.cancelled.as_ref().is_some_and(|cancel| cancel.by == by && !cancel.undo);
+        let wanted = if is_by { self.run.next(at) } else { Vec::new() };
+        !wanted.is_empty() && wanted.iter().all(Command::is_about_call)
     }
 
     /// Whether it is what was wanted, or is now. When exactly that was decided no event tells: after the one before it.
@@ -205,14 +216,14 @@ impl Refold {
     }
 
     fn is_in_round(&mut self, fact: &Fact) -> bool {
-        let wanted = self.round.iter().find(|command| brings(command, fact)).cloned();
+        let wanted = self.round.iter().find(|command| brings(command, fact, &self.run)).cloned();
         self.round.retain(|command| Some(command) != wanted.as_ref());
         wanted.is_some()
     }
 }
 
-/// Whether a command may bring the fact about.
-fn brings(command: &Command, fact: &Fact) -> bool {
+/// Whether a command of the run may bring the fact about.
+fn brings(command: &Command, fact: &Fact, run: &Run) -> bool {
     match (command, fact) {
         (Command::Plan { turn }, Fact::PlanRequested { turn: asked, .. })
         | (Command::Verify { turn }, Fact::Verified { turn: asked, .. }) => turn == asked,
@@ -248,7 +259,7 @@ fn brings(command: &Command, fact: &Fact) -> bool {
         (Command::TakeBack { .. }, Fact::UndoBegun { why: UndoReason::Outer, .. }) => true,
         (Command::Suspend { why }, Fact::RunSuspended { why: told }) => why == told,
         // The answer that a plan declares may lead nowhere.
-        (Command::Answer { .. }, Fact::RunEnded { end: RunEnd::Failed { .. }, caveats }) => caveats.is_empty(),
+        (Command::Answer { .. }, Fact::RunEnded { end: RunEnd::Failed { .. }, caveats }) => *caveats == run.caveats(),
         (Command::End { ending, caveats }, Fact::RunEnded { end, caveats: told }) => {
             ends(ending, end) && caveats == told
         }

@@ -4,33 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 
 use crate::domain::{
-    BY_BUDGET, Budget, Caveat, CaveatKind, Cost, Fact, Failure, GENESIS, Json, Kind, Parent, Role, RunEnd, RunId,
-    Settlement, StepEnd, StepId, Suspension, TakesBack, Usage, Within,
+    BY_BUDGET, Budget, Cost, Fact, Failure, GENESIS, Json, Kind, Parent, Role, RunId, StepId, Suspension, TakesBack,
 };
 use crate::orchestrator::budget::{calls_left, of_child};
 use crate::orchestrator::check::{CheckedRun, CheckedStep};
+use crate::orchestrator::driver::ended::EndedRun;
 use crate::orchestrator::driver::{Done, Drive, Driver, Goal, Start};
-use crate::orchestrator::machine::{Run, RunStatus, Step, StepStatus};
-use crate::store::{Durability, Message, Payload};
+use crate::orchestrator::machine::{Run, RunStatus};
+use crate::orchestrator::told::Told;
+use crate::store::{Durability, Message};
 
 /// The runs within the run that this process drives, or left to a person.
 #[derive(Default)]
 pub(super) struct Children {
     states: HashMap<StepId, Child>,
     is_stopping: bool,
-}
-
-/// What the end of a run within the run does not tell.
-#[derive(Clone, Debug, Default)]
-struct Told {
-    has_caveats: bool,
-    /// Something that it began was not taken back.
-    has_written: bool,
-    /// Nobody knows what became of something that it began.
-    has_open_write: bool,
-    within: Option<Within>,
-    /// The person who said that what it could not take back is to stay.
-    given_up_by: Option<String>,
 }
 
 enum Child {
@@ -157,39 +145,15 @@ impl Drive {
             Ok(child) => *child,
             Err(failure) => return self.child_failed(step, failure).await,
         };
-        let RunStatus::Ended(end) = &child.status else {
-            let why = match child.status {
-                RunStatus::Suspended(why) => why,
-                _ => Suspension::Approval,
-            };
-            self.children.states.insert(step, Child::Waits(why));
-            return Ok(());
+        if let Some(ended) = EndedRun::of(&self.driver.parts, &step, &child).await? {
+            return self.end_child(step, ended).await;
+        }
+        let why = match child.status {
+            RunStatus::Suspended(why) => why,
+            _ => Suspension::Approval,
         };
-        let (end, stored) = match end {
-            RunEnd::Succeeded { answer: None } => succeeded(&Json::Null)?,
-            RunEnd::Succeeded { answer: Some(answer) } => succeeded(&self.stored_in(&child.id, answer).await?)?,
-            RunEnd::Failed { failure, .. } | RunEnd::BudgetExhausted { failure } => {
-                failed(&self.stored_in(&child.id, failure).await?)?
-            }
-            RunEnd::Cancelled { by } => {
-                let message = format!("finish `{step}`: its run was cancelled by {by}");
-                failed(&Failure::new(Kind::HostCancelled, message))?
-            }
-        };
-        let turns = child.planning.requests.saturating_add(child.spent.turns);
-        let caveats = self.caveats_of(&child.id).await?;
-        let has = |what| caveats.iter().any(|caveat: &Caveat| caveat.what == what);
-        let has_open_write = has(CaveatKind::Unknown);
-        // What a run that takes back could not take back is known: a person said so of each.
-        let is_undo = child.takes_back().is_some();
-        let told = Told {
-            has_caveats: !caveats.is_empty(),
-            has_written: has_open_write || (has(CaveatKind::UndoFailed) && !is_undo),
-            has_open_write,
-            within: Some(child.within()),
-            given_up_by: if is_undo { self.given_up_by(&child).await? } else { None },
-        };
-        self.end_child(step, end, stored, Cost { turns, ..child.spent }, told).await
+        self.children.states.insert(step, Child::Waits(why));
+        Ok(())
     }
 
     /// The run could not be driven here at all.
@@ -207,9 +171,8 @@ impl Drive {
             None if matches!(failure.kind, Kind::HostStorage | Kind::HostOwned | Kind::HostBug) => return Err(failure),
             None => {}
         }
-        let (end, stored) = failed(&failure)?;
         let cost = self.run.step(&step).map(|step| step.reserved).unwrap_or_default();
-        self.end_child(step, end, stored, cost, Told::default()).await
+        self.end_child(step, EndedRun::failed(&failure, Told { cost, ..Told::default() })?).await
     }
 
     /// Returns a run within the run as its log tells, if it was begun.
@@ -221,62 +184,11 @@ impl Drive {
         }
     }
 
-    /// Returns who said, last, that something the run could not take back is to stay.
-    async fn given_up_by(&self, child: &Run) -> Result<Option<String>, Failure> {
-        // Of what a person said nothing, nobody said that it is to stay.
-        let is_settled = |step: &Step| step.is_given_up || matches!(step.status, StepStatus::Succeeded { .. });
-        if !child.in_order().any(|step| step.is_given_up) || !child.in_order().all(is_settled) {
-            return Ok(None);
-        }
-        let events = self.driver.parts.log.read(&child.id, 0).await?;
-        Ok(events.into_iter().rev().find_map(|event| match event.fact {
-            Fact::StepSettled { settlement: Settlement::Failed { .. }, by, .. } => Some(by),
-            _ => None,
-        }))
-    }
-
-    async fn caveats_of(&self, child: &RunId) -> Result<Vec<Caveat>, Failure> {
-        let last = self.driver.parts.log.read(child, 0).await?.pop();
-        Ok(match last.map(|event| event.fact) {
-            Some(Fact::RunEnded { caveats, .. }) => caveats,
-            _ => Vec::new(),
-        })
-    }
-
-    async fn end_child(
-        &mut self,
-        step: StepId,
-        end: StepEnd,
-        stored: Payload,
-        cost: Cost,
-        told: Told,
-    ) -> Result<(), Failure> {
+    async fn end_child(&mut self, step: StepId, ended: EndedRun) -> Result<(), Failure> {
         self.children.states.remove(&step);
         let attempt = self.run.step(&step).map_or(1, |step| step.attempts);
-        // A person said so within, and is not asked again.
-        let given_up = match (&end, told.given_up_by) {
-            (StepEnd::Failed { failure, .. }, Some(by)) if !told.has_written => {
-                let settlement = Settlement::Failed { failure: *failure };
-                Some(Fact::StepSettled { step: step.clone(), settlement, by })
-            }
-            _ => None,
-        };
-        let fact = Fact::StepEnded {
-            step,
-            attempt,
-            end,
-            usage: Usage { fuel: cost.fuel, ..Usage::default() },
-            cost,
-            log: None,
-            denials: None,
-            has_written: told.has_written,
-            has_open_write: told.has_open_write,
-            host_calls: None,
-            retry: None,
-            has_caveats: told.has_caveats,
-            within: told.within,
-        };
-        self.record(std::iter::once(fact).chain(given_up).collect(), vec![stored], Durability::Synced).await
+        let (facts, stored) = ended.facts(step, attempt);
+        self.record(facts, vec![stored], Durability::Synced).await
     }
 
     /// Stops what runs: calls at once, and runs within the run by a message to whoever drives them, once.
@@ -321,9 +233,8 @@ impl Drive {
             self.children.is_stopping = false;
             return Ok(());
         }
-        let message = format!("finish `{step}`: the run was cancelled by {by} before it began");
-        let (end, stored) = failed(&Failure::new(Kind::HostCancelled, message))?;
-        self.end_child(step, end, stored, Cost::default(), Told::default()).await
+        let ended = EndedRun::unborn(&step, by)?;
+        self.end_child(step, ended).await
     }
 }
 
@@ -393,14 +304,4 @@ pub fn goal_of(sub_run: &CheckedRun, args: &Json) -> Goal {
     let has_args = args.as_object().is_some_and(|args| !args.is_empty());
     let text = if workflow.is_none() && has_args { format!("{words}\n\nInputs: {args}") } else { words };
     Goal { text, workflow, assert: Vec::new() }
-}
-
-fn succeeded(output: &Json) -> Result<(StepEnd, Payload), Failure> {
-    let stored = Payload::of(output)?;
-    Ok((StepEnd::Succeeded { output: stored.digest() }, stored))
-}
-
-fn failed(failure: &Failure) -> Result<(StepEnd, Payload), Failure> {
-    let stored = Payload::of(failure)?;
-    Ok((StepEnd::Failed { kind: failure.kind, failure: stored.digest() }, stored))
 }

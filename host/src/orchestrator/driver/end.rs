@@ -22,7 +22,7 @@ impl Drive {
             Err(failure) => {
                 let stored = Payload::of(&failure)?;
                 let ending = Ending::NotVerified { kind: failure.kind, failure: stored.digest() };
-                self.finish(ending, Vec::new(), vec![stored]).await
+                self.finish(ending, self.run.caveats(), vec![stored]).await
             }
         }
     }

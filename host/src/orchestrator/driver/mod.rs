@@ -32,6 +32,7 @@ use crate::store::{Batch, Durability, EventLog, Ownership, Payload};
 mod approvals;
 mod children;
 mod end;
+mod ended;
 mod in_hand;
 mod inbox;
 mod items;
@@ -45,6 +46,7 @@ mod values;
 
 use children::Children;
 pub use children::goal_of;
+pub use ended::EndedRun;
 pub use recovery::{changed_tools, recovered, under_way};
 use taken::Taken;
 

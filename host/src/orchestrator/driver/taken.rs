@@ -7,6 +7,7 @@ use crate::domain::{Fact, Failure, Json, Kind, Role, RunId, StepId, UndoReason};
 use crate::orchestrator::check::{CheckedPlan, CheckedStep};
 use crate::orchestrator::compensate::{left, to_undo};
 use crate::orchestrator::driver::Drive;
+use crate::orchestrator::driver::ended::kept;
 use crate::orchestrator::driver::undo::Undone;
 use crate::orchestrator::machine::{Run, Step, StepStatus};
 use crate::store::Durability;
@@ -111,10 +112,7 @@ impl Drive {
         run: &RunId,
         digest: &crate::domain::Digest,
     ) -> Result<T, Failure> {
-        let erased = || Failure::new(Kind::DataNotFound, "read a payload of the run: its owner was erased");
-        let bytes = self.driver.parts.log.payload(run, digest).await?.ok_or_else(erased)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Failure::new(Kind::HostStorage, "read a payload of the run").detail(e))
+        kept(&self.driver.parts, run, digest).await
     }
 
     /// Returns the step that is taken back or asked about: where it is, its arguments, its key and its output.

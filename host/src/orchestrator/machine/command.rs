@@ -42,6 +42,21 @@ pub enum Command {
     End { ending: Ending, caveats: Vec<Caveat> },
 }
 
+impl Command {
+    /// Answers whether it is about a call that is yet to be made, or about what one told. Of a run that was cancelled, and of
+    /// which nothing is taken back, that is a call that asks what became of a step: who ends the run without tools can ask none.
+    pub fn is_about_call(&self) -> bool {
+        matches!(
+            self,
+            Self::Prepare { .. }
+                | Self::Start { .. }
+                | Self::Expire { .. }
+                | Self::Reconcile { .. }
+                | Self::Settle { .. }
+        )
+    }
+}
+
 /// How a run is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
