@@ -20,6 +20,7 @@ use crate::cli::Shop;
 use crate::guest::{Rule, call, runner, step, tool};
 use crate::journal::Tape;
 
+mod begun_anew;
 mod decided;
 
 /// One sandbox for all: a component is compiled once.
@@ -31,7 +32,7 @@ struct Recorded {
     run: RunId,
 }
 
-const COMPONENTS: [&str; 5] = ["fetch", "math", "notes", "probe", "text"];
+const COMPONENTS: [&str; 7] = ["bookings", "fetch", "math", "notes", "probe", "text", "web"];
 
 fn log(dir: &Path) -> Arc<SqliteLog> {
     let clock = Arc::new(SystemClock::default());

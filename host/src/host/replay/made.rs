@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Budget, Decision, Digest, Effect, Event, Fact, Failure, Kind, PlannedStep, Principal, RunId, Seq, StepEnd, StepId,
-    ToolName,
+    Budget, Decision, Digest, Effect, Event, Fact, Failure, Kind, PlannedStep, Principal, RunId, Seq, Settlement,
+    StepEnd, StepId, ToolName,
 };
 use crate::host::replay::base;
 
@@ -117,11 +117,18 @@ impl Reader {
                 open.attempts.push(*attempt);
             }
             Fact::StepEnded { step, end, host_calls, .. } => self.ended(seq, (step, end), *host_calls),
+            // Nobody saw the call end, and none goes on with it: what starts after that is another call.
+            Fact::StepUnknown { step, .. } | Fact::StepRejected { step, .. } | Fact::ApprovalExpired { step, .. } => {
+                self.open.remove(step);
+            }
             Fact::StepGathered { step, end: StepEnd::Succeeded { output } } | Fact::StepCached { step, output, .. } => {
                 self.outputs.insert(step.clone(), *output);
             }
-            Fact::StepSettled { step, settlement: crate::domain::Settlement::Done { output }, .. } => {
-                self.outputs.insert(step.clone(), *output);
+            Fact::StepSettled { step, settlement, .. } => {
+                self.open.remove(step);
+                if let Settlement::Done { output } = settlement {
+                    self.outputs.insert(step.clone(), *output);
+                }
             }
             _ => {}
         }
