@@ -22,6 +22,7 @@ use crate::journal::Tape;
 
 mod begun_anew;
 mod decided;
+mod within;
 
 /// One sandbox for all: a component is compiled once.
 static RUNNER: LazyLock<Arc<WasmRunner>> = LazyLock::new(|| Arc::new(crate::guest::new_runner()));

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::domain::{Digest, Failure, Kind, RunId, Seq, StepId, ToolName};
 use crate::host::Host;
+use crate::orchestrator::RUN_TOOL;
 use crate::registry::{Candidate, Options as Reading, Trust, VerifiedComponent, verify};
 
 mod calls;
@@ -21,6 +22,7 @@ mod link;
 mod made;
 mod tree;
 mod turns;
+mod within;
 
 use tree::Player;
 
@@ -130,4 +132,9 @@ fn untold(why: impl Into<String>) -> Verdict {
 /// The id of a step without the number of its item.
 fn base(step: &StepId) -> Option<StepId> {
     step.as_str().split('[').next()?.parse().ok()
+}
+
+/// Answers whether it is no tool that is called so, but a run within the run.
+fn is_run(tool: &ToolName) -> bool {
+    (tool.component(), tool.function()) == RUN_TOOL
 }
