@@ -22,6 +22,7 @@ use crate::journal::Tape;
 
 mod begun_anew;
 mod decided;
+mod taken_back;
 mod within;
 
 /// One sandbox for all: a component is compiled once.

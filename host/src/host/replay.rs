@@ -77,11 +77,12 @@ pub enum Verdict {
     /// It cannot be told, and why. These are all that are left:
     ///
     /// - its component is not there any more, or its plan's reply is erased, or was never read from its text;
-    /// - the policy, or the tools, have changed since a person was asked: a binding names both, and neither is kept;
+    /// - the policy, or the tools, have changed since a person was asked, or since a run began to take back another one: a binding
+    ///   names both, and how far a call may reach hangs on both, and neither is kept;
     /// - the call never began, or cannot begin now, as something that it needs of this machine is not there, such as a secret;
     /// - it was stopped by the time or by a person while it computed: where exactly, nothing tells;
     /// - files that it only reads, or an answer that was too large to be kept, are not as they were: of those there is a digest;
-    /// - the run that brought a cached outcome, or that carried the step out, is not in the log any more.
+    /// - the run that brought a cached outcome, that carried the step out, or that is taken back, is not in the log any more.
     Untold {
         why: String,
     },

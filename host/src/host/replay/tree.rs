@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::domain::{Caveat, Digest, Event, Fact, Failure, Json, Kind, Principal, RunEnd, RunId, excerpt};
+use crate::domain::{Caveat, Digest, Event, Fact, Failure, Json, Kind, Principal, RunEnd, RunId, TakesBack, excerpt};
 use crate::host::Host;
 use crate::host::replay::decided::Decided;
 use crate::host::replay::made::{Carrier, Made, Story};
@@ -71,11 +71,12 @@ impl<'a> Player<'a> {
         for turn in turns::replayed(self.host, run, &goal, &story).await? {
             parts.push((turn.seq, turn));
         }
-        let mut decided = Decided::new(self.host, run.clone(), goal, policy(&events));
+        let around = Run::of(&events).ok();
+        let decided = Decided::new(self.host, run.clone(), goal, policy(&events));
+        let mut decided = decided.taking_back(takes_back(&events)).await?;
         for part in self.walked(&events, &mut decided).await? {
             parts.push((part.seq, part));
         }
-        let around = Run::of(&events).ok();
         for made in &story.made {
             let called = Called { run, principal: &story.principal, made, around: around.as_ref() };
             let played = match &made.run {
@@ -175,6 +176,14 @@ fn policy(events: &[Event]) -> Digest {
         _ => None,
     };
     events.first().and_then(of).unwrap_or(crate::domain::GENESIS)
+}
+
+/// The run that a run was made to take back.
+fn takes_back(events: &[Event]) -> Option<&TakesBack> {
+    match &events.first()?.fact {
+        Fact::RunCreated { parent, .. } => parent.as_ref()?.takes_back.as_ref(),
+        _ => None,
+    }
 }
 
 /// An event that does not belong where it stands.

@@ -46,6 +46,7 @@ mod values;
 use children::Children;
 pub use children::goal_of;
 pub use recovery::{changed_tools, recovered, under_way};
+pub use taken::STOPPED_MAX;
 use taken::Taken;
 
 /// How often the inbox is looked at, when nothing else happens: a person does not notice.

@@ -12,7 +12,7 @@ use crate::orchestrator::machine::{Run, StepStatus};
 use crate::store::Durability;
 
 /// Runs in a row that were to take back one and were stopped: whoever stops so many wants it to stay.
-const STOPPED_MAX: usize = 100;
+pub const STOPPED_MAX: usize = 100;
 
 /// A run that another one takes back.
 pub(super) struct Taken {
