@@ -20,7 +20,10 @@ use crate::cli::Shop;
 use crate::guest::{Rule, call, runner, step, tool};
 use crate::journal::Tape;
 
+mod begun_anew;
 mod decided;
+mod taken_back;
+mod within;
 
 /// One sandbox for all: a component is compiled once.
 static RUNNER: LazyLock<Arc<WasmRunner>> = LazyLock::new(|| Arc::new(crate::guest::new_runner()));
@@ -31,7 +34,7 @@ struct Recorded {
     run: RunId,
 }
 
-const COMPONENTS: [&str; 5] = ["fetch", "math", "notes", "probe", "text"];
+const COMPONENTS: [&str; 7] = ["bookings", "fetch", "math", "notes", "probe", "text", "web"];
 
 fn log(dir: &Path) -> Arc<SqliteLog> {
     let clock = Arc::new(SystemClock::default());

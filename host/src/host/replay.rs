@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::domain::{Digest, Failure, Kind, RunId, Seq, StepId, ToolName};
 use crate::host::Host;
+use crate::orchestrator::RUN_TOOL;
 use crate::registry::{Candidate, Options as Reading, Trust, VerifiedComponent, verify};
 
 mod calls;
@@ -21,6 +22,7 @@ mod link;
 mod made;
 mod tree;
 mod turns;
+mod within;
 
 use tree::Player;
 
@@ -75,11 +77,12 @@ pub enum Verdict {
     /// It cannot be told, and why. These are all that are left:
     ///
     /// - its component is not there any more, or its plan's reply is erased, or was never read from its text;
-    /// - the policy, or the tools, have changed since a person was asked: a binding names both, and neither is kept;
+    /// - the policy, or the tools, have changed since a person was asked, or since a run began to take back another one: a binding
+    ///   names both, and how far a call may reach hangs on both, and neither is kept;
     /// - the call never began, or cannot begin now, as something that it needs of this machine is not there, such as a secret;
     /// - it was stopped by the time or by a person while it computed: where exactly, nothing tells;
     /// - files that it only reads, or an answer that was too large to be kept, are not as they were: of those there is a digest;
-    /// - the run that brought a cached outcome, or that carried the step out, is not in the log any more.
+    /// - the run that brought a cached outcome, that carried the step out, or that is taken back, is not in the log any more.
     Untold {
         why: String,
     },
@@ -130,4 +133,9 @@ fn untold(why: impl Into<String>) -> Verdict {
 /// The id of a step without the number of its item.
 fn base(step: &StepId) -> Option<StepId> {
     step.as_str().split('[').next()?.parse().ok()
+}
+
+/// Answers whether it is no tool that is called so, but a run within the run.
+fn is_run(tool: &ToolName) -> bool {
+    (tool.component(), tool.function()) == RUN_TOOL
 }

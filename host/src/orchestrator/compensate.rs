@@ -5,7 +5,7 @@ use crate::orchestrator::machine::{Run, Step, StepStatus};
 
 /// Returns the steps to take back, the last first: those that are known how to take back, and that were done or may have
 /// been.
-pub(super) fn to_undo(run: &Run) -> Vec<StepId> {
+pub fn to_undo(run: &Run) -> Vec<StepId> {
     let is_undoable = |id: &&StepId| run.step(id).is_some_and(is_undoable);
     run.completed.iter().rev().filter(is_undoable).cloned().collect()
 }
@@ -17,7 +17,7 @@ fn is_undoable(step: &Step) -> bool {
 
 /// Answers whether a step is taken back by a run within the run: one that takes back what the run did that carried the
 /// step out. No plan says how to take such a step back.
-pub(super) fn is_undone_by_run(step: &Step) -> bool {
+pub fn is_undone_by_run(step: &Step) -> bool {
     let is_over = step.status.is_failed() || matches!(step.status, StepStatus::Succeeded { .. } | StepStatus::Unknown);
     is_over && step.has_done_within() && step.within.has_undo
 }
@@ -28,7 +28,7 @@ pub(super) fn has_done(run: &Run) -> bool {
 }
 
 /// Returns what a run has changed, or may have, that is not taken back, and never will be.
-pub(super) fn left(run: &Run) -> Vec<StepId> {
+pub fn left(run: &Run) -> Vec<StepId> {
     let is_kept = |step: &&Step| is_left(step) && !is_undoable(step);
     run.in_order().filter(is_kept).map(|step| step.id().clone()).collect()
 }

@@ -31,11 +31,12 @@ pub use check::{
     CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, ITEMS_MAX, Known, RUN_TOOL, budget_within, check, cost_of,
     flaws_of,
 };
+pub use compensate::{is_undone_by_run, left, to_undo};
 pub use condition::{ANSWER, Condition};
 pub use drift::{ChangeKind, CheckedTool, ToolChange};
 pub use driver::{
-    ApprovalView, Approve, Driver, EndedRun, Goal, Parts, PlannerOf, SIGNALS_MAX, Signal, Start, Wait, changed_tools,
-    goal_of, recovered, under_way,
+    ApprovalView, Approve, Driver, EndedRun, Goal, Parts, PlannerOf, SIGNALS_MAX, STOPPED_MAX, Signal, Start, Wait,
+    changed_tools, goal_of, recovered, under_way,
 };
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use journal::{Answers, journal_digest};

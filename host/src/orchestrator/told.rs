@@ -3,11 +3,13 @@
 //! Promises: whoever notes that end notes the same, be it the driver of the run around it or who ends a run that nobody drives;
 //! and whoever reads the log can find it again. Leaves to others: what the run brought.
 
+use serde::Serialize;
+
 use crate::domain::{Caveat, CaveatKind, Cost, Fact, StepEnd, StepId, Usage, Within};
 use crate::orchestrator::machine::Run;
 
 /// What the end of a run within a run tells of its step. Of one that was never begun, nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Told {
     /// What the run took of the budget around it, its requests to planners included.
     pub cost: Cost,

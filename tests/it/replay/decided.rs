@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::{Recorded, host_under, lines, log, one, played, ran, recorded, workflow};
 use crate::guest::Rule;
 
-fn id(step: &str) -> StepId {
+pub(super) fn id(step: &str) -> StepId {
     step.parse().expect("a step's id")
 }
 
@@ -53,12 +53,12 @@ fn whole() -> Json {
     })
 }
 
-async fn whole_run() -> Recorded {
+pub(super) async fn whole_run() -> Recorded {
     recorded(whole(), &Rule::default()).await
 }
 
 #[track_caller]
-fn same(report: &ReplayReport) {
+pub(super) fn same(report: &ReplayReport) {
     assert!(report.is_same(), "{:#?}", lines(report));
     let untold = report.parts.iter().find(|part| matches!(part.result, ReplayVerdict::Untold { .. }));
     assert!(untold.is_none(), "{untold:?}");
@@ -93,7 +93,7 @@ async fn every_decision_is_made_again_and_those_of_runs_within_bear_their_path()
 }
 
 /// The log again, under the same name, in which each fact is what `forge` makes of it. Its chain is whole.
-async fn forged(recorded: &Recorded, forge: &dyn Fn(&Fact) -> Option<Fact>) -> Recorded {
+pub(super) async fn forged(recorded: &Recorded, forge: &dyn Fn(&Fact) -> Option<Fact>) -> Recorded {
     let (from, dir) = (log(recorded.dir.path()), TempDir::new().expect("there is room for a folder"));
     let to = log(dir.path());
     let mut runs = vec![recorded.run.clone()];
@@ -140,7 +140,7 @@ fn failure() -> Failure {
     Failure::new(Kind::DataCondition, "hold what nobody asked for")
 }
 
-fn forged_digest() -> Digest {
+pub(super) fn forged_digest() -> Digest {
     Digest::of_json(&forgery())
 }
 
@@ -170,7 +170,7 @@ async fn copy_journal(from: &dyn EventLog, to: &dyn EventLog, (owner, run): (&dy
 }
 
 /// Forges one decision, and expects that playing the run back names it first.
-async fn found(recorded: &Recorded, part: &str, what: &str, forge: &dyn Fn(&Fact) -> Option<Fact>) {
+pub(super) async fn found(recorded: &Recorded, part: &str, what: &str, forge: &dyn Fn(&Fact) -> Option<Fact>) {
     let report = played(&forged(recorded, forge).await, &[]).await;
     let first = report.parts.iter().find(|part| matches!(part.result, ReplayVerdict::Differs { .. }));
     let first = first.unwrap_or_else(|| panic!("{part}: nothing differs: {:#?}", lines(&report)));

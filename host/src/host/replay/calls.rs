@@ -68,7 +68,7 @@ impl Player<'_> {
         tool: &VerifiedTool,
         records: Vec<HostCallRecord>,
     ) -> Result<Verdict, Failure> {
-        let Called { run, principal, made } = *called;
+        let Called { run, principal, made, .. } = *called;
         let args: Json = self.host.kept(run, &made.args).await?;
         let then = match &made.end {
             StepEnd::Succeeded { output } => Ok(self.host.kept::<Json>(run, output).await?),

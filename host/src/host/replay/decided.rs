@@ -1,7 +1,7 @@
 //! Computes again what a run decided: from the plan, and from what its steps had brought by then.
 //!
-//! Promises: arguments, keys, conditions, lists and what came of them, answers, settlements and approvals are each held against
-//! what the log says of them. What hangs on a policy that is not kept is told so. Leaves to others: whether it was time to
+//! Promises: arguments, keys, conditions, lists and what came of them, answers, settlements, approvals and what is taken back are
+//! each held against what the log says of them. What hangs on a policy that is not kept is told so. Leaves to others: whether it was time to
 //! decide that (`orchestrator`'s machine), and what calls bring.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,20 +10,22 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::{
-    BY_RECONCILE, Decision, Digest, Direction, Fact, Failure, Json, Kind, Role, RunId, SkipReason, StepId,
+    BY_RECONCILE, Decision, Digest, Direction, Fact, Failure, Json, Kind, Role, RunId, SkipReason, StepId, TakesBack,
     idempotency_key,
 };
 use crate::host::Host;
 use crate::host::replay::tree::differs;
-use crate::host::replay::{Verdict, base, untold};
+use crate::host::replay::{Verdict, base, is_run, untold};
 use crate::orchestrator::{CheckedPlan, CheckedRun, CheckedStep, Goal, Run, StepStatus};
 use crate::store::Payload;
 
 mod approved;
 mod brought;
 mod prepared;
+mod undone;
 
 use prepared::Prepared;
+use undone::Taken;
 
 /// A decision that was made again: which, and whether it is as it was.
 pub(super) type Told = (String, Verdict);
@@ -40,11 +42,24 @@ pub(super) struct Decided<'a> {
     policy: Digest,
     /// The list that was looked at last: its items follow each other.
     list: Option<(Digest, Arc<Json>)>,
+    /// The run that this one is there to take back, or why nothing tells what that did.
+    taken: Option<Result<Taken, String>>,
 }
 
 impl<'a> Decided<'a> {
     pub(super) fn new(host: &'a Host, id: RunId, goal: Goal, policy: Digest) -> Self {
-        Self { host, id, goal, plans: HashMap::new(), ends: BTreeMap::new(), policy, list: None }
+        Self { host, id, goal, plans: HashMap::new(), ends: BTreeMap::new(), policy, list: None, taken: None }
+    }
+
+    /// Says which run this one is there to take back.
+    ///
+    /// # Errors
+    /// `host.storage`.
+    pub(super) async fn taking_back(mut self, takes_back: Option<&TakesBack>) -> Result<Self, Failure> {
+        if let Some(takes_back) = takes_back {
+            self.taken = Some(Taken::read(self.host, takes_back).await?);
+        }
+        Ok(self)
     }
 
     /// Makes a decision again, of a run as it was before; `None` where the fact tells of none, or of one with nothing to compute.
@@ -79,8 +94,8 @@ impl<'a> Decided<'a> {
             Fact::StepSettled { step, settlement, by } if by == BY_RECONCILE => {
                 self.settled(run, step, settlement).await
             }
-            Fact::UndoBegun { steps, .. } => Ok(steps.iter().find_map(|planned| self.of_template(run, planned))),
-            Fact::ReconcileBegun { step, .. } => Ok(self.of_template(run, step)),
+            Fact::UndoBegun { steps, left, .. } => Ok(self.undo_begun(run, (steps, left))),
+            Fact::ReconcileBegun { step, .. } => Ok(self.own_call(run, (step, None))),
             _ => Ok(None),
         }
     }
@@ -107,6 +122,11 @@ impl<'a> Decided<'a> {
         match planned.role.clone() {
             Role::Do => self.plans.get(id).cloned(),
             Role::Item { of } => Some(CheckedStep { planned, for_each: None, ..self.plans.get(&of)?.clone() }),
+            // What it takes back stands in a log, and not in arguments.
+            Role::Undo { of } if is_run(&planned.tool) => {
+                let call = self.done(run, &of)?.called_by(planned, |_| None);
+                Some(CheckedStep { args: json!({}), ..call })
+            }
             Role::Undo { of } => {
                 let done = self.done(run, &of).filter(|done| done.undo.is_some())?;
                 Some(done.called_by(planned, |step| step.undo.as_ref()))
@@ -120,6 +140,9 @@ impl<'a> Decided<'a> {
 
     /// What the plan says of a step of its own, or of one of its items.
     fn done(&self, run: &Run, id: &StepId) -> Option<&CheckedStep> {
+        if let Some(taken) = &self.taken {
+            return taken.as_ref().ok()?.planned(id);
+        }
         match run.step(id).map(|step| &step.planned.role) {
             Some(Role::Item { of }) => self.plans.get(of),
             _ => self.plans.get(id),
@@ -145,7 +168,7 @@ impl<'a> Decided<'a> {
             Role::Undo { of } => (of, Direction::Undo),
             _ => (id, Direction::Do),
         };
-        let again = idempotency_key(&self.id, of, direction, &checked.planned.tool, &now);
+        let again = idempotency_key(self.undone_in(), of, direction, &checked.planned.tool, &now);
         if again != *key {
             return Ok(Some((name, differs("its key", &json!(key), &json!(again)))));
         }

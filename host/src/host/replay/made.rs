@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    Budget, Decision, Digest, Effect, Event, Fact, Failure, Kind, PlannedStep, Principal, RunId, Seq, StepEnd, StepId,
-    ToolName,
+    Budget, Decision, Digest, Effect, Event, Fact, Failure, Kind, PlannedStep, Principal, RunId, Seq, Settlement,
+    StepEnd, StepId, ToolName,
 };
 use crate::host::replay::base;
+use crate::orchestrator::Told;
 
 /// A call that was made and ended.
 pub(super) struct Made {
@@ -20,11 +21,21 @@ pub(super) struct Made {
     pub(super) end: StepEnd,
     pub(super) host_calls: Option<Digest>,
     /// The run that carried it out, where it is one.
-    pub(super) run: Option<RunId>,
+    pub(super) run: Option<Carrier>,
+    /// What its end tells of that run.
+    pub(super) left: Told,
     /// The worst that it could do.
     pub(super) effect: Effect,
     /// The event that tells how it ended.
     pub(super) seq: Seq,
+}
+
+/// A run within the run, as the run around it tells.
+#[derive(Clone)]
+pub(super) struct Carrier {
+    pub(super) run: RunId,
+    /// The run that was to carry the same step out before.
+    pub(super) before: Option<RunId>,
 }
 
 /// A plan that was accepted.
@@ -55,7 +66,7 @@ struct Open {
     attempts: Vec<u32>,
     component: Digest,
     effect: Effect,
-    run: Option<RunId>,
+    run: Option<Carrier>,
 }
 
 #[derive(Default)]
@@ -63,6 +74,8 @@ struct Reader {
     planned: BTreeMap<StepId, PlannedStep>,
     ready: BTreeMap<StepId, (Digest, Digest)>,
     open: BTreeMap<StepId, Open>,
+    /// The runs that were to carry steps out last.
+    runs: BTreeMap<StepId, RunId>,
     packs: BTreeMap<u32, Digest>,
     turns: Vec<Turn>,
     made: Vec<Made>,
@@ -108,20 +121,39 @@ impl Reader {
                 self.ready.insert(step.clone(), (*args, *key));
             }
             Fact::StepStarted { step, attempt, component, effect, run, .. } => {
-                let open = self.open.entry(step.clone()).or_insert_with(|| Open {
-                    attempts: Vec::new(),
-                    component: *component,
-                    effect: *effect,
-                    run: run.clone(),
+                let run = run.clone().map(|run| {
+                    let before = self.runs.insert(step.clone(), run.clone());
+                    Carrier { run, before }
                 });
+                let (component, effect) = (*component, *effect);
+                let begun = || Open { attempts: Vec::new(), component, effect, run };
+                let open = self.open.entry(step.clone()).or_insert_with(begun);
                 open.attempts.push(*attempt);
             }
-            Fact::StepEnded { step, end, host_calls, .. } => self.ended(seq, (step, end), *host_calls),
+            Fact::StepEnded {
+                step, end, host_calls, cost, within, has_written, has_open_write, has_caveats, ..
+            } => {
+                let left = Told {
+                    cost: *cost,
+                    has_caveats: *has_caveats,
+                    has_written: *has_written,
+                    has_open_write: *has_open_write,
+                    within: within.clone(),
+                };
+                self.ended(seq, (step, end), *host_calls, left);
+            }
+            // Nobody saw the call end, and none goes on with it: what starts after that is another call.
+            Fact::StepUnknown { step, .. } | Fact::StepRejected { step, .. } | Fact::ApprovalExpired { step, .. } => {
+                self.open.remove(step);
+            }
             Fact::StepGathered { step, end: StepEnd::Succeeded { output } } | Fact::StepCached { step, output, .. } => {
                 self.outputs.insert(step.clone(), *output);
             }
-            Fact::StepSettled { step, settlement: crate::domain::Settlement::Done { output }, .. } => {
-                self.outputs.insert(step.clone(), *output);
+            Fact::StepSettled { step, settlement, .. } => {
+                self.open.remove(step);
+                if let Settlement::Done { output } = settlement {
+                    self.outputs.insert(step.clone(), *output);
+                }
             }
             _ => {}
         }
@@ -131,7 +163,7 @@ impl Reader {
         self.planned.extend(steps.iter().map(|step| (step.id.clone(), step.clone())));
     }
 
-    fn ended(&mut self, seq: Seq, (step, end): (&StepId, &StepEnd), host_calls: Option<Digest>) {
+    fn ended(&mut self, seq: Seq, (step, end): (&StepId, &StepEnd), host_calls: Option<Digest>, left: Told) {
         if let StepEnd::Succeeded { output } = end {
             self.outputs.insert(step.clone(), *output);
         }
@@ -151,6 +183,7 @@ impl Reader {
             end: end.clone(),
             host_calls,
             run,
+            left,
             effect,
             seq,
         });

@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::domain::{Digest, Event, Fact, Failure, Json, Kind, Principal, RunEnd, RunId, StepEnd, excerpt};
+use crate::domain::{Caveat, Digest, Event, Fact, Failure, Json, Kind, Principal, RunEnd, RunId, TakesBack, excerpt};
 use crate::host::Host;
 use crate::host::replay::decided::Decided;
-use crate::host::replay::made::{Made, Story};
-use crate::host::replay::{EXCERPT_CHARS_MAX, Replayed, Verdict, turns, untold};
-use crate::orchestrator::{Command, Goal, Refold, goal_of, recovered};
+use crate::host::replay::made::{Carrier, Made, Story};
+use crate::host::replay::{EXCERPT_CHARS_MAX, Replayed, Verdict, is_run, turns, untold};
+use crate::orchestrator::{Command, Goal, Refold, Run, recovered};
 use crate::registry::VerifiedComponent;
-use crate::store::Payload;
 
 /// Runs within runs that are followed: more than a budget allows of depth, and an end where a log that was touched leads in a
 /// circle.
@@ -30,13 +29,18 @@ pub(super) struct Called<'a> {
     pub(super) run: &'a RunId,
     pub(super) principal: &'a Principal,
     pub(super) made: &'a Made,
+    /// The run whose it was, at its end; `None` where its log does not tell of one.
+    pub(super) around: Option<&'a Run>,
 }
 
 /// A run that was played back.
-struct Played {
+pub(super) struct Played {
     parts: Vec<Replayed>,
-    goal: Digest,
-    end: Option<RunEnd>,
+    pub(super) goal: Digest,
+    /// How it ended, and what that end does not tell.
+    pub(super) end: Option<(RunEnd, Vec<Caveat>)>,
+    /// The run as its log tells; `None` where that cannot be.
+    pub(super) run: Option<Run>,
 }
 
 type Playing<'b> = Pin<Box<dyn Future<Output = Result<Played, Failure>> + Send + 'b>>;
@@ -67,24 +71,28 @@ impl<'a> Player<'a> {
         for turn in turns::replayed(self.host, run, &goal, &story).await? {
             parts.push((turn.seq, turn));
         }
-        let mut decided = Decided::new(self.host, run.clone(), goal, policy(&events));
+        let around = Run::of(&events).ok();
+        let decided = Decided::new(self.host, run.clone(), goal, policy(&events));
+        let mut decided = decided.taking_back(takes_back(&events)).await?;
         for part in self.walked(&events, &mut decided).await? {
             parts.push((part.seq, part));
         }
         for made in &story.made {
-            let called = Called { run, principal: &story.principal, made };
+            let called = Called { run, principal: &story.principal, made, around: around.as_ref() };
             let played = match &made.run {
-                Some(child) => self.child(&called, child, (&decided, depth)).await?,
+                run if run.is_some() != is_run(&made.tool) => vec![mistaken(made)],
+                Some(carrier) => self.child(&called, carrier, (&decided, depth)).await?,
                 None => vec![self.called(&called).await?],
             };
             parts.extend(played.into_iter().map(|part| (made.seq, part)));
         }
         parts.sort_by_key(|(seq, _)| *seq);
         let end = events.last().and_then(|event| match &event.fact {
-            Fact::RunEnded { end, .. } => Some(end.clone()),
+            Fact::RunEnded { end, caveats } => Some((end.clone(), caveats.clone())),
             _ => None,
         });
-        Ok(Played { parts: parts.into_iter().map(|(_, part)| part).collect(), goal: story.goal, end })
+        let parts = parts.into_iter().map(|(_, part)| part).collect();
+        Ok(Played { parts, goal: story.goal, end, run: around })
     }
 
     /// Folds the log again: holds each event against what was wanted there, and makes each decision again.
@@ -129,10 +137,10 @@ impl<'a> Player<'a> {
     async fn child(
         &self,
         called: &Called<'_>,
-        child: &RunId,
+        carrier: &Carrier,
         (decided, depth): (&Decided<'_>, usize),
     ) -> Result<Vec<Replayed>, Failure> {
-        let made = called.made;
+        let (made, child) = (called.made, &carrier.run);
         let own =
             |result| Replayed { tool: Some(made.tool.clone()), ..Replayed::told(made.seq, made.step.as_str(), result) };
         if depth >= RUNS_DEPTH_MAX {
@@ -146,46 +154,19 @@ impl<'a> Player<'a> {
             }
             Err(failure) => return Err(failure),
         };
-        let verdict = self.carried_out(called, child, (decided, &played)).await?;
+        let verdict = self.carried_out(called, carrier, (decided, &played)).await?;
         let within = |part: Replayed| Replayed { part: format!("{}/{}", made.step, part.part), ..part };
         let mut parts: Vec<Replayed> = played.parts.into_iter().map(within).collect();
         parts.push(own(verdict));
         Ok(parts)
     }
+}
 
-    /// Whether a run was for what its step says, and its step brought what the run did.
-    async fn carried_out(
-        &self,
-        called: &Called<'_>,
-        child: &RunId,
-        (decided, played): (&Decided<'_>, &Played),
-    ) -> Result<Verdict, Failure> {
-        let made = called.made;
-        if let Some(sub_run) = decided.sub_run(&made.step) {
-            let args: Json = self.host.kept(called.run, &made.args).await?;
-            let goal = Payload::of(&goal_of(sub_run, &args))?.digest();
-            if goal != played.goal {
-                return Ok(differs("what its run is for", &json!(played.goal), &json!(goal)));
-            }
-        }
-        let Some(end) = &played.end else { return Ok(untold(format!("run {child} has not come to its end"))) };
-        let now = match end {
-            RunEnd::Succeeded { answer } => {
-                let nothing = || Payload::of(&Json::Null).map(|nothing| nothing.digest());
-                Ok(answer.map_or_else(nothing, Ok)?)
-            }
-            RunEnd::Failed { failure, .. } | RunEnd::BudgetExhausted { failure } => {
-                Err(self.host.kept::<Failure>(child, failure).await?.kind)
-            }
-            RunEnd::Cancelled { .. } => Err(Kind::HostCancelled),
-        };
-        let is_same = match (&made.end, &now) {
-            (StepEnd::Succeeded { output }, Ok(now)) => output == now,
-            (StepEnd::Failed { kind, .. }, Err(now)) => kind == now,
-            _ => false,
-        };
-        Ok(if is_same { Verdict::Same } else { differs("what its run brought", &json!(made.end), &json!(end)) })
-    }
+/// A step of which its beginning tells that a run carries it out, and its plan that a call does, or the other way about.
+fn mistaken(made: &Made) -> Replayed {
+    let (tool, run) = (Json::from(made.tool.to_string()), json!(made.run.as_ref().map(|carrier| &carrier.run)));
+    let result = differs("whether a run carries it out", &run, &tool);
+    Replayed { tool: Some(made.tool.clone()), ..Replayed::told(made.seq, made.step.as_str(), result) }
 }
 
 /// The policy under which a run began.
@@ -195,6 +176,14 @@ fn policy(events: &[Event]) -> Digest {
         _ => None,
     };
     events.first().and_then(of).unwrap_or(crate::domain::GENESIS)
+}
+
+/// The run that a run was made to take back.
+fn takes_back(events: &[Event]) -> Option<&TakesBack> {
+    match &events.first()?.fact {
+        Fact::RunCreated { parent, .. } => parent.as_ref()?.takes_back.as_ref(),
+        _ => None,
+    }
 }
 
 /// An event that does not belong where it stands.

@@ -48,6 +48,7 @@ use children::Children;
 pub use children::goal_of;
 pub use ended::EndedRun;
 pub use recovery::{changed_tools, recovered, under_way};
+pub use taken::STOPPED_MAX;
 use taken::Taken;
 
 /// How often the inbox is looked at, when nothing else happens: a person does not notice.

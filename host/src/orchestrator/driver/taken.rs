@@ -13,7 +13,7 @@ use crate::orchestrator::machine::{Run, Step, StepStatus};
 use crate::store::Durability;
 
 /// Runs in a row that were to take back one and were stopped: all are read again to know what is left.
-const STOPPED_MAX: usize = 100;
+pub const STOPPED_MAX: usize = 100;
 
 /// A run that another one takes back.
 pub(super) struct Taken {

@@ -11,7 +11,7 @@ use crate::policy::{self, RunGrant, authorize};
 
 impl Decided<'_> {
     /// What is needed to ask policy again; why it cannot be, where it cannot.
-    fn asking(&self, run: &Run) -> Result<RunGrant, Verdict> {
+    pub(super) fn asking(&self, run: &Run) -> Result<RunGrant, Verdict> {
         let parts = &self.host.0.parts;
         if self.policy != parts.policy.digest() {
             return Err(untold("the policy has changed since, and what it said is not kept"));

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::domain::{Digest, Failure, Json, Kind, OnFailure, PlannedStep, Role, RunId, Settlement, StepEnd, StepId};
+use crate::domain::{Digest, Failure, Json, Kind, OnFailure, RunId, Settlement, StepEnd, StepId};
 use crate::host::replay::decided::{Decided, Told};
 use crate::host::replay::made::Story;
 use crate::host::replay::tree::differs;
@@ -153,20 +153,5 @@ impl Decided<'_> {
         }
         let now = answer.unwrap_or(Json::Null);
         Ok(Some((name, differs("what the tool told", &json!(settlement), &now))))
-    }
-
-    /// A call that is made of another step calls the tool that the step's plan names for that.
-    pub(super) fn of_template(&self, run: &Run, planned: &PlannedStep) -> Option<Told> {
-        let (of, template) = match &planned.role {
-            Role::Undo { of } => (of, self.done(run, of)?.undo.as_ref()?),
-            Role::Reconcile { of } => (of, self.done(run, of)?.reconcile.as_ref()?),
-            Role::Do | Role::Item { .. } => return None,
-        };
-        let then = planned.tool.to_string();
-        let is_same = then == template.tool;
-        (!is_same).then(|| {
-            let what = format!("the tool that is called for {of}");
-            (planned.id.to_string(), differs(what, &Json::from(then), &Json::from(template.tool.clone())))
-        })
     }
 }

@@ -131,13 +131,13 @@ impl Decided<'_> {
 
     /// Fills in what had become of the step that is taken back or asked about.
     async fn filled(&self, run: &Run, template: &Json, of: &StepId) -> Result<Result<Json, String>, Failure> {
-        let (ready, output) = run.step(of).map(|of| (of.ready, of.output)).unwrap_or_default();
+        let (ready, output) = self.undone(run, of).map(|of| (of.ready, of.output)).unwrap_or_default();
         let input: Option<Json> = match ready {
-            Some((args, _)) => Some(self.kept(&args).await?),
+            Some((args, _)) => Some(self.host.kept(self.undone_in(), &args).await?),
             None => None,
         };
         let output: Option<Json> = match output {
-            Some(output) => Some(self.kept(&output).await?),
+            Some(output) => Some(self.host.kept(self.undone_in(), &output).await?),
             None => None,
         };
         let key = ready.map(|(_, key)| key.to_string());
