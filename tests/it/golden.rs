@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use cofferdam::clock::SystemClock;
 use cofferdam::domain::{Fact, Failure, Outcome, Principal, RunId, SCHEMA_VERSION, Suspension};
 use cofferdam::host::{
-    Choice, Goal, HeadState, Host, HostBuilder, Message, ReplayVerdict, Replayed, RunReport, RunState, Settle,
-    StartOptions,
+    Approve, CallOptions, Choice, Goal, HeadState, Host, HostBuilder, Message, ReplayVerdict, Replayed, RunReport,
+    RunState, Settle, StartOptions,
 };
 use cofferdam::orchestrator::Run;
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
@@ -231,6 +231,18 @@ fn flow(text: &str) -> Goal {
     Goal::Workflow(WorkflowPlanner::parse(text, Format::Toml).expect("the workflow reads"))
 }
 
+/// A call under a name of the caller's.
+fn keyed() -> CallOptions {
+    CallOptions { approve: Approve::Ask, key: Some("golden".into()), settled: None }
+}
+
+/// A person's yes to the one call that waits.
+fn approval(report: &RunReport) -> Message {
+    let [asked] = &report.approvals[..] else { panic!("one call waits: {report:#?}") };
+    let (step, binding, by) = (asked.step.clone(), asked.binding, "ann".to_owned());
+    Message::Decide { step, binding, choice: Choice::Approve, by, reason: None }
+}
+
 fn known(version: u16) -> BTreeMap<String, Known> {
     let text = fs::read_to_string(golden(version).join("runs.json")).expect("the list is there");
     serde_json::from_str(&text).expect("the list reads")
@@ -268,7 +280,7 @@ async fn every_run_of_a_golden_log_is_listed_verified_and_folded() {
             }
             host.show(&run).await.unwrap();
         }
-        assert_eq!(host.waiting(99).await.unwrap().len(), 2);
+        assert_eq!(host.waiting(99).await.unwrap().len(), 3);
     }
 }
 
@@ -298,15 +310,14 @@ async fn runs_that_wait_since_long_ago_go_on_to_their_end() {
         let place = Place::copied(version);
         let host = place.host();
         let waits = host.show(&run_of(version, "waits")).await.unwrap();
-        let [asked] = &waits.approvals[..] else { panic!("one call waits: {waits:#?}") };
-        let (step, binding, by) = (asked.step.clone(), asked.binding, "ann".to_owned());
-        let approve = Message::Decide { step, binding, choice: Choice::Approve, by: by.clone(), reason: None };
-        host.send(&waits.run, approve).await.unwrap();
-        let report = resumed(&host, &waits.run).await;
-        assert_eq!((report.state, report.answer), (RunState::Succeeded, Some(json!("43"))));
+        host.send(&waits.run, approval(&waits)).await.unwrap();
+        for run in [&waits.run, &run_of(version, "told")] {
+            let report = resumed(&host, run).await;
+            assert_eq!((report.state, report.answer), (RunState::Succeeded, Some(json!("43"))));
+        }
 
         let unknown = host.show(&run_of(version, "unknown")).await.unwrap();
-        let settle = Settle::Done { output: "null".into() };
+        let (settle, by) = (Settle::Done { output: "null".into() }, "ann".to_owned());
         host.send(&unknown.run, Message::Settle { step: unknown.unknown[0].clone(), settle, by }).await.unwrap();
         let report = resumed(&host, &unknown.run).await;
         assert_eq!(report.state, RunState::Succeeded, "{report:#?}");
@@ -314,6 +325,16 @@ async fn runs_that_wait_since_long_ago_go_on_to_their_end() {
         for run in [&waits.run, &unknown.run] {
             host.verify(run).await.unwrap();
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_under_a_key_long_ago_is_not_done_again() {
+    for version in 1..=SCHEMA_VERSION {
+        let place = Place::copied(version);
+        let again = place.host().call_as("math.eval", json!({"expression": "6 * 7"}), &keyed()).await.unwrap();
+        let result = again.outcome.result.expect("it succeeded");
+        assert_eq!((again.repeats, result), (Some(run_of(version, "session")), json!("42")));
     }
 }
 
@@ -391,6 +412,7 @@ async fn make_ended(place: &Place) -> BTreeMap<&'static str, RunId> {
     ] {
         host.call(tool, args).await.expect("it is made");
     }
+    host.call_as("math.eval", json!({"expression": "6 * 7"}), &keyed()).await.expect("it is made");
     let runs = host.runs(99).await.unwrap();
     let session = runs.iter().find(|report| report.state == RunState::Session).expect("a session");
     let inner = runs.iter().find(|report| report.parent.is_some()).expect("a run within");
@@ -460,7 +482,10 @@ async fn make_waiting(place: &Place, unknown: RunId) -> BTreeMap<&'static str, R
     let options = StartOptions::default();
     let waits = started(&host, WAITS, options).await;
     assert_eq!(waits.state, RunState::Suspended(Suspension::Approval), "{waits:#?}");
-    BTreeMap::from([("unknown", unknown), ("waits", waits.run)])
+    // A person's word lies in the inbox, and nobody has taken it yet.
+    let told = started(&host, WAITS, StartOptions::default()).await;
+    host.send(&told.run, approval(&told)).await.expect("it is left");
+    BTreeMap::from([("unknown", unknown), ("waits", waits.run), ("told", told.run)])
 }
 
 async fn end_of(place: &Place, run: &RunId) -> Known {
