@@ -577,6 +577,32 @@ pub fn shop(service: &Bookings) -> Shop {
 }
 
 #[test]
+fn another_build_takes_back_what_the_first_one_did_only_where_a_person_says_so() {
+    let service = Bookings::start();
+    let shop = shop(&service);
+    service.fail("car", 422, 1);
+    service.fail("hotel.cancel", 500, u32::MAX);
+    shop.run(&["run", "trip.toml"]).ends(10);
+    // The same tool, with a section that says nothing.
+    let component = cofferdam_guests::component("bookings");
+    let mut bytes = std::fs::read(&component).expect("the component reads");
+    bytes.extend(b"\0\x05\x04note");
+    std::fs::write(shop.path("bookings.wasm"), bytes).expect("the component is written");
+    let settings = std::fs::read_to_string(shop.path("cofferdam.toml")).expect("there are settings");
+    shop.write("cofferdam.toml", &settings.replace(&format!("{component:?}"), "'bookings.wasm'"));
+
+    let told = shop.run(&["resume", "last", "--dry-run"]).ends(2).out;
+    assert!(told.contains("bookings.cancel: another build") && !told.contains("bookings.book"), "{told}");
+    let asked = service.log().len();
+    shop.run(&["resume", "last", "--settle", "t1.hotel~undo=retry"]).ends(2);
+    assert_eq!(service.log().len(), asked);
+    service.fail("hotel.cancel", 500, 0);
+    shop.run(&["resume", "last", "--accept"]).ends(1);
+    assert!(service.standing().is_empty(), "{:?}", service.standing());
+    assert!(service.effects().values().all(|times| *times == 1), "{:?}", service.effects());
+}
+
+#[test]
 fn the_program_says_that_it_is_stuck_and_takes_a_persons_word() {
     let word = format!("done:{}", cancelled_by_hand("hotel"));
     for (settle, left) in [(word.as_str(), 1), ("retry", 0), ("failed", 1)] {
