@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{
     Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, Seq, StepId, ToolName,
+    leaves_open,
 };
 use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX, Start};
 use crate::planner::Planner;
@@ -142,7 +143,7 @@ impl CallReport {
     /// Answers whether it failed and nobody knows what it changed.
     pub fn is_unknown(&self) -> bool {
         let Outcome { result, has_written, has_open_write, .. } = &self.outcome;
-        *has_written && result.as_ref().is_err_and(|failure| *has_open_write || !failure.kind.is_told())
+        *has_written && result.as_ref().is_err_and(|failure| leaves_open(failure.kind, *has_open_write))
     }
 }
 

@@ -576,6 +576,57 @@ pub fn shop(service: &Bookings) -> Shop {
     shop
 }
 
+/// Puts another build of the same tool in its place: one with a section that says nothing.
+fn other_build(shop: &Shop) {
+    let component = cofferdam_guests::component("bookings");
+    let mut bytes = std::fs::read(&component).expect("the component reads");
+    bytes.extend(b"\0\x05\x04note");
+    std::fs::write(shop.path("bookings.wasm"), bytes).expect("the component is written");
+    let settings = std::fs::read_to_string(shop.path("cofferdam.toml")).expect("there are settings");
+    shop.write("cofferdam.toml", &settings.replace(&format!("{component:?}"), "'bookings.wasm'"));
+}
+
+/// A booking that a run within the run makes, and one that waits for a person.
+const WITHIN: &str = r#"
+workflow = "within"
+goal = "Book a flight, and then a car."
+
+[[steps]]
+id = "trip"
+[steps.run.workflow]
+workflow = "trip"
+goal = "Book a flight."
+[[steps.run.workflow.steps]]
+id = "flight"
+tool = "bookings.book"
+args = { kind = "flight", what = "early" }
+
+[[steps]]
+id = "car"
+tool = "bookings.book"
+args = { kind = "car", what = "small" }
+needs = ["trip"]
+approval = true
+"#;
+
+#[test]
+fn what_a_run_within_did_is_told_beforehand_where_another_build_would_take_it_back() {
+    let service = Bookings::start();
+    let shop = shop(&service);
+    shop.write("within.toml", WITHIN);
+    shop.run(&["run", "within.toml"]).ends(5);
+    let runs = shop.run(&["runs", "--json"]).ends(0).json()["runs"].clone();
+    let outer =
+        runs.as_array().and_then(|runs| runs.iter().find(|run| run["state"] == json!({"suspended": "approval"})));
+    let run = outer.and_then(|run| run["run"].as_str()).expect("one run waits");
+    assert_eq!(shop.run(&["resume", run, "--dry-run", "--json"]).ends(0).json()["within"], json!([]));
+    other_build(&shop);
+    let told = shop.run(&["resume", run, "--dry-run", "--json"]).ends(2).json();
+    assert_eq!(told["within"][0]["tools"], json!([{ "tool": "bookings.cancel", "change": "component" }]), "{told}");
+    let refused = shop.run(&["resume", run]).ends(2).err;
+    assert!(refused.contains("bookings.cancel: another build"), "{refused}");
+}
+
 #[test]
 fn another_build_takes_back_what_the_first_one_did_only_where_a_person_says_so() {
     let service = Bookings::start();
@@ -583,14 +634,7 @@ fn another_build_takes_back_what_the_first_one_did_only_where_a_person_says_so()
     service.fail("car", 422, 1);
     service.fail("hotel.cancel", 500, u32::MAX);
     shop.run(&["run", "trip.toml"]).ends(10);
-    // The same tool, with a section that says nothing.
-    let component = cofferdam_guests::component("bookings");
-    let mut bytes = std::fs::read(&component).expect("the component reads");
-    bytes.extend(b"\0\x05\x04note");
-    std::fs::write(shop.path("bookings.wasm"), bytes).expect("the component is written");
-    let settings = std::fs::read_to_string(shop.path("cofferdam.toml")).expect("there are settings");
-    shop.write("cofferdam.toml", &settings.replace(&format!("{component:?}"), "'bookings.wasm'"));
-
+    other_build(&shop);
     let told = shop.run(&["resume", "last", "--dry-run"]).ends(2).out;
     assert!(told.contains("bookings.cancel: another build") && !told.contains("bookings.book"), "{told}");
     let asked = service.log().len();

@@ -26,7 +26,7 @@ impl Doubt {
     /// attempt, or one before it, did not tell how that ended. A tool that gives up tells, unless one of its writes is open:
     /// then it cannot know.
     pub fn failed(&mut self, kind: Kind, has_open_write: bool) -> bool {
-        self.is_open |= self.has_written && (has_open_write || !kind.is_told());
+        self.is_open |= self.has_written && leaves_open(kind, has_open_write);
         self.is_open
     }
 
@@ -39,6 +39,11 @@ impl Doubt {
     pub fn has_written(self) -> bool {
         self.has_written
     }
+}
+
+/// Answers whether an attempt that failed so, after it had begun to change something, leaves it unknown what it changed.
+pub fn leaves_open(kind: Kind, has_open_write: bool) -> bool {
+    has_open_write || !kind.is_told()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ mod wit_type;
 pub use budget::{Budget, BudgetPatch, Cost};
 pub use contract::{Contract, Export, Param, Returns, ToolContract};
 pub use digest::Digest;
-pub use doubt::Doubt;
+pub use doubt::{Doubt, leaves_open};
 pub use effect::Effect;
 pub use event::{
     BY_BUDGET, BY_HOST, BY_RECONCILE, Caveat, CaveatKind, Decision, Epoch, Event, Fact, GENESIS, Items, Parent,

@@ -6,6 +6,7 @@
 
 use crate::domain::{
     Digest, Effect, Event, Fact, Failure, Json, Kind, Outcome, Principal, RunId, Settlement, StepEnd, ToolName, Usage,
+    leaves_open,
 };
 use crate::host::keyed::{self, Held};
 use crate::host::{CallReport, Settled};
@@ -142,7 +143,7 @@ fn is_unknown(called: &Fact) -> bool {
     let Fact::Called { end: StepEnd::Failed { kind, .. }, has_written: true, has_open_write, .. } = called else {
         return false;
     };
-    *has_open_write || !kind.is_told()
+    leaves_open(*kind, *has_open_write)
 }
 
 /// Returns the last that the log tells of calls under the key that change something; `None` where there was none.

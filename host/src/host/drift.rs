@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::domain::{Digest, Event, Fact, Failure, Kind, RunId};
 use crate::host::{Host, report};
-use crate::orchestrator::{ChangeKind, Run, ToolChange, changed_tools, under_way};
+use crate::orchestrator::{ChangeKind, Run, ToolChange, changed_tools, parted, runs_within, toolset_of};
 
 /// What is not as it was when a run was left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,7 +22,7 @@ pub struct RunDrift {
     pub planner: Option<(String, String)>,
     /// The process that has the run; it does not go on elsewhere as long as that lives.
     pub owner: Option<String>,
-    /// Runs within the run that are under way.
+    /// Runs within the run that are under way, and those whose tools would take them back and have changed.
     pub within: Vec<Self>,
 }
 
@@ -49,37 +49,56 @@ impl Host {
             let message = format!("resume `{run}`: it is not a run");
             return Err(Failure::new(Kind::DataConflict, message).hint("list runs with `runs`"));
         }
-        let state = Run::of(&events).map_err(|error| {
-            Failure::new(Kind::HostStorage, format!("fold the run's events: {error}"))
-                .hint("look for the place with `verify`")
-        })?;
+        let state = Run::of(&events).map_err(parted)?;
         if state.is_ended() {
             return Err(Failure::new(Kind::DataConflict, format!("resume run `{run}`: it has ended"))
                 .hint("look at it with `show`"));
         }
-        let parts = &self.0.parts;
-        let tools = changed_tools(&*parts.log, &parts.catalog, &state).await?;
-        let has_other_tools = tools.is_empty() && state.toolset != parts.catalog.digest();
-        let has_other_policy = policy_of(&events) != Some(parts.policy.digest());
-        let goal = self.stored_goal(run).await?;
-        let now = (parts.planner_of)(&goal).map_or_else(|_| "none".to_owned(), |planner| planner.name());
-        let planner = (now != state.planner).then(|| (state.planner.clone(), now));
-        let owner = report::owner(self, run).await?;
-        let mut within = Vec::new();
-        for child in under_way(&state) {
-            within.extend(self.drift_within(&child).await?);
-        }
-        Ok(RunDrift { run: run.clone(), tools, has_other_tools, has_other_policy, planner, owner, within })
+        let toolset = state.toolset;
+        self.drift_of(&events, state, toolset).await
     }
 
-    /// A run within a run may have ended, or not begun: then nothing can have changed for it.
-    fn drift_within<'a>(&'a self, run: &'a RunId) -> Within<'a> {
+    /// Of a run that has ended only its tools count: they may have to take it back.
+    async fn drift_of(&self, events: &[Event], run: Run, toolset: Digest) -> Result<RunDrift, Failure> {
+        let parts = &self.0.parts;
+        let tools = changed_tools(&*parts.log, &parts.catalog, &run, toolset).await?;
+        let mut within = Vec::new();
+        for child in runs_within(&run) {
+            within.extend(self.drift_within(child, toolset).await?);
+        }
+        let mut drift = RunDrift {
+            run: run.id.clone(),
+            tools,
+            has_other_tools: false,
+            has_other_policy: false,
+            planner: None,
+            owner: None,
+            within,
+        };
+        if !run.is_ended() {
+            drift.has_other_tools = drift.tools.is_empty() && toolset != parts.catalog.digest();
+            drift.has_other_policy = policy_of(events) != Some(parts.policy.digest());
+            let goal = self.stored_goal(&run.id).await?;
+            let now = (parts.planner_of)(&goal).map_or_else(|_| "none".to_owned(), |planner| planner.name());
+            drift.planner = (now != run.planner).then(|| (run.planner.clone(), now));
+            drift.owner = report::owner(self, &run.id).await?;
+        }
+        Ok(drift)
+    }
+
+    /// For a run within a run that was never begun nothing can have changed, nor is there anything to tell of one that has
+    /// ended and whose tools are what they were.
+    fn drift_within(&self, run: RunId, around: Digest) -> Within<'_> {
         Box::pin(async move {
-            match self.drift(run).await {
-                Ok(drift) => Ok(Some(drift)),
-                Err(failure) if matches!(failure.kind, Kind::DataNotFound | Kind::DataConflict) => Ok(None),
-                Err(failure) => Err(failure),
-            }
+            let events = match self.events(&run).await {
+                Ok(events) => events,
+                Err(failure) if failure.kind == Kind::DataNotFound => return Ok(None),
+                Err(failure) => return Err(failure),
+            };
+            let state = Run::of(&events).map_err(parted)?;
+            let (toolset, is_ended) = (toolset_of(&state, around), state.is_ended());
+            let drift = self.drift_of(&events, state, toolset).await?;
+            Ok(Some(drift).filter(|drift| !is_ended || !drift.goes_on()))
         })
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use crate::domain::{Fact, Failure, Kind, RunEnd, RunId, StepId};
-use crate::orchestrator::{Command, EndedRun, Ending, Parts, Run, recovered};
+use crate::orchestrator::{Command, EndedRun, Ending, Parts, Run, parted, recovered};
 use crate::store::{Batch, Durability, Ownership, Payload};
 
 /// Takes the run, notes what became of the calls of the process before, and ends it as cancelled.
@@ -153,10 +153,6 @@ impl<'a> Taken<'a> {
         }
         Ok(())
     }
-}
-
-fn parted(error: crate::orchestrator::IllegalTransition) -> Failure {
-    Failure::new(Kind::HostStorage, format!("fold the run's events: {error}")).hint("look for the place with `verify`")
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub use condition::{ANSWER, Condition};
 pub use drift::{ChangeKind, CheckedTool, ToolChange};
 pub use driver::{
     ApprovalView, Approve, Driver, EndedRun, Goal, Parts, PlannerOf, SIGNALS_MAX, STOPPED_MAX, Signal, Start, Wait,
-    changed_tools, goal_of, recovered, under_way,
+    changed_tools, goal_of, parted, recovered, runs_within, toolset_of,
 };
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use journal::{Answers, journal_digest};

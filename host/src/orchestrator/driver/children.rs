@@ -9,6 +9,7 @@ use crate::domain::{
 use crate::orchestrator::budget::{calls_left, of_child};
 use crate::orchestrator::check::{CheckedRun, CheckedStep};
 use crate::orchestrator::driver::ended::EndedRun;
+use crate::orchestrator::driver::recovery::begun;
 use crate::orchestrator::driver::{Done, Drive, Driver, Goal, Start};
 use crate::orchestrator::machine::{Run, RunStatus};
 use crate::orchestrator::told::Told;
@@ -177,11 +178,7 @@ impl Drive {
 
     /// Returns a run within the run as its log tells, if it was begun.
     pub(super) async fn begun(&self, run: &RunId) -> Result<Option<Run>, Failure> {
-        match self.driver.parts.log.read(run, 0).await {
-            Ok(events) => Run::of(&events).map(Some).map_err(super::parted),
-            Err(failure) if failure.kind == Kind::DataNotFound => Ok(None),
-            Err(failure) => Err(failure),
-        }
+        begun(&*self.driver.parts.log, run).await
     }
 
     async fn end_child(&mut self, step: StepId, ended: EndedRun) -> Result<(), Failure> {

@@ -47,7 +47,7 @@ mod values;
 use children::Children;
 pub use children::goal_of;
 pub use ended::EndedRun;
-pub use recovery::{changed_tools, recovered, under_way};
+pub use recovery::{changed_tools, recovered, runs_within, toolset_of};
 pub use taken::STOPPED_MAX;
 use taken::Taken;
 
@@ -275,7 +275,8 @@ enum Done {
     Notified { notice: Box<Notice>, told: Result<(), Failure> },
 }
 
-fn parted(error: IllegalTransition) -> Failure {
+/// What is told of a log that does not follow its own rules.
+pub fn parted(error: IllegalTransition) -> Failure {
     Failure::new(Kind::HostStorage, format!("fold the run's events: {error}")).hint("look for the place with `verify`")
 }
 

@@ -63,13 +63,12 @@ fn refused(run: &RunId, changes: &[ToolChange]) -> Failure {
 
 /// What changed for a run and for those within it that are under way or may be taken back: all go on, or none.
 async fn changed_within(log: &dyn EventLog, catalog: &Catalog, run: &Run) -> Result<Vec<ToolChange>, Failure> {
-    let mut found = changed_tools(log, catalog, run).await?;
+    let mut found = changed_tools(log, catalog, run, run.toolset).await?;
     let mut within: Vec<_> = runs_within(run).into_iter().map(|child| (child, run.toolset)).collect();
     while let Some((child, toolset)) = within.pop() {
-        let Some(child) = read(log, &child).await? else { continue };
-        // One that has ended cannot note with which tools it would go on: the run around it has.
-        let toolset = if child.is_ended() { toolset } else { child.toolset };
-        found.extend(changed_with(log, catalog, &child, toolset).await?);
+        let Some(child) = begun(log, &child).await? else { continue };
+        let toolset = toolset_of(&child, toolset);
+        found.extend(changed_tools(log, catalog, &child, toolset).await?);
         within.extend(runs_within(&child).into_iter().map(|child| (child, toolset)));
     }
     found.sort_by(|a, b| a.tool.cmp(&b.tool));
@@ -77,8 +76,8 @@ async fn changed_within(log: &dyn EventLog, catalog: &Catalog, run: &Run) -> Res
     Ok(found)
 }
 
-/// The run, where it was begun.
-async fn read(log: &dyn EventLog, run: &RunId) -> Result<Option<Run>, Failure> {
+/// Returns a run as its log tells, if it was begun.
+pub(super) async fn begun(log: &dyn EventLog, run: &RunId) -> Result<Option<Run>, Failure> {
     match log.read(run, 0).await {
         Ok(events) => Run::of(&events).map(Some).map_err(super::parted),
         Err(failure) if failure.kind == Kind::DataNotFound => Ok(None),
@@ -86,34 +85,31 @@ async fn read(log: &dyn EventLog, run: &RunId) -> Result<Option<Run>, Failure> {
     }
 }
 
-/// The runs within a run whose tools may be called: those under way, and those that may be taken back.
-fn runs_within(run: &Run) -> Vec<RunId> {
+/// Returns the tools with which a run within a run last went on. One that has ended cannot note any: those `around` it count.
+pub fn toolset_of(child: &Run, around: Digest) -> Digest {
+    if child.is_ended() { around } else { child.toolset }
+}
+
+/// Returns the runs within a run whose tools may be called: those under way, and those that may be taken back.
+pub fn runs_within(run: &Run) -> Vec<RunId> {
     let may_be = |step: &&Step| !step.status.is_terminal() || step.within.has_undo;
     run.in_order().filter(may_be).filter_map(|step| step.run.clone()).collect()
 }
 
-/// Returns the runs within a run that it has begun, and whose end it does not know.
-pub fn under_way(run: &Run) -> Vec<RunId> {
-    run.in_order().filter(|step| !step.status.is_terminal()).filter_map(|step| step.run.clone()).collect()
-}
-
-/// Returns which of the tools that a run may still call are not what they were when its plans were checked.
+/// Returns which of the tools that a run may still call are not what they were when its plans were checked; none, where
+/// `toolset`, with which it last went on, is what is there. What takes back another run has no plan of its own: it calls what
+/// the plans of that one name.
 ///
 /// # Errors
 /// `host.storage`; `data.not_found` where the run's owner was erased.
-pub async fn changed_tools(log: &dyn EventLog, catalog: &Catalog, run: &Run) -> Result<Vec<ToolChange>, Failure> {
-    changed_with(log, catalog, run, run.toolset).await
-}
-
-/// What takes back another run has no plan of its own: it calls what the plans of that one name.
-async fn changed_with(
+pub async fn changed_tools(
     log: &dyn EventLog,
     catalog: &Catalog,
     run: &Run,
     toolset: Digest,
 ) -> Result<Vec<ToolChange>, Failure> {
     let taken = match run.takes_back() {
-        Some(taken) => read(log, &taken.run).await?,
+        Some(taken) => begun(log, &taken.run).await?,
         None => None,
     };
     let run = taken.as_ref().unwrap_or(run);

@@ -597,7 +597,7 @@ impl Run {
 
     /// Moves one step, as the table of transitions lets it.
     fn stepped(&mut self, at: Timestamp, fact: &Fact) -> Result<(), &'static str> {
-        let id = step_of(fact).ok_or("it names no step")?.clone();
+        let id = fact.step().ok_or("it names no step")?.clone();
         let step = self.steps.get(&id).ok_or("there is no such step")?;
         let (from, to) = (step.status.stage(), step.target(fact)?);
         if !table::allows(from, fact.name(), to.stage()) {
@@ -750,27 +750,5 @@ impl Step {
     /// Answers whether the step, by the worst that it did so far, changes something.
     pub fn is_write(&self) -> bool {
         self.planned.effect.max(self.effect) > Effect::Read
-    }
-}
-
-/// The step that a fact is about.
-pub(super) fn step_of(fact: &Fact) -> Option<&StepId> {
-    match fact {
-        Fact::StepReady { step, .. }
-        | Fact::StepExpanded { step, .. }
-        | Fact::StepGathered { step, .. }
-        | Fact::StepRejected { step, .. }
-        | Fact::StepSkipped { step, .. }
-        | Fact::StepCached { step, .. }
-        | Fact::ApprovalRequested { step, .. }
-        | Fact::ApprovalDecided { step, .. }
-        | Fact::ApprovalExpired { step, .. }
-        | Fact::StepStarted { step, .. }
-        | Fact::WriteBegun { step, .. }
-        | Fact::StepEnded { step, .. }
-        | Fact::StepInterrupted { step, .. }
-        | Fact::StepUnknown { step, .. }
-        | Fact::StepSettled { step, .. } => Some(step),
-        _ => None,
     }
 }
