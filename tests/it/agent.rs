@@ -7,9 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cofferdam::domain::{Effect, Failure, Json, Kind, Plan};
 use cofferdam::host::{Goal, Host, RunReport, RunState, StartOptions};
-use cofferdam::planner::{
-    Allowance, ContextPack, Observed, OfferedTool, Planned, Planner, PlannerUsage, Proposal, prompt,
-};
+use cofferdam::planner::{Allowance, ContextPack, Observed, OfferedTool, Planned, Planner, Proposal, prompt};
 use cofferdam::policy::Policy;
 use serde_json::json;
 
@@ -44,7 +42,7 @@ impl Planner for Obedient {
         };
         let answer = || Proposal::Answer(json!("I did as I was told"));
         let reply = Ok::<_, Failure>(plan.map_or_else(answer, Proposal::Plan));
-        Planned { reply, raw: Vec::new(), usage: PlannerUsage::default() }
+        Planned::free(reply, Vec::new())
     }
 }
 
@@ -141,9 +139,7 @@ async fn d8_a_description_that_instructs_is_data() {
             input_schema: json!({"type": "object"}),
             output_schema: json!({"type": "string"}),
         }],
-        observations: vec![],
-        repair: None,
-        answers: vec![],
+        ..ContextPack::default()
     };
     let prompts = |summary| prompt::system(&offered(summary)) + &prompt::user(&offered(summary));
     let (poisoned, plain) = (prompts(orders), prompts("Adds."));

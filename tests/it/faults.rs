@@ -12,7 +12,7 @@ use cofferdam::clock::SystemClock;
 use cofferdam::domain::{Budget, Failure, Json, Kind, Retry};
 use cofferdam::host::{Goal, Host, RunReport, RunState};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
-use cofferdam::planner::{Allowance, ContextPack, Planned, Planner, PlannerUsage, Proposal};
+use cofferdam::planner::{Allowance, ContextPack, Planned, Planner, Proposal};
 use cofferdam::policy::Policy;
 use cofferdam::sandbox::{NetworkOptions, Options, Runner, WasmRunner};
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
@@ -301,7 +301,7 @@ impl Planner for Failing {
         let again = json!({"steps": [{"id": "it", "tool": "probe.refuse", "args": {"text": "x"}}]});
         let again = || serde_json::from_value(again).expect("it is a plan");
         let reply = self.0.map_or_else(|| Ok(Proposal::Plan(again())), |kind| Err(Failure::new(kind, "plan")));
-        Planned { reply, raw: Vec::new(), usage: PlannerUsage::default() }
+        Planned::free(reply, Vec::new())
     }
 }
 

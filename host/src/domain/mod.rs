@@ -24,6 +24,7 @@ mod state;
 mod step;
 mod template;
 mod time;
+mod tokens;
 mod web;
 mod wit_type;
 
@@ -58,5 +59,6 @@ pub use state::{STATE_KEY_BYTES_MAX, StateOp, StateQuota, StateReply, StateScope
 pub use step::{Direction, ReadyStep, idempotency_key};
 pub use template::{TEMPLATE_BYTES_MAX, TemplateUse};
 pub use time::Timestamp;
+pub use tokens::{Price, PriceBand, Tokens};
 pub use web::{Method, URL_BYTES_MAX, WebHost, WebPattern, WebScheme, WebUrl};
 pub use wit_type::{Case, Field, WitType};

@@ -68,6 +68,14 @@ pub struct PlanStep {
     /// that depend on their arguments alone are taken from the cache without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_ttl_ms: Option<u64>,
+    /// How sure the planner is that the step is right, from 0 to 1. Kept, and never a reason to trust it more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub confidence: Option<f64>,
+    /// What makes the planner doubt the step. Any flag asks for a person; none ever spares one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
+    pub flags: Vec<String>,
 }
 
 fn empty_object() -> Json {

@@ -3,21 +3,27 @@
 //! Four things stand behind [`Planner`] in the end; here a workflow file and a model. What comes back is untrusted:
 //! `orchestrator::check` decides whether it is a plan.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Effect, Failure, Json, Plan, StepId, ToolName};
+use crate::domain::{Digest, Effect, Failure, Json, Plan, Price, StepId, Tokens, ToolName};
 
 pub mod model;
 pub mod parse;
 pub mod prompt;
+pub mod route;
 mod strict;
 pub mod workflow;
 
 /// All that a planner may see for one request. Built from declared inputs only, by the orchestrator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContextPack {
     pub goal: String,
+    /// What the person gave beside the goal, by name: all of the session that the planner may know.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, Json>,
     /// 1 for the first plan of a run.
     pub turn: u32,
     /// Sorted by name.
@@ -28,6 +34,23 @@ pub struct ContextPack {
     pub repair: Option<Repair>,
     /// Answers of the person to earlier questions.
     pub answers: Vec<String>,
+    /// Digest of the fixed texts that the planner reads around all this. Absent where it reads none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<Digest>,
+    /// How the tools were found, for the router; no planner reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrieval: Option<Retrieval>,
+}
+
+/// How the offered tools were found among all that the run may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retrieval {
+    /// Tools that the run may use.
+    pub tools: u32,
+    /// Those of the offered tools whose score is at least half of the best, best first.
+    pub near: Vec<ToolName>,
+    /// How far the best is ahead of the second, in thousandths of its score; 1,000 where there is no second.
+    pub margin_permille: u32,
 }
 
 /// A tool that the planner may propose.
@@ -78,11 +101,21 @@ pub struct Repair {
     pub failures: Vec<String>,
 }
 
-/// What one request may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What one request may use, and of whom it is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
+    /// Which of the planner's models is asked: one that its [`Planner::routes`] name. `None` for a planner without models.
+    pub model: Option<String>,
+    /// For the whole reply, in milliseconds.
     pub wall_ms_max: u64,
+    /// Until the first part of the reply, in milliseconds.
+    pub first_token_ms_max: u64,
+    /// Between two parts of the reply, in milliseconds.
+    pub idle_ms_max: u64,
+    /// Reasoning included. Sent along, so that it is the provider who keeps to it.
     pub reply_tokens_max: u32,
+    /// The W3C `traceparent` of the request.
+    pub traceparent: Option<String>,
 }
 
 /// What a planner says.
@@ -93,6 +126,8 @@ pub enum Proposal {
     Answer(Json),
     /// The person must say something first.
     Question(String),
+    /// The planner is not up to this, and says why: another may be.
+    Abstention(String),
 }
 
 /// One request to a planner: failures cost too.
@@ -100,16 +135,48 @@ pub enum Proposal {
 pub struct Planned {
     pub reply: Result<Proposal, Failure>,
     /// What the planner said, byte for byte as far as it came; where it said nothing, the body of the error that a server
-    /// sent. Without secrets; kept as a payload, and shown in a repair.
+    /// sent. Without secrets and without reasoning; kept as a payload, and shown in a repair.
     pub raw: Vec<u8>,
-    pub usage: PlannerUsage,
+    /// What the model thought before it spoke, as far as it is told. Kept apart: nothing reads it but a person.
+    pub reasoning: Option<String>,
+    /// What the provider counted; `None` where nobody knows, and the most that it could be is to be taken for it.
+    pub tokens: Option<Tokens>,
+    /// The model that answered, as the server calls it.
+    pub model: Option<String>,
+    /// How long the server asks to be left alone, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+    /// Until the first part of the reply, in milliseconds; `None` where none came.
+    pub first_token_ms: Option<u64>,
+    pub wall_ms: u64,
 }
 
-/// What a request used, as the provider counts it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannerUsage {
-    pub prompt_tokens: u64,
-    pub reply_tokens: u64,
+impl Planned {
+    /// Makes the reply of a planner that asks no model: it costs nothing.
+    pub fn free(reply: Result<Proposal, Failure>, raw: Vec<u8>) -> Self {
+        Self {
+            reply,
+            raw,
+            reasoning: None,
+            tokens: Some(Tokens::default()),
+            model: None,
+            retry_after_ms: None,
+            first_token_ms: None,
+            wall_ms: 0,
+        }
+    }
+}
+
+/// The most that a request can use, known before it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// Tokens of the request: no tokenizer of the provider makes more of it.
+    pub prompt_tokens_max: u64,
+    /// The longest reply that the model gives, and that its settings allow.
+    pub reply_tokens_max: u32,
+    /// `None` where nobody knows it: that is not the same as nothing.
+    pub price: Option<Price>,
+    /// Scheme, host and port that the request goes to: what fails together.
+    pub server: String,
 }
 
 /// Proposes.
@@ -121,6 +188,22 @@ pub trait Planner: Send + Sync {
     /// Answers whether the goal is reached when the steps of its one plan are: true for a workflow file, false for a
     /// model, which sees what its steps brought and goes on.
     fn is_single_plan(&self) -> bool;
+
+    /// Returns the models that a request may be sent to, and what each may propose; `None` for a planner without models.
+    fn routes(&self) -> Option<&route::Routes> {
+        None
+    }
+
+    /// Returns the digest of the fixed texts that the planner reads, where it reads any.
+    fn prompt(&self) -> Option<Digest> {
+        None
+    }
+
+    /// Returns the most that a request with this pack to one of its models can use; `None` for a model that it does not
+    /// have.
+    fn quote(&self, _pack: &ContextPack, _model: &str) -> Option<Quote> {
+        None
+    }
 
     /// Makes one request.
     async fn plan(&self, pack: &ContextPack, allowance: &Allowance) -> Planned;

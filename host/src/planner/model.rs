@@ -18,8 +18,8 @@ use reqwest::{StatusCode, Url, header};
 use serde::Deserialize;
 
 use super::parse::{self, NativeCall, ReplyLimits};
-use super::{Allowance, ContextPack, Planned, Planner, PlannerUsage, Proposal, prompt};
-use crate::domain::{Failure, Json, Kind, Secret, printable};
+use super::{Allowance, ContextPack, Planned, Planner, Proposal, prompt};
+use crate::domain::{Failure, Json, Kind, Secret, Tokens, printable};
 
 /// Longest wait for a connection, in milliseconds: a model server that is up answers a handshake at once.
 const CONNECT_MS_MAX: u64 = 10_000;
@@ -138,7 +138,7 @@ impl ModelPlanner {
     }
 
     fn failed(&self, failure: Failure, body: &str) -> Planned {
-        Planned { reply: Err(failure), raw: kept(self.redacted(body)), usage: PlannerUsage::default() }
+        Planned { tokens: None, ..Planned::free(Err(failure), kept(self.redacted(body))) }
     }
 
     /// Reads a completion; what it used counts, whatever it says.
@@ -152,17 +152,18 @@ impl ModelPlanner {
             }
         };
         let usage = completion.usage.unwrap_or_default();
-        let usage = PlannerUsage {
-            prompt_tokens: usage.prompt_tokens.unwrap_or_default(),
-            reply_tokens: usage.completion_tokens.unwrap_or_default(),
+        let usage = Tokens {
+            prompt: usage.prompt_tokens.unwrap_or_default(),
+            reply: usage.completion_tokens.unwrap_or_default(),
+            ..Tokens::default()
         };
         let Some(choice) = completion.choices.into_iter().next() else {
             let failure = self.failure(Kind::ModelNoAction, "it replied without a message");
-            return Planned { usage, ..self.failed(failure, &body.to_string()) };
+            return Planned { tokens: Some(usage), ..self.failed(failure, &body.to_string()) };
         };
         let spoken = choice.message.spoken(|text| self.redacted(text));
         let reply = self.proposal(&spoken, choice.finish_reason.as_deref(), pack);
-        Planned { reply, raw: kept(spoken.into_text()), usage }
+        Planned { tokens: Some(usage), ..Planned::free(reply, kept(spoken.into_text())) }
     }
 
     fn proposal(&self, spoken: &Spoken, finish: Option<&str>, pack: &ContextPack) -> Result<Proposal, Failure> {
@@ -424,11 +425,11 @@ mod tests {
             output_schema: json!({"type": "integer"}),
         };
         let goal = "sum the sales".to_owned();
-        ContextPack { goal, turn: 1, tools: vec![tool], observations: vec![], repair: None, answers: vec![] }
+        ContextPack { goal, turn: 1, tools: vec![tool], ..ContextPack::default() }
     }
 
     fn allowance() -> Allowance {
-        Allowance { wall_ms_max: 10_000, reply_tokens_max: 321 }
+        Allowance { wall_ms_max: 10_000, reply_tokens_max: 321, ..Allowance::default() }
     }
 
     fn planner(base_url: String) -> ModelPlanner {
@@ -478,7 +479,7 @@ mod tests {
         let Ok(Proposal::Plan(plan)) = &planned.reply else { panic!("{planned:?}") };
         assert_eq!(plan.steps[0].args, json!({"path": "p"}));
         assert_eq!(planned.raw, plan_json().to_string().into_bytes());
-        assert_eq!(planned.usage, PlannerUsage { prompt_tokens: 70, reply_tokens: 9 });
+        assert_eq!(planned.tokens, Some(Tokens { prompt: 70, reply: 9, ..Tokens::default() }));
     }
 
     #[tokio::test]
@@ -552,7 +553,7 @@ mod tests {
     async fn what_a_failed_reply_used_and_said_is_kept() {
         let planned = reply(json!({"text": "Certainly!", "usage": {"prompt_tokens": 5, "completion_tokens": 2}})).await;
         assert_eq!(planned.raw, b"Certainly!");
-        assert_eq!(planned.usage, PlannerUsage { prompt_tokens: 5, reply_tokens: 2 });
+        assert_eq!(planned.tokens, Some(Tokens { prompt: 5, reply: 2, ..Tokens::default() }));
         let limited = reply(json!({"raw": "slow down", "status": 429, "headers": {"retry-after": "7"}})).await;
         let failure = limited.reply.unwrap_err();
         assert_eq!(failure.hint.as_deref(), Some("try again after 7 s"));

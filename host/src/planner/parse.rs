@@ -349,14 +349,7 @@ mod tests {
             input_schema,
             output_schema: json!({}),
         };
-        ContextPack {
-            goal: String::new(),
-            turn: 1,
-            tools: vec![tool],
-            observations: vec![],
-            repair: None,
-            answers: vec![],
-        }
+        ContextPack { turn: 1, tools: vec![tool], ..ContextPack::default() }
     }
 
     fn read(text: &str) -> Result<Proposal, Failure> {

@@ -153,6 +153,7 @@ mod tests {
             ],
             repair: None,
             answers: vec!["the year 2025".to_owned()],
+            ..ContextPack::default()
         }
     }
 

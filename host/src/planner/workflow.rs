@@ -9,7 +9,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::{Allowance, ContextPack, Planned, Planner, PlannerUsage, Proposal};
+use super::{Allowance, ContextPack, Planned, Planner, Proposal};
 use crate::domain::{Failure, Json, Kind, Plan, printable};
 
 mod embed;
@@ -183,7 +183,7 @@ impl Planner for WorkflowPlanner {
     async fn plan(&self, pack: &ContextPack, _: &Allowance) -> Planned {
         let plan = if pack.turn == 1 && pack.repair.is_none() { self.proposed() } else { Err(self.has_one_plan()) };
         let raw = plan.as_ref().ok().and_then(|plan| serde_json::to_vec(plan).ok()).unwrap_or_default();
-        Planned { reply: plan.map(Proposal::Plan), raw, usage: PlannerUsage::default() }
+        Planned::free(plan.map(Proposal::Plan), raw)
     }
 }
 

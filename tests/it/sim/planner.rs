@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use cofferdam::domain::{Failure, Json, Kind};
-use cofferdam::planner::{Allowance, ContextPack, Planned, Planner, PlannerUsage, Proposal};
+use cofferdam::planner::{Allowance, ContextPack, Planned, Planner, Proposal};
 use serde_json::json;
 
 use super::fuse::Fuse;
@@ -50,6 +50,6 @@ impl Planner for SimPlanner {
             Some(Turn::Refuses) => Err(Failure::new(Kind::ModelRefusal, "plan: the model does not want to")),
             None => Ok(Proposal::Answer(json!("done"))),
         };
-        Planned { reply, raw: format!("turn {}", pack.turn).into_bytes(), usage: PlannerUsage::default() }
+        Planned::free(reply, format!("turn {}", pack.turn).into_bytes())
     }
 }

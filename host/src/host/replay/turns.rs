@@ -37,8 +37,7 @@ async fn proposal(host: &Host, run: &RunId, goal: &Goal, turn: &Turn) -> Result<
     let Some(pack) = turn.pack else { return Ok(Err(untold("nothing tells what the planner was shown"))) };
     let pack: ContextPack = host.kept(run, &pack).await?;
     let read = if goal.workflow.is_some() {
-        let allowance = Allowance { wall_ms_max: 0, reply_tokens_max: 0 };
-        planner_of(goal, None)?.plan(&pack, &allowance).await.reply
+        planner_of(goal, None)?.plan(&pack, &Allowance::default()).await.reply
     } else {
         let Some(reply) = host.0.parts.log.payload(run, &turn.reply).await? else {
             return Ok(Err(untold("the reply is erased")));

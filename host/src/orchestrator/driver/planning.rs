@@ -28,8 +28,11 @@ impl Drive {
         let stored = Payload::of(&pack)?;
         self.record(vec![Fact::PlanRequested { turn, pack: stored.digest() }], vec![stored], Durability::Synced)
             .await?;
-        let allowance =
-            Allowance { wall_ms_max: self.wall_ms_left().min(PLANNER_WALL_MS_MAX), reply_tokens_max: REPLY_TOKENS_MAX };
+        let allowance = Allowance {
+            wall_ms_max: self.wall_ms_left().min(PLANNER_WALL_MS_MAX),
+            reply_tokens_max: REPLY_TOKENS_MAX,
+            ..Allowance::default()
+        };
         let planner = self.driver.planner.clone();
         self.is_planning = true;
         self.tasks.spawn(async move { Done::Planned { turn, planned: planner.plan(&pack, &allowance).await } });
@@ -54,7 +57,8 @@ impl Drive {
             answers.push(self.stored(&digest).await?);
         }
         let tools = context::offered(&self.driver.parts.catalog, &self.driver.parts.policy);
-        Ok(ContextPack { goal: goal.text, turn, tools, observations, repair: self.repair().await?, answers })
+        let repair = self.repair().await?;
+        Ok(ContextPack { goal: goal.text, turn, tools, observations, repair, answers, ..ContextPack::default() })
     }
 
     async fn repair(&mut self) -> Result<Option<Repair>, Failure> {
@@ -81,6 +85,10 @@ impl Drive {
                 }
             }
             Ok(Proposal::Answer(answer)) => self.answered(turn, reply, &answer).await,
+            Ok(Proposal::Abstention(why)) => {
+                let failure = Failure::new(Kind::ModelNoAction, format!("plan: it is not up to it: {why}"));
+                self.planner_failed(turn, failure).await
+            }
             Ok(Proposal::Question(text)) => {
                 let question = Payload::of(&text)?;
                 let fact = Fact::Asked { turn, reply: reply.digest(), question: question.digest() };

@@ -202,7 +202,7 @@ mod tests {
             output_schema: json!({}),
         });
         let tools = tools.collect();
-        ContextPack { goal: String::new(), turn: 1, tools, observations: vec![], repair: None, answers: vec![] }
+        ContextPack { turn: 1, tools, ..ContextPack::default() }
     }
 
     fn args(input_schema: Json) -> Json {

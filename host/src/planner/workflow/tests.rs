@@ -28,12 +28,12 @@ approval = true
 "#;
 
 fn allowance() -> Allowance {
-    Allowance { wall_ms_max: 1_000, reply_tokens_max: 100 }
+    Allowance { wall_ms_max: 1_000, reply_tokens_max: 100, ..Allowance::default() }
 }
 
 fn pack(turn: u32) -> ContextPack {
     let goal = "sum the sales".to_owned();
-    ContextPack { goal, turn, tools: vec![], observations: vec![], repair: None, answers: vec![] }
+    ContextPack { goal, turn, ..ContextPack::default() }
 }
 
 #[test]
