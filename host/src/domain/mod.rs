@@ -19,6 +19,7 @@ mod outcome;
 mod plan;
 mod principal;
 mod reconciled;
+mod retry_after;
 mod secret;
 mod state;
 mod step;
@@ -52,6 +53,7 @@ pub use plan::{
 };
 pub use principal::Principal;
 pub use reconciled::Reconciled;
+pub use retry_after::{RETRY_AFTER_MS_MAX, retry_after_ms};
 pub use secret::{
     SECRET_BYTES_MAX, SECRET_PLACEHOLDER, Secret, is_secret_name, is_secret_name_byte, secret_placeholder,
 };

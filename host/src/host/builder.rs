@@ -9,7 +9,7 @@ use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal, Secret
 use crate::host::{Host, Inner, Pinned, contracts, goal, notify::Teller, session::Session};
 use crate::orchestrator::{Notifier, Parts};
 use crate::planner::Planner;
-use crate::planner::model::{ModelOptions, ModelPlanner};
+use crate::planner::model::{ModelOptions, ModelPlanner, Protocol};
 use crate::policy::Policy;
 use crate::registry::{self, Candidate, Catalog, Lock, Origin, Trust, VerifiedComponent, verify};
 use crate::sandbox::{self, Helper, Runner, Secrets, WasmRunner};
@@ -325,9 +325,9 @@ fn check_secrets(policy: &Policy, secrets: &Secrets) -> Result<(), Failure> {
 
 /// Makes the planner that asks a model; its key is fetched here, and goes nowhere else.
 fn model_planner(settings: &ModelSettings) -> Result<Arc<dyn Planner>, Failure> {
-    let mut options = ModelOptions::new(&settings.name, &settings.base_url);
+    let mut options = ModelOptions::new(Protocol::OpenaiChat, &settings.name).at(&settings.base_url);
     options.api_key = settings.api_key.as_ref().map(|key| key.read("the model's key")).transpose()?;
-    Ok(Arc::new(ModelPlanner::new(options)?))
+    Ok(Arc::new(ModelPlanner::single(options)?))
 }
 
 /// Reads the policy file. Relative paths in it are taken from its own directory.
