@@ -26,8 +26,8 @@ fn one_repair_and_then_the_run_fails() {
     let mut hand = Hand::new(false, vec![]);
     for turn in 1..=2 {
         assert_eq!(hand.next(), [Command::Plan { turn }]);
-        hand.take(Fact::PlanRequested { turn, pack: digest(0) });
-        hand.take(Fact::PlanRejected { turn, reply: digest(1), failures: digest(2) });
+        hand.take(Fact::PlanRequested { turn, pack: digest(0), asked: None, reserved: Cost::default() });
+        hand.take(Fact::PlanRejected { turn, reply: digest(1), failures: digest(2), is_escalated: false });
     }
     assert_eq!(hand.next(), end(Ending::PlansRefused { failures: digest(2) }, &[]));
 }
@@ -35,7 +35,7 @@ fn one_repair_and_then_the_run_fails() {
 #[test]
 fn a_question_stays_open_until_it_is_answered_and_waiting_is_not_the_runs_time() {
     let mut hand = Hand::new(false, vec![]);
-    hand.take(Fact::PlanRequested { turn: 1, pack: digest(0) });
+    hand.take(Fact::PlanRequested { turn: 1, pack: digest(0), asked: None, reserved: Cost::default() });
     hand.take(Fact::Asked { turn: 1, reply: digest(0), question: digest(1) });
     hand.take(Fact::RunClaimed { owner: "another".into(), policy: digest(0) });
     assert_eq!(hand.0.status, RunStatus::Suspended(Suspension::Question));
@@ -47,7 +47,7 @@ fn a_question_stays_open_until_it_is_answered_and_waiting_is_not_the_runs_time()
 #[test]
 fn a_plan_cannot_name_what_only_the_host_makes() {
     let mut hand = Hand::new(true, vec![]);
-    hand.take(Fact::PlanRequested { turn: 1, pack: digest(0) });
+    hand.take(Fact::PlanRequested { turn: 1, pack: digest(0), asked: None, reserved: Cost::default() });
     hand.refuses(accepted(vec![undo_of("a", &[])]));
     hand.refuses(accepted(vec![planned("a", &[], Effect::Pure), planned("a", &[], Effect::Pure)]));
     let retry = RetryRule { attempts_max: 1, ..RetryRule::default() };
