@@ -188,3 +188,124 @@ pub fn has_other(routes: &Routes, features: &Features, asked: &str) -> bool {
     let models = routes.tiers.iter().filter(is_allowed).flat_map(|tier| &tier.models);
     models.into_iter().any(|model| model != asked && !features.down.contains(model))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{Effect, Price, PriceBand};
+    use crate::orchestrator::machine::tests::Hand;
+    use crate::planner::route::Tier;
+
+    fn quote(prompt_tokens_max: u64, price: Option<Price>) -> Quote {
+        Quote { prompt_tokens_max, reply_tokens_max: 4_000, price, server: "http://127.0.0.1:1".into() }
+    }
+
+    fn price(input: u64, cache_write: u64, reply: u64) -> Price {
+        let band = PriceBand { input, cache_write_5m: cache_write, reply, ..PriceBand::default() };
+        Price { source: "test".into(), bands: vec![band] }
+    }
+
+    fn run(usd_micros_max: Option<u64>, tokens_max: Option<u64>) -> Run {
+        Hand::with(false, Budget { usd_micros_max, tokens_max, ..Budget::default() }, vec![]).0
+    }
+
+    #[test]
+    fn a_price_that_nobody_knows_is_not_nothing() {
+        let failure = reserve(&run(Some(1_000_000), None), "odd", &quote(100, None)).unwrap_err();
+        assert_eq!(failure.kind, Kind::PolicyBudget);
+        assert!(failure.message.contains("price is not known"), "{failure}");
+        // Where money is not bounded nobody needs to know it.
+        let reserved = reserve(&run(None, None), "odd", &quote(100, None)).unwrap();
+        assert_eq!(reserved, Reserved { cost: Cost::default(), reply_tokens_max: 4_000 });
+    }
+
+    #[test]
+    fn what_is_left_decides_how_long_a_reply_may_be() {
+        // 100 tokens at 2 µ$ leave 800 µ$: 800 tokens of reply at 1 µ$.
+        let quoted = quote(100, Some(price(2_000_000, 0, 1_000_000)));
+        let reserved = reserve(&run(Some(1_000), None), "m", &quoted).unwrap();
+        assert_eq!(reserved.reply_tokens_max, 800);
+        assert_eq!(reserved.cost, Cost { usd_micros: 1_000, ..Cost::default() });
+        let reserved = reserve(&run(Some(1_000), Some(600)), "m", &quoted).unwrap();
+        assert_eq!((reserved.reply_tokens_max, reserved.cost.tokens, reserved.cost.usd_micros), (500, 600, 700));
+        let failure = reserve(&run(Some(400), None), "m", &quoted).unwrap_err();
+        assert!(failure.message.contains("400 µ$ are left"), "{failure}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        /// Whatever a provider counts within what was asked of it, the charge stays within what was held, and that within
+        /// what was left.
+        #[test]
+        fn no_reply_costs_more_than_was_held(
+            cap in 0_u64..2_000_000, input in 0_u64..40_000_000, write in 0_u64..60_000_000, reply in 0_u64..90_000_000,
+            prompt_max in 1_u64..60_000, prompt_share in 0_u64..=1_000, written_share in 0_u64..=1_000, reply_share in 0_u64..=1_000,
+        ) {
+            let run = run(Some(cap), None);
+            let quoted = quote(prompt_max, Some(price(input, write, reply)));
+            if let Ok(reserved) = reserve(&run, "m", &quoted) {
+                prop_assert!(reserved.cost.usd_micros <= cap);
+                let prompt = prompt_max * prompt_share / 1_000;
+                let tokens = Tokens {
+                    prompt,
+                    cache_write_5m: prompt * written_share / 1_000,
+                    reply: u64::from(reserved.reply_tokens_max) * reply_share / 1_000,
+                    ..Tokens::default()
+                };
+                let (cost, picos) = charge(Some(&quoted), reserved.cost, Some(tokens));
+                prop_assert!(cost.usd_micros <= reserved.cost.usd_micros, "{cost:?} of {reserved:?}");
+                prop_assert!(u128::from(picos.unwrap()) <= u128::from(cost.usd_micros) * PICOS_PER_MICRO);
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_that_nobody_counted_cost_all_that_was_held() {
+        let held = Cost { usd_micros: 7, tokens: 9, ..Cost::default() };
+        assert_eq!(charge(Some(&quote(1, None)), held, None), (held, None));
+    }
+
+    #[test]
+    fn a_request_that_failed_goes_to_another_model_at_once_and_to_the_same_after_a_while() {
+        let now = Timestamp(1_000);
+        let failed = |kind, has_other| Unanswered { kind, retry_after_ms: None, failures: 0, has_other };
+        let due = |failed: &Unanswered| retry_request(failed, now, 700).map(|due| due.0);
+        for (kind, other, same) in [
+            (Kind::NetworkRateLimited, Some(1_000), Some(1_000 + 700 % 501)),
+            (Kind::NetworkCut, Some(1_000), Some(1_000 + 700 % 501)),
+            (Kind::NetworkHttp4xx, Some(1_000), None),
+            (Kind::ModelContextOverflow, Some(1_000), None),
+            (Kind::ModelRefusal, None, None),
+            (Kind::HostBug, None, None),
+        ] {
+            assert_eq!((due(&failed(kind, true)), due(&failed(kind, false))), (other, same), "{kind:?}");
+        }
+        let limited = |ms| Unanswered { retry_after_ms: Some(ms), ..failed(Kind::NetworkRateLimited, false) };
+        assert_eq!(due(&limited(7_000)), Some(8_000), "not before the server wants it");
+        assert_eq!(due(&limited(REQUEST_WAIT_MS_MAX + 1)), None);
+        let often = Unanswered { failures: REQUEST_FAILURES_MAX, ..failed(Kind::NetworkRateLimited, true) };
+        assert_eq!(due(&often), None);
+    }
+
+    #[test]
+    fn only_a_tier_that_may_propose_it_stands_in() {
+        let tier = |name: &str, models: &[&str], effect_max| Tier {
+            name: name.into(),
+            models: models.iter().map(|&model| model.to_owned()).collect(),
+            effect_max,
+        };
+        let tiers = vec![tier("small", &["a"], Effect::Read), tier("large", &["b"], Effect::Once)];
+        let routes = Routes { tiers, thresholds: crate::planner::route::Thresholds::default() };
+        let features = |effect, down: &[&str]| Features {
+            effect,
+            down: down.iter().map(|&model| model.to_owned()).collect(),
+            ..features(&run(None, None), &ContextPack::default(), false, std::iter::empty())
+        };
+        assert!(has_other(&routes, &features(Effect::Read, &[]), "b"));
+        assert!(!has_other(&routes, &features(Effect::Once, &[]), "b"));
+        assert!(!has_other(&routes, &features(Effect::Read, &["b"]), "a"));
+    }
+}
