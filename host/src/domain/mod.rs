@@ -19,6 +19,7 @@ mod outcome;
 mod plan;
 mod principal;
 mod reconciled;
+mod risk;
 mod secret;
 mod state;
 mod step;
@@ -52,6 +53,7 @@ pub use plan::{
 };
 pub use principal::Principal;
 pub use reconciled::Reconciled;
+pub use risk::{FLAG_CHARS_MAX, FLAGS_MAX, HostRisk, PlannerRisk, Risk};
 pub use secret::{
     SECRET_BYTES_MAX, SECRET_PLACEHOLDER, Secret, is_secret_name, is_secret_name_byte, secret_placeholder,
 };
