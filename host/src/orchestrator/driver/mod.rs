@@ -17,7 +17,7 @@ use crate::domain::{
     Budget, Digest, Effect, Event, Fact, Failure, GENESIS, Json, Kind, Mount, Outcome, Parent, PlanLimits, Principal,
     RunId, Seq, StepId, Suspension, ToolName,
 };
-use crate::orchestrator::check::CheckedStep;
+use crate::orchestrator::check::{CheckedStep, Proposed};
 use crate::orchestrator::driver::in_hand::{InHand, VALUES_BYTES_MAX};
 use crate::orchestrator::link::WriteRequest;
 use crate::orchestrator::machine::{Command, IllegalTransition, Run, RunStatus};
@@ -30,6 +30,7 @@ use crate::sandbox::Runner;
 use crate::store::{Batch, Durability, EventLog, Ownership, Payload};
 
 mod approvals;
+mod asking;
 mod children;
 mod end;
 mod ended;
@@ -82,7 +83,7 @@ pub struct Parts {
 }
 
 /// What a person asked. Kept as a payload, so that another process can go on with it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Goal {
     pub text: String,
     /// A workflow file's content, where the plan comes from one.
@@ -90,6 +91,12 @@ pub struct Goal {
     /// Conditions in CEL over `answer` that decide about success, whoever plans.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assert: Vec<String>,
+    /// Whether it matters more than usual: the strongest models plan it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_critical: bool,
+    /// Whether its words hold what tools brought: those of a run within a run may.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tainted: bool,
 }
 
 /// How long a run waits for a person before its process leaves it suspended.
@@ -256,6 +263,12 @@ struct Drive {
     /// The run that this one takes back, once it was read.
     taken: Option<Arc<Taken>>,
     is_planning: bool,
+    /// Of which model the planner was asked last, in this process.
+    asked: Option<asking::Asked>,
+    /// What is known of its last request, in this process.
+    proposed: Option<Proposed>,
+    /// What its reply took, until it is noted with what the reply is worth.
+    replied: Option<(Fact, Option<Payload>)>,
     writes: (mpsc::Sender<WriteRequest>, mpsc::Receiver<WriteRequest>),
     stop: watch::Sender<bool>,
     /// Monotonic milliseconds since when the run waits for a person.
@@ -295,6 +308,9 @@ impl Drive {
             children: Children::default(),
             taken: None,
             is_planning: false,
+            asked: None,
+            proposed: None,
+            replied: None,
             writes: mpsc::channel(WRITE_REQUESTS_MAX),
             stop: watch::Sender::new(false),
             waits_since_ms: None,
