@@ -1,6 +1,7 @@
 //! What goes on the wire for one request: a head, a body, and the manner of sending.
 
 use super::body::Body;
+use super::error::ErrorKind;
 use super::protocol::Protocol;
 use super::reply::{Drip, Reply};
 
@@ -42,6 +43,13 @@ impl Answer {
     pub(super) fn fault(status: u16, fault: &str) -> Self {
         let body = Body::bytes("text/plain; charset=utf-8", format!("fake-llm: {fault}\n").into_bytes());
         Self { status, headers: Vec::new(), body, manner: Manner::default() }
+    }
+
+    /// Makes the answer to a request of the wrong shape, as the provider would.
+    pub(super) fn wrong(protocol: Protocol, fault: &str) -> Self {
+        let error = ErrorKind::InvalidRequest;
+        let body = error.body_saying(protocol, fault);
+        Self { status: error.status(protocol), headers: Vec::new(), body, manner: Manner::default() }
     }
 
     /// Returns the pieces to send, and whether they are all: a cut takes the end away, a stall too.

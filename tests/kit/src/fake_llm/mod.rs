@@ -14,17 +14,20 @@ use tokio::sync::oneshot;
 mod answer;
 mod body;
 mod chat;
+mod dialect;
 mod error;
 mod gemini;
 mod http;
 mod messages;
 mod ollama;
+mod order;
 mod protocol;
 mod reply;
 mod request;
 mod responses;
 mod said;
 mod script;
+mod shape;
 mod usage;
 mod verbatim;
 
@@ -178,6 +181,12 @@ impl Inner {
             return self.faulty(fault);
         };
         self.taken += 1;
+        let wrong = shape::faults(route.protocol, request);
+        if !wrong.is_empty() {
+            let fault = format!("step {}: {}", self.taken, wrong.join("; "));
+            self.faults.push(fault.clone());
+            return Answer::wrong(route.protocol, &fault);
+        }
         let mismatches = step.mismatches(request);
         if !mismatches.is_empty() {
             return self.faulty(format!("step {}: {}", self.taken, mismatches.join("; ")));

@@ -7,6 +7,7 @@ use super::*;
 mod client;
 mod manners;
 mod reader;
+mod shapes;
 mod wire;
 
 async fn post(server: &FakeLlm, body: &Value) -> (u16, String) {
