@@ -14,6 +14,7 @@ mod id;
 mod journal;
 mod json;
 mod manifest;
+mod money;
 mod name;
 mod outcome;
 mod plan;
@@ -44,6 +45,7 @@ pub use id::{RunId, StepId};
 pub use journal::{ASKED_FOR, HostCallRecord, JournalEntry, Recorded, RecordedValue, UpstreamEnd};
 pub use json::{Json, bytes_within, canonical, excerpt, head};
 pub use manifest::{Ask, Manifest, ToolManifest, TypeManifest};
+pub use money::{USD_PICOS, usd, usd_micros, usd_per_million, usd_picos};
 pub use name::{ToolName, ToolPattern, json_name};
 pub use outcome::{Denial, FailedUpstream, LogLine, Outcome, Usage};
 pub use plan::{
