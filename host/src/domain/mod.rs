@@ -26,6 +26,7 @@ mod step;
 mod template;
 mod time;
 mod tokens;
+mod trace;
 mod web;
 mod wit_type;
 
@@ -62,5 +63,6 @@ pub use step::{Direction, ReadyStep, idempotency_key};
 pub use template::{TEMPLATE_BYTES_MAX, TemplateUse};
 pub use time::Timestamp;
 pub use tokens::{Price, PriceBand, Tokens};
+pub use trace::{SpanId, Subject, TraceId, Traceparent};
 pub use web::{Method, URL_BYTES_MAX, WebHost, WebPattern, WebScheme, WebUrl};
 pub use wit_type::{Case, Field, WitType};
