@@ -18,6 +18,8 @@ pub enum Goal {
         text: String,
         /// Conditions in CEL over `answer` that decide about success.
         assert: Vec<String>,
+        /// Whether it matters more than usual: the strongest models plan it.
+        is_critical: bool,
     },
 }
 
@@ -32,7 +34,7 @@ impl Goal {
 
     /// Makes a goal of plain words.
     pub fn text(text: impl Into<String>) -> Self {
-        Self::Text { text: text.into(), assert: Vec::new() }
+        Self::Text { text: text.into(), assert: Vec::new(), is_critical: false }
     }
 
     /// Returns the goal with conditions in CEL over `answer`, all of which must hold for the run to succeed. Those of a
@@ -50,15 +52,28 @@ impl Goal {
             }
         }
         Ok(match self {
-            Self::Text { text, assert } => Self::Text { text, assert: [assert, conditions].concat() },
+            Self::Text { text, assert, is_critical } => {
+                Self::Text { text, assert: [assert, conditions].concat(), is_critical }
+            }
             workflow @ Self::Workflow(_) => workflow,
         })
+    }
+
+    /// Returns the goal as one that matters more than usual: the strongest models plan it. A workflow needs none.
+    #[must_use]
+    pub fn critical(self) -> Self {
+        match self {
+            Self::Text { text, assert, .. } => Self::Text { text, assert, is_critical: true },
+            workflow @ Self::Workflow(_) => workflow,
+        }
     }
 
     /// Returns the goal as it is kept, and who plans it.
     pub(super) fn planned(self, model: Option<Arc<dyn Planner>>) -> Result<(StoredGoal, Arc<dyn Planner>), Failure> {
         match self {
-            Self::Text { text, assert } => Ok((StoredGoal { text, workflow: None, assert }, needed(model)?)),
+            Self::Text { text, assert, is_critical } => {
+                Ok((StoredGoal { text, workflow: None, assert, is_critical }, needed(model)?))
+            }
             Self::Workflow(workflow) => {
                 let plan = workflow.proposed()?;
                 let content = json!({
@@ -68,7 +83,8 @@ impl Goal {
                     "answer": plan.answer,
                     "assert": plan.assert,
                 });
-                let goal = StoredGoal { text: workflow.goal().to_owned(), workflow: Some(content), assert: Vec::new() };
+                let goal =
+                    StoredGoal { text: workflow.goal().to_owned(), workflow: Some(content), ..StoredGoal::default() };
                 Ok((goal, Arc::new(workflow)))
             }
         }

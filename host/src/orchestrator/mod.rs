@@ -4,6 +4,7 @@
 //! [`driver`] acts, thinly: it performs the machine's commands and records what they brought. Retries, waits and the
 //! order of effects are decided here and nowhere else.
 
+mod ask;
 pub mod breaker;
 mod budget;
 mod check;

@@ -260,7 +260,7 @@ impl Simulation<'_> {
     fn start(&self, run: &RunId) -> Start {
         let text = self.case.workflow["goal"].as_str().unwrap_or_default().to_owned();
         let workflow = self.case.turns.is_empty().then(|| self.case.workflow.clone());
-        let goal = Goal { text, workflow, assert: Vec::new() };
+        let goal = Goal { text, workflow, ..Goal::default() };
         Start {
             run: run.clone(),
             goal,

@@ -1,9 +1,10 @@
 //! One step of a plan: its arguments, its list, its conditions and what it waits for.
 
 use crate::domain::{
-    CallTemplate, Effect, ForEach, Items, Json, Kind, OnFailure, PlanStep, PlannedStep, Reference, RetryRule, Role,
-    StepId, ToolName, WitType, references,
+    CallTemplate, Cost, Effect, ForEach, Items, Json, Kind, OnFailure, PlanStep, PlannedStep, Reference, RetryRule,
+    Role, StepId, ToolName, WitType, references,
 };
+use crate::orchestrator::check::runs::Within;
 use crate::orchestrator::check::scope::Local;
 use crate::orchestrator::check::{Check, CheckedRun, CheckedStep, ITEMS_MAX, RUN_TOOL};
 use crate::orchestrator::types::{Brought, fit_fields};
@@ -265,13 +266,10 @@ impl Check<'_> {
         let id = self.named.get(&step.id)?.id.clone();
         let within = self.run_within(at, step, run, local);
         let name = ToolName::new(RUN_TOOL.0, RUN_TOOL.1).ok()?;
-        let (effect, cost, touches) = within.unwrap_or((Effect::Once, run_cost(), Vec::new()));
-        let planned = PlannedStep { cost, touches, ..PlannedStep::call(id, name, Vec::new(), effect) };
+        let unknown = Within { effect: Effect::Once, cost: Cost::default(), touches: Vec::new(), asks_model: true };
+        let Within { effect, cost, touches, asks_model } = within.unwrap_or(unknown);
+        let planned = PlannedStep { cost, touches, asks_model, ..PlannedStep::call(id, name, Vec::new(), effect) };
         let checked = CheckedRun { workflow: run.workflow.clone(), goal: run.goal.clone(), budget: run.budget.clone() };
         Some((planned, Some(checked)))
     }
-}
-
-fn run_cost() -> crate::domain::Cost {
-    crate::domain::Cost::default()
 }

@@ -30,6 +30,7 @@ use crate::sandbox::Runner;
 use crate::store::{Batch, Durability, EventLog, Ownership, Payload};
 
 mod approvals;
+mod asking;
 mod children;
 mod end;
 mod ended;
@@ -82,7 +83,7 @@ pub struct Parts {
 }
 
 /// What a person asked. Kept as a payload, so that another process can go on with it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Goal {
     pub text: String,
     /// A workflow file's content, where the plan comes from one.
@@ -90,6 +91,9 @@ pub struct Goal {
     /// Conditions in CEL over `answer` that decide about success, whoever plans.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assert: Vec<String>,
+    /// Whether it matters more than usual: the strongest models plan it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_critical: bool,
 }
 
 /// How long a run waits for a person before its process leaves it suspended.
@@ -256,6 +260,10 @@ struct Drive {
     /// The run that this one takes back, once it was read.
     taken: Option<Arc<Taken>>,
     is_planning: bool,
+    /// Of which model the planner was asked last, in this process.
+    asked: Option<asking::Asked>,
+    /// What its reply took, until it is noted with what the reply is worth.
+    replied: Option<(Fact, Option<Payload>)>,
     writes: (mpsc::Sender<WriteRequest>, mpsc::Receiver<WriteRequest>),
     stop: watch::Sender<bool>,
     /// Monotonic milliseconds since when the run waits for a person.
@@ -295,6 +303,8 @@ impl Drive {
             children: Children::default(),
             taken: None,
             is_planning: false,
+            asked: None,
+            replied: None,
             writes: mpsc::channel(WRITE_REQUESTS_MAX),
             stop: watch::Sender::new(false),
             waits_since_ms: None,

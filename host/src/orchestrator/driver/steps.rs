@@ -344,6 +344,7 @@ impl Drive {
             fuel: outcome.usage.fuel,
             bytes: outcome.usage.output_bytes.saturating_add(outcome.usage.egress_bytes),
             usd_micros: planned.cost.usd_micros,
+            tokens: 0,
             parallel: 0,
         };
         let checked = match self.tool(&planned.tool) {
