@@ -12,6 +12,7 @@ use crate::domain::{Digest, Effect, Failure, Json, Plan, Price, StepId, Tokens, 
 
 pub mod model;
 pub mod parse;
+pub mod prices;
 pub mod prompt;
 pub mod route;
 mod strict;
