@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal};
+use crate::planner::PackOptions;
 use crate::registry;
 use crate::sandbox;
 use crate::store::sqlite::SqliteOptions;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub store: SqliteOptions,
     pub budget: Budget,
     pub plan: PlanLimits,
+    /// What planners get to see.
+    pub pack: PackOptions,
     /// For whom runs act.
     pub principal: Principal,
     /// The model that plans where a goal is given in words.
@@ -117,6 +120,7 @@ impl Settings {
             store: SqliteOptions::default(),
             budget: Budget::default(),
             plan: PlanLimits::default(),
+            pack: PackOptions::default(),
             principal: Principal::default(),
             model: None,
             secrets: BTreeMap::new(),

@@ -18,8 +18,8 @@ use reqwest::{StatusCode, Url, header};
 use serde::Deserialize;
 
 use super::parse::{self, NativeCall, ReplyLimits};
-use super::{Allowance, ContextPack, Planned, Planner, Proposal, prompt};
-use crate::domain::{Failure, Json, Kind, Secret, Tokens, printable};
+use super::{Allowance, ContextPack, Planned, Planner, Proposal, prompt, prompts};
+use crate::domain::{Digest, Failure, Json, Kind, Secret, Tokens, printable};
 
 /// Longest wait for a connection, in milliseconds: a model server that is up answers a handshake at once.
 const CONNECT_MS_MAX: u64 = 10_000;
@@ -257,6 +257,10 @@ impl Planner for ModelPlanner {
 
     fn is_single_plan(&self) -> bool {
         false
+    }
+
+    fn prompt(&self) -> Option<Digest> {
+        Some(prompts::plan().digest)
     }
 
     async fn plan(&self, pack: &ContextPack, allowance: &Allowance) -> Planned {

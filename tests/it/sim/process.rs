@@ -260,7 +260,7 @@ impl Simulation<'_> {
     fn start(&self, run: &RunId) -> Start {
         let text = self.case.workflow["goal"].as_str().unwrap_or_default().to_owned();
         let workflow = self.case.turns.is_empty().then(|| self.case.workflow.clone());
-        let goal = Goal { text, workflow, assert: Vec::new() };
+        let goal = Goal { text, workflow, ..Goal::default() };
         Start {
             run: run.clone(),
             goal,
@@ -288,6 +288,7 @@ impl Simulation<'_> {
             catalog: CATALOG.clone(),
             policy: POLICY.clone(),
             clock: self.world.clock.clone(),
+            pack: cofferdam::planner::PackOptions::default(),
             plan_limits: PlanLimits::default(),
             owner: format!("process {}", self.processes),
             upstreams: Arc::new(Upstreams::default()),

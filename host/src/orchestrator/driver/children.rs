@@ -280,7 +280,7 @@ fn unbounded(own: &Budget) -> Budget {
 fn goal_of_undo(taken: &RunId) -> Goal {
     let text = format!("Take back what run {taken} did.");
     let workflow = serde_json::json!({ "workflow": "undo", "goal": text, "steps": [] });
-    Goal { text, workflow: Some(workflow), assert: Vec::new() }
+    Goal { text, workflow: Some(workflow), ..Goal::default() }
 }
 
 /// Returns the goal of a run within a run: its arguments are the inputs of its workflow, or stand beside its words.
@@ -300,5 +300,5 @@ pub fn goal_of(sub_run: &CheckedRun, args: &Json) -> Goal {
     let words = sub_run.goal.clone().or(of_workflow).unwrap_or_default();
     let has_args = args.as_object().is_some_and(|args| !args.is_empty());
     let text = if workflow.is_none() && has_args { format!("{words}\n\nInputs: {args}") } else { words };
-    Goal { text, workflow, assert: Vec::new() }
+    Goal { text, workflow, ..Goal::default() }
 }
