@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam::clock::SystemClock;
 use cofferdam::domain::{
-    Budget, Digest, Effect, Event, Fact, GENESIS, PlannedStep, Principal, RunId, Seq, StepEnd, StepId, Timestamp,
+    Budget, Cost, Digest, Effect, Event, Fact, GENESIS, PlannedStep, Principal, RunId, Seq, StepEnd, StepId, Timestamp,
     ToolName, Usage,
 };
 use cofferdam::orchestrator::Run;
@@ -235,7 +235,8 @@ fn long_run(events: u64) -> Vec<Fact> {
             },
         ]
     };
-    let begun = [created, Fact::PlanRequested { turn: 1, pack: GENESIS }, accepted];
+    let begun =
+        [created, Fact::PlanRequested { turn: 1, pack: GENESIS, asked: None, reserved: Cost::default() }, accepted];
     begun.into_iter().chain((0..count).flat_map(of_step)).collect()
 }
 

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use cofferdam::domain::{
-    Budget, Caveat, CaveatKind, Cost, Decision, Digest, Effect, Event, Fact, GENESIS, Items, Kind, OnFailure, Parent,
-    PlannedStep, Principal, RetryRule, Role, RunEnd, RunId, SCHEMA_VERSION, Settlement, SkipReason, StepEnd, StepId,
-    Suspension, TakesBack, Timestamp, ToolName, UndoReason, Usage, Within,
+    AskedModel, Budget, Caveat, CaveatKind, Cost, Decision, Digest, Effect, Event, Fact, GENESIS, Items, Kind,
+    OnFailure, Parent, PlannedStep, Principal, RetryRule, Role, RunEnd, RunId, SCHEMA_VERSION, Settlement, SkipReason,
+    StepEnd, StepId, Suspension, TakesBack, Timestamp, Tokens, ToolName, UndoReason, Usage, Within,
 };
 use serde_json::Value;
 
@@ -77,7 +77,7 @@ fn facts() -> Vec<Fact> {
     ];
     let caveats: Vec<_> = caveats.into_iter().map(|what| Caveat { step: step(), what }).collect();
     let ended = |end| Fact::RunEnded { end, caveats: caveats.clone() };
-    let cost = Cost { calls: 1, turns: 2, fuel: 3_456, bytes: 2, usd_micros: 5, parallel: 0 };
+    let cost = Cost { calls: 1, turns: 2, fuel: 3_456, bytes: 2, usd_micros: 5, tokens: 7, parallel: 0 };
     let step_ended = |end, log, retry| Fact::StepEnded {
         step: step(),
         attempt: 1,
@@ -157,9 +157,49 @@ fn facts() -> Vec<Fact> {
         Fact::RunClaimed { owner: "process 7".into(), policy: digest(2) },
         Fact::ToolsChanged { toolset: digest(3), tools: vec![], by: None },
         Fact::ToolsChanged { toolset: digest(3), tools: vec![tool.clone()], by: Some("ann".into()) },
-        Fact::PlanRequested { turn: 1, pack: digest(4) },
-        Fact::PlanFailed { turn: 1, kind: Kind::ModelRefusal, failure: digest(5) },
-        Fact::PlanRejected { turn: 1, reply: digest(5), failures: digest(6) },
+        Fact::PlanRequested { turn: 1, pack: digest(4), asked: None, reserved: Cost::default() },
+        Fact::PlanRequested {
+            turn: 1,
+            pack: digest(4),
+            asked: Some(AskedModel {
+                model: "mini".into(),
+                tier: "small".into(),
+                effect_max: Effect::Read,
+                route: digest(4),
+                price: Some("cofferdam.toml".into()),
+                reply_tokens_max: 800,
+            }),
+            reserved: cost,
+        },
+        Fact::PlanReplied {
+            turn: 1,
+            model: Some("mini-2026".into()),
+            tokens: Some(Tokens { prompt: 6, cached: 3, cache_write_5m: 2, cache_write_1h: 1, reply: 5, reasoning: 4 }),
+            cost,
+            usd_picos: Some(4_999_999),
+            reasoning: Some(digest(4)),
+            first_token_ms: Some(80),
+            wall_ms: 300,
+        },
+        Fact::PlanReplied {
+            turn: 1,
+            model: None,
+            tokens: None,
+            cost: Cost::default(),
+            usd_picos: None,
+            reasoning: None,
+            first_token_ms: None,
+            wall_ms: 0,
+        },
+        Fact::PlanFailed { turn: 1, kind: Kind::ModelRefusal, failure: digest(5), retry: None },
+        Fact::PlanFailed {
+            turn: 1,
+            kind: Kind::NetworkRateLimited,
+            failure: digest(5),
+            retry: Some(Timestamp(1_700_000_000_500)),
+        },
+        Fact::PlanRejected { turn: 1, reply: digest(5), failures: digest(6), is_escalated: false },
+        Fact::PlanRejected { turn: 1, reply: digest(5), failures: digest(6), is_escalated: true },
         Fact::PlanAccepted {
             turn: 1,
             reply: digest(5),

@@ -58,7 +58,7 @@ impl Canned {
         let (pack, reply, plan) =
             (self.keep(&json!("pack")), self.keep(&json!("reply")), self.keep(&json!({ "steps": steps })));
         let (turn, has_answer, has_assertions) = (1, false, false);
-        self.fact(Fact::PlanRequested { turn, pack }).fact(Fact::PlanAccepted {
+        self.fact(Fact::PlanRequested { turn, pack, asked: None, reserved: Cost::default() }).fact(Fact::PlanAccepted {
             turn,
             reply,
             plan,

@@ -96,7 +96,7 @@ fn a_mistake_is_told_with_its_line() {
     refused(
         "version = 0\n\n[budget]\ncalls = 3",
         expect![
-            "read cofferdam.toml:4:1: unknown field `calls`, expected one of `planner_turns_max`, `calls_max`, `calls_per_tool_max`, `parallel_max`, `depth_max`, `same_failures_max`, `wall_ms_max`, `fuel_max`, `bytes_max`, `usd_micros_max`"
+            "read cofferdam.toml:4:1: unknown field `calls`, expected one of `planner_turns_max`, `calls_max`, `calls_per_tool_max`, `parallel_max`, `depth_max`, `same_failures_max`, `wall_ms_max`, `fuel_max`, `bytes_max`, `usd_micros_max`, `tokens_max`, `repairs_max`"
         ],
     );
     refused("version = 0\n[sandbox\n", expect!["read cofferdam.toml:2:9: unclosed table, expected `]`"]);

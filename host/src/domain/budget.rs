@@ -29,6 +29,11 @@ pub struct Budget {
     /// Money, in millionths of a US dollar.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usd_micros_max: Option<u64>,
+    /// Tokens of all requests to models and their replies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_max: Option<u64>,
+    /// How often in a row a planner may make a refused reply good; one that fails twice in the same way may not.
+    pub repairs_max: u32,
 }
 
 impl Default for Budget {
@@ -44,6 +49,8 @@ impl Default for Budget {
             fuel_max: 4_000_000_000_000,
             bytes_max: 1 << 30,
             usd_micros_max: None,
+            tokens_max: None,
+            repairs_max: 2,
         }
     }
 }
@@ -72,6 +79,8 @@ pub struct BudgetPatch {
     pub bytes_max: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usd_micros_max: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_max: Option<u64>,
 }
 
 impl BudgetPatch {
@@ -92,6 +101,9 @@ pub struct Cost {
     /// Bytes brought and sent.
     pub bytes: u64,
     pub usd_micros: u64,
+    /// Tokens of requests to models, and of their replies.
+    #[serde(skip_serializing_if = "is_none")]
+    pub tokens: u64,
     /// Calls under way at one time, of a run within the run: held while it runs, and never spent.
     #[serde(skip_serializing_if = "is_zero")]
     pub parallel: u32,
@@ -102,7 +114,17 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(n: &u64) -> bool {
+    *n == 0
+}
+
 impl Cost {
+    /// Returns whether it costs nothing at all.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Returns the sum, each part of which stays at its largest value.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
@@ -112,6 +134,7 @@ impl Cost {
             fuel: self.fuel.saturating_add(other.fuel),
             bytes: self.bytes.saturating_add(other.bytes),
             usd_micros: self.usd_micros.saturating_add(other.usd_micros),
+            tokens: self.tokens.saturating_add(other.tokens),
             parallel: self.parallel.saturating_add(other.parallel),
         }
     }
@@ -125,6 +148,7 @@ impl Cost {
             fuel: self.fuel.saturating_sub(other.fuel),
             bytes: self.bytes.saturating_sub(other.bytes),
             usd_micros: self.usd_micros.saturating_sub(other.usd_micros),
+            tokens: self.tokens.saturating_sub(other.tokens),
             parallel: self.parallel.saturating_sub(other.parallel),
         }
     }

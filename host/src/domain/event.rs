@@ -2,20 +2,19 @@
 //!
 //! An event is a header, small facts and digests. Arguments, outputs, requests, replies and failure texts are payloads:
 //! they live beside the log, sealed by their owner's key, so that erasing a user breaks no chain.
-//! This is one of the two formats that leave the process, and it is frozen as `v1`: what a version wrote every later program
-//! reads. A change is a new version and an upcaster (`store/upcast.rs`), never another meaning of what is stored.
+//! This is one of the two formats that leave the process, and it is frozen: what a version wrote every later program reads. A change is a new version and an upcaster (`store/upcast.rs`), never another meaning of what is stored.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Budget, Cost, Digest, Effect, Kind, OnFailure, Principal, RetryRule, RunId, StepId, Timestamp, ToolName, Usage,
-    canonical,
+    Budget, Cost, Digest, Effect, Kind, OnFailure, Principal, RetryRule, RunId, StepId, Timestamp, Tokens, ToolName,
+    Usage, canonical,
 };
 
 /// The version that this program writes.
-pub const SCHEMA_VERSION: u16 = 1;
+pub const SCHEMA_VERSION: u16 = 2;
 
 /// What the host's own names begin with, where a fact says by whom: no person goes by such a name.
 pub const BY_HOST: &str = "host:";
@@ -113,11 +112,57 @@ pub enum Fact {
         by: Option<String>,
     },
     /// The planner is about to be asked. Payload: the context pack.
-    PlanRequested { turn: u32, pack: Digest },
+    PlanRequested {
+        turn: u32,
+        pack: Digest,
+        /// Which of its models is asked, where it has any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked: Option<AskedModel>,
+        /// The most that the request may cost, where the budget bounds that.
+        #[serde(default, skip_serializing_if = "Cost::is_nothing")]
+        reserved: Cost,
+    },
+    /// A model replied, or failed to: what that took. What the reply is worth the next event tells.
+    PlanReplied {
+        turn: u32,
+        /// As the server calls it, where it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
+        /// `None` where nobody counted: all that was reserved is spent then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tokens: Option<Tokens>,
+        /// What the budget is charged; more than was reserved ends the run.
+        #[serde(default, skip_serializing_if = "Cost::is_nothing")]
+        cost: Cost,
+        /// In picodollars, as exact as the price is; `None` where the price or the tokens are not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usd_picos: Option<u64>,
+        /// Payload: what the model thought, as far as it is told. For a person alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reasoning: Option<Digest>,
+        /// Until the first part of the reply, in milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        first_token_ms: Option<u64>,
+        wall_ms: u64,
+    },
     /// The planner could not reply. Payload: the failure.
-    PlanFailed { turn: u32, kind: Kind, failure: Digest },
+    PlanFailed {
+        turn: u32,
+        kind: Kind,
+        failure: Digest,
+        /// When the same is asked again, of the same model or another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry: Option<Timestamp>,
+    },
     /// The reply is no plan that can run. Payloads: the reply, the failures.
-    PlanRejected { turn: u32, reply: Digest, failures: Digest },
+    PlanRejected {
+        turn: u32,
+        reply: Digest,
+        failures: Digest,
+        /// Whether a dearer model is asked in place of the one that was not up to it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_escalated: bool,
+    },
     /// The whole plan was checked. Payloads: the reply, the plan.
     PlanAccepted {
         turn: u32,
@@ -273,6 +318,7 @@ impl Fact {
             Self::RunClaimed { .. } => "run_claimed",
             Self::ToolsChanged { .. } => "tools_changed",
             Self::PlanRequested { .. } => "plan_requested",
+            Self::PlanReplied { .. } => "plan_replied",
             Self::PlanFailed { .. } => "plan_failed",
             Self::PlanRejected { .. } => "plan_rejected",
             Self::PlanAccepted { .. } => "plan_accepted",
@@ -331,6 +377,7 @@ impl Fact {
             | Self::RunClaimed { .. }
             | Self::ToolsChanged { .. }
             | Self::PlanRequested { .. }
+            | Self::PlanReplied { .. }
             | Self::PlanFailed { .. }
             | Self::PlanRejected { .. }
             | Self::PlanAccepted { .. }
@@ -348,6 +395,23 @@ impl Fact {
             | Self::Called { .. } => None,
         }
     }
+}
+
+/// Which model a planner asks, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedModel {
+    pub model: String,
+    pub tier: String,
+    /// The worst that a step of the reply may do.
+    pub effect_max: Effect,
+    /// Payload: the routes, what was counted, and the choice.
+    pub route: Digest,
+    /// Where the price comes from, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<String>,
+    /// The longest reply that is allowed, in tokens.
+    pub reply_tokens_max: u32,
 }
 
 /// The step of another run that a run carries out.
@@ -421,6 +485,12 @@ pub struct PlannedStep {
     /// Whether it is done once for each item of a list, and how many at one time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Items>,
+    /// Whether a model plans the run that carries it out, or one within that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_model: bool,
+    /// Whether its planner had read what tools brought before it proposed the step: that may speak through it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tainted: bool,
     /// Whether a call is known that takes it back.
     pub has_undo: bool,
     /// Whether that call needs to know what the step brought.
@@ -600,6 +670,8 @@ impl PlannedStep {
             touches: Vec::new(),
             calls_parallel_max: None,
             items: None,
+            asks_model: false,
+            is_tainted: false,
             has_undo: false,
             undo_takes_output: false,
             has_reconcile: false,

@@ -19,6 +19,7 @@ mod outcome;
 mod plan;
 mod principal;
 mod reconciled;
+mod risk;
 mod secret;
 mod state;
 mod step;
@@ -34,9 +35,9 @@ pub use digest::Digest;
 pub use doubt::{Doubt, leaves_open};
 pub use effect::Effect;
 pub use event::{
-    BY_BUDGET, BY_HOST, BY_RECONCILE, Caveat, CaveatKind, Decision, Epoch, Event, Fact, GENESIS, Items, Parent,
-    PlannedStep, Role, RunEnd, SCHEMA_VERSION, Seq, Settlement, SkipReason, StepEnd, Suspension, TakesBack, UndoReason,
-    Within,
+    AskedModel, BY_BUDGET, BY_HOST, BY_RECONCILE, Caveat, CaveatKind, Decision, Epoch, Event, Fact, GENESIS, Items,
+    Parent, PlannedStep, Role, RunEnd, SCHEMA_VERSION, Seq, Settlement, SkipReason, StepEnd, Suspension, TakesBack,
+    UndoReason, Within,
 };
 pub use failure::{Failure, Fault, Kind, MESSAGE_CHARS_MAX, Retry, escaped, is_deceptive, printable};
 pub use grant::{Access, Grant, HttpGrant, Limits, LimitsPatch, Mount, SecretGrant};
@@ -52,6 +53,7 @@ pub use plan::{
 };
 pub use principal::Principal;
 pub use reconciled::Reconciled;
+pub use risk::{FLAG_CHARS_MAX, FLAGS_MAX, HostRisk, PlannerRisk, Risk};
 pub use secret::{
     SECRET_BYTES_MAX, SECRET_PLACEHOLDER, Secret, is_secret_name, is_secret_name_byte, secret_placeholder,
 };

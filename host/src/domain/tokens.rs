@@ -70,3 +70,37 @@ pub struct PriceBand {
     pub cache_write_1h: u64,
     pub reply: u64,
 }
+
+impl Price {
+    /// Returns what these tokens cost, in picodollars.
+    pub fn usd_picos(&self, tokens: &Tokens) -> u128 {
+        let Some(band) = self.bands.iter().rev().find(|band| tokens.prompt >= band.prompt_tokens_min) else { return 0 };
+        let part = |n: u64, price: u64| u128::from(n) * u128::from(price);
+        let special = tokens.cached + tokens.cache_write_5m + tokens.cache_write_1h;
+        part(tokens.prompt.saturating_sub(special), band.input)
+            + part(tokens.cached, band.cached)
+            + part(tokens.cache_write_5m, band.cache_write_5m)
+            + part(tokens.cache_write_1h, band.cache_write_1h)
+            + part(tokens.reply, band.reply)
+    }
+
+    /// Returns the most that such a request can cost, in picodollars.
+    pub fn picos_max(&self, prompt_tokens_max: u64, reply_tokens_max: u64) -> u128 {
+        let input = |b: &PriceBand| b.input.max(b.cached).max(b.cache_write_5m).max(b.cache_write_1h);
+        let of = |b: &PriceBand| {
+            u128::from(prompt_tokens_max) * u128::from(input(b)) + u128::from(reply_tokens_max) * u128::from(b.reply)
+        };
+        self.bands.iter().filter(|b| b.prompt_tokens_min <= prompt_tokens_max).map(of).max().unwrap_or(0)
+    }
+
+    /// Returns the longest reply that stays within so many picodollars.
+    pub fn reply_tokens_within(&self, picos_left: u128, prompt_tokens_max: u64) -> Option<u32> {
+        let prompt = self.picos_max(prompt_tokens_max, 0);
+        let left = picos_left.checked_sub(prompt)?;
+        let dearest = self.bands.iter().map(|b| b.reply).max().unwrap_or(0);
+        Some(match dearest {
+            0 => u32::MAX,
+            price => u32::try_from(left / u128::from(price)).unwrap_or(u32::MAX),
+        })
+    }
+}

@@ -28,6 +28,8 @@ pub enum Goal {
         inputs: BTreeMap<String, Json>,
         /// Conditions in CEL over `answer` that decide about success.
         assert: Vec<String>,
+        /// Whether it matters more than usual: the strongest models plan it.
+        is_critical: bool,
     },
     /// What a planner said in an earlier run takes the place of a planner.
     Recording(RecordedPlanner),
@@ -50,7 +52,7 @@ impl Goal {
 
     /// Makes a goal of plain words.
     pub fn text(text: impl Into<String>) -> Self {
-        Self::Text { text: text.into(), inputs: BTreeMap::new(), assert: Vec::new() }
+        Self::Text { text: text.into(), inputs: BTreeMap::new(), assert: Vec::new(), is_critical: false }
     }
 
     /// Returns the goal with inputs that its planner may know: it refers to them as `input.NAME`. Those of a workflow are set
@@ -68,7 +70,7 @@ impl Goal {
             return refuse(Kind::DataInputSize, format!("at most {INPUTS_MAX}, of {INPUTS_BYTES_MAX} bytes together"));
         }
         match self {
-            Self::Text { text, assert, .. } => Ok(Self::Text { text, inputs, assert }),
+            Self::Text { text, assert, is_critical, .. } => Ok(Self::Text { text, inputs, assert, is_critical }),
             other if inputs.is_empty() => Ok(other),
             Self::Workflow(_) => refuse(Kind::DataInput, "those of a workflow are set as it is read".into()),
             Self::Recording(_) => refuse(Kind::DataInput, "a recording has those of its run".into()),
@@ -90,7 +92,9 @@ impl Goal {
             }
         }
         Ok(match self {
-            Self::Text { text, inputs, assert } => Self::Text { text, inputs, assert: [assert, conditions].concat() },
+            Self::Text { text, inputs, assert, is_critical } => {
+                Self::Text { text, inputs, assert: [assert, conditions].concat(), is_critical }
+            }
             Self::Recording(_) if !conditions.is_empty() => {
                 let what = "add conditions to a recording: it has those of its run";
                 return Err(Failure::new(Kind::DataInput, what));
@@ -99,17 +103,28 @@ impl Goal {
         })
     }
 
+    /// Returns the goal as one that matters more than usual: the strongest models plan it. A workflow needs none.
+    #[must_use]
+    pub fn critical(self) -> Self {
+        match self {
+            Self::Text { text, inputs, assert, .. } => Self::Text { text, inputs, assert, is_critical: true },
+            other @ (Self::Workflow(_) | Self::Recording(_)) => other,
+        }
+    }
+
     /// Returns the goal as it is kept, and who plans it.
     pub(super) fn planned(self, model: Option<Arc<dyn Planner>>) -> Result<(StoredGoal, Arc<dyn Planner>), Failure> {
         match self {
-            Self::Text { text, inputs, assert } => {
-                Ok((StoredGoal { text, inputs, assert, ..StoredGoal::default() }, needed(model)?))
+            Self::Text { text, inputs, assert, is_critical } => {
+                let goal = StoredGoal { text, inputs, assert, is_critical, ..StoredGoal::default() };
+                Ok((goal, needed(model)?))
             }
             Self::Recording(recorded) => {
                 let Head { goal, inputs, assert, .. } = recorded.recording().head.clone();
                 let unwritten = |error| Failure::new(Kind::HostBug, "keep a recording").detail(error);
                 let recording = Some(serde_json::to_value(&recorded).map_err(unwritten)?);
-                Ok((StoredGoal { text: goal, inputs, assert, recording, workflow: None }, Arc::new(recorded)))
+                let stored = StoredGoal { text: goal, inputs, assert, recording, ..StoredGoal::default() };
+                Ok((stored, Arc::new(recorded)))
             }
             Self::Workflow(workflow) => {
                 let plan = workflow.proposed()?;

@@ -51,6 +51,7 @@ pub(super) fn left(run: &Run) -> Cost {
         fuel: run.budget.fuel_max,
         bytes: run.budget.bytes_max,
         usd_micros: run.budget.usd_micros_max.unwrap_or(u64::MAX),
+        tokens: run.budget.tokens_max.unwrap_or(u64::MAX),
         parallel: 0,
     };
     cap.minus(taken)
@@ -66,7 +67,7 @@ pub(super) fn room(run: &Run, step: &Step, pending: &Pending) -> Room {
     if !is_bounded(step) {
         return Room::Yes(step.planned.cost);
     }
-    let want = wanted(step);
+    let want = wanted(&run.budget, step);
     let tool = &step.planned.tool;
     let held = held_of_each(run, pending);
     let of_tool = run.calls_of.get(tool).copied().unwrap_or(0);
@@ -86,6 +87,9 @@ pub(super) fn room(run: &Run, step: &Step, pending: &Pending) -> Room {
     let Some(usd_micros) = fits(left.usd_micros, want.usd_micros, is_alone && is_run) else {
         return later("usd_micros_max");
     };
+    let Some(tokens) = fits(left.tokens, want.tokens, is_alone && is_run) else {
+        return later("tokens_max");
+    };
     let Some(turns) = fits(left.turns.into(), want.turns.into(), is_alone && is_run) else {
         return later("planner_turns_max");
     };
@@ -93,7 +97,7 @@ pub(super) fn room(run: &Run, step: &Step, pending: &Pending) -> Room {
     let Some(bytes) = fits(left.bytes, want.bytes, is_alone) else { return later("bytes_max") };
     let calls = u32::try_from(calls).unwrap_or(u32::MAX);
     let turns = u32::try_from(turns).unwrap_or(u32::MAX);
-    let cost = Cost { calls, turns, fuel, bytes, usd_micros, parallel: 0 };
+    let cost = Cost { calls, turns, fuel, bytes, usd_micros, tokens, parallel: 0 };
     if is_run && held > 0 && held.saturating_add(of_each(run, cost)) > run.budget.calls_per_tool_max {
         return Room::Later;
     }
@@ -154,6 +158,7 @@ pub(super) fn of_child(run: &Run, reserved: Cost, wall_ms_left: u64, patch: &Bud
         fuel_max: reserved.fuel,
         bytes_max: reserved.bytes,
         usd_micros_max: own.usd_micros_max.map(|_| reserved.usd_micros),
+        tokens_max: own.tokens_max.map(|_| reserved.tokens),
         wall_ms_max: wall_ms_left,
         ..own.clone()
     };
@@ -175,7 +180,7 @@ pub(super) fn share(planned: &PlannedStep, free: u32, runs: u32, has_calls: bool
 
 /// The most that one attempt may cost. A run within the run may try its own calls again, and what nobody bounds is all
 /// that there is.
-fn wanted(step: &Step) -> Cost {
+fn wanted(budget: &Budget, step: &Step) -> Cost {
     let cost = step.planned.cost;
     if !is_run(&step.planned) {
         return cost;
@@ -188,8 +193,18 @@ fn wanted(step: &Step) -> Cost {
         turns: if cost.turns == 0 { u32::MAX } else { cost.turns },
         fuel: all(cost.fuel),
         bytes: all(cost.bytes),
-        usd_micros: cost.usd_micros.saturating_mul(times.into()),
+        usd_micros: of_model(budget.usd_micros_max, cost.usd_micros, times, step.planned.asks_model),
+        tokens: of_model(budget.tokens_max, cost.tokens, times, step.planned.asks_model),
         parallel: 0,
+    }
+}
+
+/// What an attempt may take of a bound that requests to models meet: where a model plans and nobody says how much of it, all
+/// that there is. Where nothing is bounded nothing is held.
+fn of_model(most: Option<u64>, cost: u64, times: u32, asks_model: bool) -> u64 {
+    match most {
+        Some(_) if cost == 0 && asks_model => u64::MAX,
+        _ => cost.saturating_mul(times.into()),
     }
 }
 
@@ -215,6 +230,7 @@ pub(super) fn budget_left(run: &Run) -> Budget {
         fuel_max: left.fuel,
         bytes_max: left.bytes,
         usd_micros_max: run.budget.usd_micros_max.map(|_| left.usd_micros),
+        tokens_max: run.budget.tokens_max.map(|_| left.tokens),
         ..run.budget.clone()
     }
 }

@@ -50,7 +50,8 @@ pub fn source(fact: &Fact) -> Source {
         Fact::WriteBegun { .. } | Fact::StepEnded { .. } | Fact::CallStarted { .. } | Fact::Called { .. } => {
             Source::Call
         }
-        Fact::PlanFailed { .. }
+        Fact::PlanReplied { .. }
+        | Fact::PlanFailed { .. }
         | Fact::PlanRejected { .. }
         | Fact::PlanAccepted { .. }
         | Fact::Answered { .. }

@@ -178,3 +178,89 @@ fn raises(thresholds: &Thresholds, features: &Features) -> Vec<String> {
     .flatten()
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes() -> Routes {
+        let tier = |name: &str, models: &[&str], effect_max| Tier {
+            name: name.into(),
+            models: models.iter().map(|&model| model.to_owned()).collect(),
+            effect_max,
+        };
+        let tiers = vec![
+            tier("small", &["s1", "s2"], Effect::Read),
+            tier("medium", &["m1"], Effect::Reversible),
+            tier("large", &["l1", "l2"], Effect::Once),
+        ];
+        Routes { tiers, thresholds: Thresholds::default() }
+    }
+
+    fn plain() -> Features {
+        Features {
+            effect: Effect::Read,
+            candidates: 3,
+            margin_permille: 400,
+            schema_depth: 1,
+            required_args: 2,
+            failed_steps: 0,
+            escalations: 0,
+            is_critical: false,
+            budget_permille: 1_000,
+            down: vec![],
+        }
+    }
+
+    /// Each row: what is counted, the model that is asked, and how many reasons are told.
+    #[test]
+    fn the_matrix() {
+        let down = |models: &[&str]| models.iter().map(|&model| model.to_owned()).collect::<Vec<_>>();
+        for (features, model, reasons) in [
+            (plain(), "s1", 0),
+            (Features { effect: Effect::Idempotent, ..plain() }, "m1", 1),
+            (Features { effect: Effect::Once, ..plain() }, "l1", 1),
+            (Features { candidates: 9, ..plain() }, "m1", 1),
+            (Features { margin_permille: 49, ..plain() }, "m1", 1),
+            (Features { schema_depth: 5, required_args: 7, ..plain() }, "l1", 2),
+            (Features { failed_steps: 2, ..plain() }, "m1", 1),
+            // What raises does not add to what the effect needs anyway; what was tried in vain does.
+            (Features { effect: Effect::Idempotent, failed_steps: 2, ..plain() }, "m1", 2),
+            (Features { effect: Effect::Idempotent, escalations: 1, ..plain() }, "l1", 2),
+            (Features { escalations: 1, ..plain() }, "m1", 1),
+            (Features { escalations: 9, ..plain() }, "l1", 1),
+            (Features { is_critical: true, ..plain() }, "l1", 1),
+            // Little money is left: only what must be is dear.
+            (Features { candidates: 99, budget_permille: 199, ..plain() }, "s1", 0),
+            (Features { effect: Effect::Once, budget_permille: 1, ..plain() }, "l1", 1),
+            (Features { down: down(&["s1"]), ..plain() }, "s2", 1),
+            (Features { down: down(&["s1", "s2"]), ..plain() }, "m1", 1),
+            (Features { down: down(&["s1", "s2", "m1", "l1"]), ..plain() }, "l2", 2),
+            (Features { escalations: 2, down: down(&["l1", "l2"]), ..plain() }, "m1", 2),
+            // Nothing below the floor stands in; where all are down the one that is wanted is asked again.
+            (Features { effect: Effect::Once, down: down(&["l1", "l2"]), ..plain() }, "l1", 1),
+        ] {
+            let choice = choose(&routes(), &features).unwrap();
+            assert_eq!((choice.model.as_str(), choice.why.len()), (model, reasons), "{features:?}: {choice:?}");
+            let tier = routes().tier(&choice.tier).cloned().unwrap();
+            assert!(tier.models.contains(&choice.model) && tier.effect_max >= features.effect);
+        }
+    }
+
+    #[test]
+    fn where_no_tier_may_propose_it_nobody_is_asked() {
+        let mut routes = routes();
+        routes.tiers.pop();
+        assert_eq!(choose(&routes, &Features { effect: Effect::Once, ..plain() }), None);
+        assert_eq!(choose(&Routes { tiers: vec![], ..routes }, &plain()), None);
+    }
+
+    #[test]
+    fn what_was_chosen_can_be_reckoned_again_from_what_is_kept() {
+        let features = Features { effect: Effect::Reversible, failed_steps: 4, ..plain() };
+        let choice = choose(&routes(), &features).unwrap();
+        let kept = serde_json::to_string(&Routed { routes: routes(), features, choice }).unwrap();
+        let read: Routed = serde_json::from_str(&kept).unwrap();
+        assert_eq!(choose(&read.routes, &read.features), Some(read.choice));
+    }
+}

@@ -13,7 +13,16 @@ pub(super) type Step = fn(Json) -> Json;
 const OLDEST: u16 = 1;
 
 /// The step at `n` begins at version `OLDEST + n`.
-const STEPS: &[Step] = &[];
+const STEPS: &[Step] = &[one_repair];
+
+/// From 1 to 2. How often a reply is made good became part of the budget: before, it was once. What else came with 2 has
+/// defaults that mean what its absence meant.
+fn one_repair(mut body: Json) -> Json {
+    if let Some(budget) = body.pointer_mut("/fact/budget").and_then(Json::as_object_mut) {
+        budget.insert("repairs_max".to_owned(), 1.into());
+    }
+    body
+}
 
 const _: () = assert!(STEPS.len() == (SCHEMA_VERSION - OLDEST) as usize, "each version has a step to the next");
 

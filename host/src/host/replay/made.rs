@@ -106,7 +106,7 @@ impl Story {
 impl Reader {
     fn read(&mut self, seq: Seq, fact: &Fact) {
         match fact {
-            Fact::PlanRequested { turn, pack } => drop(self.packs.insert(*turn, *pack)),
+            Fact::PlanRequested { turn, pack, .. } => drop(self.packs.insert(*turn, *pack)),
             Fact::PlanAccepted { turn, reply, plan, steps, .. } => {
                 let earlier = self.outputs.keys().filter_map(|id| Some((id.clone(), self.planned.get(id)?)));
                 let earlier = earlier.map(|(id, step)| (id, (step.tool.clone(), step.items.is_some()))).collect();

@@ -60,7 +60,8 @@ impl Play {
         let calls = self.below(2) * (1 + self.below(6));
         let parallel = self.below(3);
         let all = u64::from(calls) * 10;
-        let cost = Cost { calls, turns: calls.min(3), fuel: all, bytes: all, usd_micros: all, parallel };
+        let cost =
+            Cost { calls, turns: calls.min(3), fuel: all, bytes: all, usd_micros: all, parallel, ..Cost::default() };
         let tool = ToolName::new(RUN_TOOL.0, RUN_TOOL.1).unwrap();
         PlannedStep { tool, cost, on_failure: crate::domain::OnFailure::Skip, ..step }
     }

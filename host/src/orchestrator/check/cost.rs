@@ -30,6 +30,7 @@ pub fn of_step(step: &CheckedStep) -> Cost {
         fuel: cost.fuel.saturating_mul(times.into()),
         bytes: cost.bytes.saturating_mul(times.into()),
         usd_micros: cost.usd_micros.saturating_mul(times.into()),
+        tokens: cost.tokens.saturating_mul(times.into()),
         parallel: 0,
     }
 }
@@ -62,6 +63,7 @@ impl Check<'_> {
             ("fuel_max", Some(budget.fuel_max), sum.cost.fuel),
             ("bytes_max", Some(budget.bytes_max), sum.cost.bytes),
             ("usd_micros_max", budget.usd_micros_max, sum.cost.usd_micros),
+            ("tokens_max", budget.tokens_max, sum.cost.tokens),
         ];
         let passed = bounds
             .into_iter()

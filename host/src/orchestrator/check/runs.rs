@@ -12,7 +12,13 @@ use crate::orchestrator::types::{Brought, below};
 use crate::planner::workflow::{WorkflowPlanner, type_of};
 
 /// What is known of a run within the run: the worst that it can do, the most that it costs, and what it may change.
-pub(super) type Within = (Effect, Cost, Vec<String>);
+pub(super) struct Within {
+    pub(super) effect: Effect,
+    pub(super) cost: Cost,
+    pub(super) touches: Vec<String>,
+    /// Whether a model plans it, or a run within it.
+    pub(super) asks_model: bool,
+}
 
 /// The turn of a workflow's one plan.
 const TURN: u32 = 1;
@@ -30,7 +36,10 @@ impl Check<'_> {
         match (&run.workflow, &run.goal) {
             (Some(workflow), None) => self.workflow((&at, &args_at), workflow, &step.args, run, local),
             // A model may propose whatever policy allows, within the bounds that are set for it.
-            (None, Some(_)) => Some((Effect::Once, bounds(&run.budget), Vec::new())),
+            (None, Some(_)) => {
+                let cost = bounds(&run.budget);
+                Some(Within { effect: Effect::Once, cost, touches: Vec::new(), asks_model: true })
+            }
             _ => {
                 self.flaw(Kind::DataPlan, &at, "a run has a `workflow` or a `goal`: exactly one of them");
                 None
@@ -57,7 +66,7 @@ impl Check<'_> {
         let inputs = self.inputs(args_at, args, workflow.inputs(), local);
         let (earlier, budget) = (BTreeMap::new(), budget_within(self.known.budget, &run.budget));
         let Known { catalog, about, limits, .. } = *self.known;
-        let known = Known { catalog, earlier: &earlier, about, limits, budget: &budget };
+        let known = Known { catalog, earlier: &earlier, about, limits, budget: &budget, proposed: None };
         let mut check = Check::new(TURN, &known);
         check.root = format!("{}{at}", self.root);
         check.inputs = Some(inputs);
@@ -67,7 +76,8 @@ impl Check<'_> {
         // Its plan is asked for once.
         let parallel = run.budget.parallel_max.unwrap_or_default();
         let cost = Cost { parallel, ..cost::worst(&checked.steps).plus(Cost { turns: 1, ..Cost::default() }) };
-        Some((effect, cost, touches))
+        let asks_model = checked.steps.iter().any(|step| step.planned.asks_model);
+        Some(Within { effect, cost, touches, asks_model })
     }
 
     /// What stands for each input: the step's argument, else the default in the file.
@@ -160,6 +170,7 @@ fn bounds(budget: &BudgetPatch) -> Cost {
         fuel: budget.fuel_max.unwrap_or_default(),
         bytes: budget.bytes_max.unwrap_or_default(),
         usd_micros: budget.usd_micros_max.unwrap_or_default(),
+        tokens: budget.tokens_max.unwrap_or_default(),
         parallel: budget.parallel_max.unwrap_or_default(),
     }
 }
@@ -186,5 +197,10 @@ pub fn budget_within(outer: &Budget, patch: &BudgetPatch) -> Budget {
             (Some(outer), patch) => Some(least(outer, patch)),
             (None, patch) => patch,
         },
+        tokens_max: match (outer.tokens_max, patch.tokens_max) {
+            (Some(outer), patch) => Some(least(outer, patch)),
+            (None, patch) => patch,
+        },
+        repairs_max: outer.repairs_max,
     }
 }

@@ -34,7 +34,7 @@ impl Drive {
         let of_plan = self.answers.get(&turn).map(|(_, assert)| assert.clone()).unwrap_or_default();
         let mut failure = None;
         for condition in of_plan.into_iter().chain(goal.assert) {
-            failure = self.broken(&condition).await?;
+            failure = self.broken(&condition, None).await?;
             if failure.is_some() {
                 break;
             }
@@ -45,15 +45,29 @@ impl Drive {
         self.record(vec![fact], stored.into_iter().collect(), Durability::Synced).await
     }
 
-    /// Returns why a condition does not hold, or cannot be told; `None` where it holds.
-    async fn broken(&mut self, condition: &str) -> Result<Option<Failure>, Failure> {
+    /// Returns why what a planner answers is not what the goal asks for; `None` where it is.
+    pub(super) async fn unfit(&mut self, answer: &Json) -> Result<Option<Failure>, Failure> {
+        let goal: Goal = self.stored(&self.run.goal.clone()).await?;
+        for condition in &goal.assert {
+            if let Some(failure) = self.broken(condition, Some(answer)).await? {
+                return Ok(Some(failure));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns why a condition does not hold, or cannot be told; `None` where it holds. `answer` stands for the run's, which it
+    /// does not have yet.
+    async fn broken(&mut self, condition: &str, answer: Option<&Json>) -> Result<Option<Failure>, Failure> {
         let failed = |why: &str| Failure::new(Kind::DataCondition, format!("hold `{condition}`: {why}"));
         let parsed = match Condition::parse(condition) {
             Ok(parsed) => parsed,
             Err(why) => return Ok(Some(failed(&why))),
         };
         let mut values = self.brought_by(parsed.steps().iter()).await?;
-        if let Some(answer) = self.run.answer {
+        if let Some(answer) = answer {
+            values.insert(ANSWER.to_owned(), answer.clone());
+        } else if let Some(answer) = self.run.answer {
             values.insert(ANSWER.to_owned(), (*self.value(&answer).await?).clone());
         }
         Ok(match parsed.holds(&values, None) {

@@ -6,54 +6,38 @@ use crate::domain::{Fact, Failure, Json, Kind, StepId, ToolName};
 use crate::orchestrator::budget::budget_left;
 use crate::orchestrator::check::{CheckedPlan, Earlier, Known, check, check_answer};
 use crate::orchestrator::context::{self, Ended, View};
-use crate::orchestrator::driver::{Done, Drive, Goal, Parts};
+use crate::orchestrator::driver::{Drive, Goal, Parts};
 use crate::orchestrator::machine::StepStatus;
-use crate::planner::{Allowance, ContextPack, Observation, Planned, Proposal, Repair};
+use crate::planner::{ContextPack, Observation, Planned, Proposal, Repair};
 use crate::policy;
 use crate::registry::VerifiedTool;
 use crate::store::{Durability, Payload};
-
-/// The longest request to a planner, in milliseconds: large models take their time.
-const PLANNER_WALL_MS_MAX: u64 = 120_000;
-
-/// Tokens of one reply: a plan of many steps fits.
-const REPLY_TOKENS_MAX: u32 = 8_192;
 
 /// Bytes of a refused reply that the planner sees again.
 const REPAIR_REPLY_BYTES_MAX: usize = 16 << 10;
 
 impl Drive {
-    pub(super) async fn ask_planner(&mut self, turn: u32) -> Result<(), Failure> {
-        let pack = self.pack(turn).await?;
-        let stored = Payload::of(&pack)?;
-        self.record(vec![Fact::PlanRequested { turn, pack: stored.digest() }], vec![stored], Durability::Synced)
-            .await?;
-        let allowance = Allowance {
-            wall_ms_max: self.wall_ms_left().min(PLANNER_WALL_MS_MAX),
-            reply_tokens_max: REPLY_TOKENS_MAX,
-            ..Allowance::default()
-        };
-        let planner = self.driver.planner.clone();
-        self.is_planning = true;
-        self.tasks.spawn(async move { Done::Planned { turn, planned: planner.plan(&pack, &allowance).await } });
-        Ok(())
-    }
-
-    async fn pack(&mut self, turn: u32) -> Result<ContextPack, Failure> {
-        let goal: Goal = self.stored(&self.run.goal.clone()).await?;
+    pub(super) async fn pack(&mut self, turn: u32, goal: &Goal) -> Result<ContextPack, Failure> {
         let observations = self.observations().await?;
         let mut answers = Vec::new();
         for digest in self.run.answers.clone() {
             answers.push(self.stored(&digest).await?);
         }
         let repair = self.repair().await?;
-        let left = Some(context::left(&budget_left(&self.run), self.wall_ms_left()));
-        let (goal, inputs, prompt) = (goal.text, goal.inputs, self.driver.planner.prompt());
-        let pack =
-            ContextPack { goal, inputs, turn, observations, repair, answers, left, prompt, ..ContextPack::default() };
+        let asked = ContextPack {
+            goal: goal.text.clone(),
+            inputs: goal.inputs.clone(),
+            turn,
+            observations,
+            repair,
+            answers,
+            left: Some(context::left(&budget_left(&self.run), self.wall_ms_left())),
+            prompt: self.driver.planner.prompt(),
+            ..ContextPack::default()
+        };
         let parts = &self.driver.parts;
         let tools = context::offered(&parts.catalog, &parts.policy);
-        Ok(context::complete(pack, tools, &context::used(&self.run), &parts.pack))
+        Ok(context::complete(asked, tools, &context::used(&self.run), &parts.pack))
     }
 
     async fn observations(&mut self) -> Result<Vec<Observation>, Failure> {
@@ -91,28 +75,81 @@ impl Drive {
             // Nobody waits for it any more: the run was stopped while the planner thought, and is being taken back.
             return Ok(());
         }
+        self.replied = self.replied(turn, &planned)?;
         let reply = Payload::new(planned.raw);
         match planned.reply {
             Ok(Proposal::Plan(plan)) => {
                 let checked = self.known(|known| check(&plan, turn, known));
                 match checked {
-                    Ok(plan) => self.accept(turn, reply, plan).await,
+                    Ok(plan) => match self.beyond(&plan) {
+                        None => self.accept(turn, reply, plan).await,
+                        Some(failures) => self.refuse(turn, reply, failures).await,
+                    },
                     Err(failures) => self.refuse(turn, reply, failures).await,
                 }
             }
             Ok(Proposal::Answer(answer)) => self.answered(turn, reply, &answer).await,
             Ok(Proposal::Abstention(why)) => {
-                let failure = Failure::new(Kind::ModelNoAction, format!("plan: it is not up to it: {why}"));
-                self.planner_failed(turn, failure).await
+                let failure =
+                    Failure::new(Kind::ModelNoAction, format!("plan: the model says that it is not up to it: {why}"))
+                        .hint("say more in the goal, or offer a stronger model");
+                if self.has_above() {
+                    self.refuse(turn, reply, vec![failure]).await
+                } else {
+                    self.planner_failed(turn, failure).await
+                }
             }
             Ok(Proposal::Question(text)) => {
                 let question = Payload::of(&text)?;
                 let fact = Fact::Asked { turn, reply: reply.digest(), question: question.digest() };
-                self.record(vec![fact], vec![reply, question], Durability::Synced).await
+                self.tell(vec![fact], vec![reply, question]).await
             }
             Err(failure) if is_repairable(failure.kind) => self.refuse(turn, reply, vec![failure]).await,
+            Err(failure) if self.asked.is_some() => self.unanswered(turn, failure, planned.retry_after_ms).await,
             Err(failure) => self.planner_failed(turn, failure).await,
         }
+    }
+
+    /// Appends what a reply is worth, behind what it took: both at once, as a reply that was paid for is not to be lost.
+    pub(super) async fn tell(&mut self, facts: Vec<Fact>, payloads: Vec<Payload>) -> Result<(), Failure> {
+        let (replied, reasoning) = self.replied.take().unzip();
+        let facts = replied.into_iter().chain(facts).collect();
+        let payloads = reasoning.flatten().into_iter().chain(payloads).collect();
+        self.record(facts, payloads, Durability::Synced).await
+    }
+
+    /// Tells each step that the tier which was asked is not to propose.
+    fn beyond(&self, plan: &CheckedPlan) -> Option<Vec<Failure>> {
+        let asked = &self.asked.as_ref()?.model;
+        let is_beyond = |step: &&crate::orchestrator::check::CheckedStep| step.planned.effect > asked.effect_max;
+        let refuse = |step: &crate::orchestrator::check::CheckedStep| {
+            let planned = &step.planned;
+            let what = format!(
+                "take step `{}` of tier `{}`: `{}` is `{}`, and its models propose nothing beyond `{}`",
+                planned.id.local(),
+                asked.tier,
+                planned.tool,
+                planned.effect,
+                asked.effect_max
+            );
+            Failure::new(Kind::PolicyDenied, what).hint("the step is for a stronger model to propose")
+        };
+        let failures: Vec<Failure> = plan.steps.iter().filter(is_beyond).map(refuse).collect();
+        (!failures.is_empty()).then_some(failures)
+    }
+
+    /// Whether a dearer tier may be asked than the one that was.
+    fn has_above(&self) -> bool {
+        let asked = self.asked.as_ref().zip(self.driver.planner.routes());
+        asked.is_some_and(|(asked, routes)| routes.has_above(&asked.model.tier))
+    }
+
+    /// Whether another model is to make good what this one was not up to: it said so itself, or went beyond what it may
+    /// propose, or has failed before.
+    fn is_escalated(&self, failures: &[Failure]) -> bool {
+        let is_hopeless =
+            failures.iter().any(|failure| matches!(failure.kind, Kind::PolicyDenied | Kind::ModelNoAction));
+        self.has_above() && (is_hopeless || self.run.planning.refusals > 0)
     }
 
     pub(super) fn known<T>(&self, use_it: impl FnOnce(&Known<'_>) -> T) -> T {
@@ -123,7 +160,14 @@ impl Drive {
         let of = |(id, tool): (StepId, ToolName)| (id.clone(), Earlier { tool, is_list: is_list(&id) });
         let earlier: BTreeMap<StepId, Earlier> = self.run.succeeded().into_iter().map(of).collect();
         let (catalog, limits) = (&*parts.catalog, &parts.plan_limits);
-        use_it(&Known { catalog, earlier: &earlier, about: &about, limits, budget: &budget })
+        use_it(&Known {
+            catalog,
+            earlier: &earlier,
+            about: &about,
+            limits,
+            budget: &budget,
+            proposed: self.proposed.as_ref(),
+        })
     }
 
     async fn accept(&mut self, turn: u32, reply: Payload, plan: CheckedPlan) -> Result<(), Failure> {
@@ -137,7 +181,7 @@ impl Drive {
             has_assertions: !plan.assert.is_empty(),
         };
         self.remember(turn, plan);
-        self.record(vec![fact], vec![reply, stored], Durability::Synced).await
+        self.tell(vec![fact], vec![reply, stored]).await
     }
 
     pub(super) fn remember(&mut self, turn: u32, plan: CheckedPlan) {
@@ -151,15 +195,16 @@ impl Drive {
             let failure = joined(failures);
             return self.planner_failed(turn, failure).await;
         }
+        let is_escalated = self.is_escalated(&failures);
         let failures = Payload::of(&failures)?;
-        let fact = Fact::PlanRejected { turn, reply: reply.digest(), failures: failures.digest() };
-        self.record(vec![fact], vec![reply, failures], Durability::Synced).await
+        let fact = Fact::PlanRejected { turn, reply: reply.digest(), failures: failures.digest(), is_escalated };
+        self.tell(vec![fact], vec![reply, failures]).await
     }
 
     async fn planner_failed(&mut self, turn: u32, failure: Failure) -> Result<(), Failure> {
         let stored = Payload::of(&failure)?;
-        let fact = Fact::PlanFailed { turn, kind: failure.kind, failure: stored.digest() };
-        self.record(vec![fact], vec![stored], Durability::Synced).await
+        let fact = Fact::PlanFailed { turn, kind: failure.kind, failure: stored.digest(), retry: None };
+        self.tell(vec![fact], vec![stored]).await
     }
 
     /// Takes a planner's answer only where a step has brought something: a claim is no result.
@@ -174,9 +219,13 @@ impl Drive {
             Ok(answer) => match self.resolve(&answer).await? {
                 Err(failure) => self.refuse(turn, reply, vec![failure]).await,
                 Ok(value) => {
+                    // An answer that is not what was asked for is no end: the planner may do better.
+                    if let Some(failure) = self.unfit(&value).await? {
+                        return self.refuse(turn, reply, vec![failure]).await;
+                    }
                     let answer = Payload::of(&value)?;
                     let fact = Fact::Answered { turn, reply: reply.digest(), answer: answer.digest() };
-                    self.record(vec![fact], vec![reply, answer], Durability::Synced).await
+                    self.tell(vec![fact], vec![reply, answer]).await
                 }
             },
         }

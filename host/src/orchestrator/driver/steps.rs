@@ -236,6 +236,7 @@ impl Drive {
             key,
             timeout_ms: checked.timeout_ms,
             approval: checked.approval,
+            is_tainted: checked.planned.is_tainted,
         })
     }
 
@@ -344,6 +345,7 @@ impl Drive {
             fuel: outcome.usage.fuel,
             bytes: outcome.usage.output_bytes.saturating_add(outcome.usage.egress_bytes),
             usd_micros: planned.cost.usd_micros,
+            tokens: 0,
             parallel: 0,
         };
         let checked = match self.tool(&planned.tool) {

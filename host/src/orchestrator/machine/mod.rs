@@ -13,17 +13,16 @@ use crate::domain::{
 use crate::orchestrator::{compensate, schedule};
 
 mod command;
+mod planning;
 mod step;
 mod table;
 #[cfg(test)]
 pub(in crate::orchestrator) mod tests;
 
 pub use command::{Command, Ending};
+pub use planning::Planning;
 pub use step::{Stage, Step, StepStatus};
 pub use table::{RunStage, STEPS, StepRow};
-
-/// Replies in a row that may be refused before the run fails: one repair, as a model that fails twice goes on failing.
-const REPAIRS_MAX: u32 = 1;
 
 /// Steps of one run, items included: what a process can hold and a person can look through.
 pub const STEPS_MAX: usize = 10_000;
@@ -97,24 +96,6 @@ pub enum RunStatus {
     /// A person, or a time, moves it on.
     Suspended(Suspension),
     Ended(RunEnd),
-}
-
-/// What the planner was asked, and how often it was refused.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Planning {
-    /// Turns begun.
-    pub turn: u32,
-    /// Whether a request is under way.
-    pub is_asked: bool,
-    /// Requests, repairs and repeats included.
-    pub requests: u32,
-    /// Refusals in a row, and the payloads of the last: reply and failures.
-    pub refusals: u32,
-    pub refused: Option<(Digest, Digest)>,
-    /// A request failed for good.
-    pub failed: Option<(Kind, Digest)>,
-    /// The last plan has an answer to be resolved when its steps are done.
-    pub has_answer: bool,
 }
 
 /// An event that does not follow from those before it.
@@ -285,11 +266,6 @@ impl Run {
         Some(step)
     }
 
-    /// Returns whether the last replies were refused as often as they may be.
-    pub(super) fn is_refused_for_good(&self) -> bool {
-        self.planning.refusals > REPAIRS_MAX
-    }
-
     /// Returns the tools of the steps that succeeded, to which later plans may refer.
     pub fn succeeded(&self) -> BTreeMap<StepId, ToolName> {
         let is_done =
@@ -349,6 +325,7 @@ impl Run {
                 Ok(())
             }
             Fact::PlanRequested { .. }
+            | Fact::PlanReplied { .. }
             | Fact::PlanFailed { .. }
             | Fact::PlanRejected { .. }
             | Fact::PlanAccepted { .. } => self.planned(fact),
@@ -450,42 +427,8 @@ impl Run {
         for id in self.order.clone() {
             self.give_up(&id);
         }
+        self.settle_planning();
         self.status = RunStatus::Ended(end.clone());
-        Ok(())
-    }
-
-    fn planned(&mut self, fact: &Fact) -> Result<(), &'static str> {
-        let planning = &mut self.planning;
-        match fact {
-            Fact::PlanRequested { turn, .. } => {
-                let is_next = *turn == planning.turn + 1 && !planning.is_asked;
-                // After a crash the same request is made again.
-                let is_again = *turn == planning.turn && planning.is_asked;
-                if !is_next && !is_again {
-                    return Err("it is not this turn");
-                }
-                // A crash costs no turn: it is the same request.
-                planning.requests += u32::from(is_next);
-                (planning.turn, planning.is_asked) = (*turn, true);
-                self.status = RunStatus::Planning;
-                return Ok(());
-            }
-            _ if !planning.is_asked => return Err("the planner was not asked"),
-            Fact::PlanFailed { kind, failure, .. } => planning.failed = Some((*kind, *failure)),
-            Fact::PlanRejected { reply, failures, .. } => {
-                planning.refusals += 1;
-                planning.refused = Some((*reply, *failures));
-            }
-            Fact::PlanAccepted { turn, plan, steps, has_answer, has_assertions, .. } => {
-                self.accept(*turn, *plan, steps)?;
-                self.planning.refusals = 0;
-                self.planning.refused = None;
-                self.planning.has_answer = *has_answer;
-                self.has_assertions |= has_assertions;
-            }
-            _ => return Err("it is not about a plan"),
-        }
-        self.planning.is_asked = false;
         Ok(())
     }
 
@@ -524,11 +467,13 @@ impl Run {
     fn spoken(&mut self, at: Timestamp, fact: &Fact) -> Result<(), &'static str> {
         match fact {
             Fact::Answered { answer, .. } => {
+                self.settle_planning();
                 self.answer = Some(*answer);
                 self.planning.is_asked = false;
                 self.status = RunStatus::Executing;
             }
             Fact::Asked { .. } if self.planning.is_asked => {
+                self.settle_planning();
                 self.planning.is_asked = false;
                 return self.suspended(at, Suspension::Question);
             }

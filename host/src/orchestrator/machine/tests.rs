@@ -83,7 +83,7 @@ impl Hand {
             Event { v: SCHEMA_VERSION, run, seq: 1, epoch: 1, at: Timestamp(0), prev: GENESIS, fact, stored: None };
         let mut hand = Self(Run::created(&first).unwrap());
         if !steps.is_empty() {
-            hand.take(Fact::PlanRequested { turn: 1, pack: digest(0) });
+            hand.take(Fact::PlanRequested { turn: 1, pack: digest(0), asked: None, reserved: Cost::default() });
             hand.take(accepted(steps));
         }
         hand

@@ -5,7 +5,7 @@
 //! looks goes on beside it, and what is under way ends; but nothing new that changes anything starts in a run that is
 //! going to fail.
 
-use crate::domain::{Cost, OnFailure, Role, Suspension, Timestamp, UndoReason};
+use crate::domain::{Cost, Kind, OnFailure, Role, Suspension, Timestamp, UndoReason};
 use crate::orchestrator::budget::{Pending, Room, is_run, places_of, room, share};
 use crate::orchestrator::compensate::to_undo;
 use crate::orchestrator::machine::{Command, Ending, Run, RunStatus, Step, StepStatus};
@@ -26,6 +26,7 @@ pub(super) fn next(run: &Run, now: Timestamp) -> Vec<Command> {
     match &run.status {
         RunStatus::Ended(_) => Vec::new(),
         _ if run.cancelled.is_some() => stop(run, now),
+        _ if run.planning.is_over && run.undo.is_none() => out_of(run, now, model_bound(run)),
         RunStatus::Suspended(_) => due(run, now),
         RunStatus::Undoing => undo(run, now),
         _ if is_out_of_time(run, now) => out_of(run, now, "wall_ms_max"),
@@ -36,7 +37,8 @@ pub(super) fn next(run: &Run, now: Timestamp) -> Vec<Command> {
 
 /// The next time at which something is due though nothing has happened.
 pub(super) fn wakes_at(run: &Run) -> Option<Timestamp> {
-    wakes_within(run, waiting_scope(run))
+    let planner = run.planning.retry_at.filter(|_| run.status == RunStatus::Planning);
+    wakes_within(run, waiting_scope(run)).into_iter().chain(planner).min()
 }
 
 /// What may go on by itself while the run waits.
@@ -155,6 +157,12 @@ fn timed(run: &Run, step: &Step, now: Timestamp, round: &mut Round) -> Option<Co
 
 fn plan(run: &Run, now: Timestamp) -> Vec<Command> {
     let planning = &run.planning;
+    if planning.retry_at.is_some_and(|due| now < due) {
+        return Vec::new();
+    }
+    if let Some((Kind::PolicyBudget, _)) = planning.failed {
+        return out_of(run, now, model_bound(run));
+    }
     if let Some((kind, failure)) = planning.failed {
         return vec![end(run, Ending::PlannerFailed { kind, failure })];
     }
@@ -172,6 +180,11 @@ fn plan(run: &Run, now: Timestamp) -> Vec<Command> {
     }
     let turn = if planning.is_asked { planning.turn } else { planning.turn + 1 };
     vec![Command::Plan { turn }]
+}
+
+/// The bound that requests to models meet.
+fn model_bound(run: &Run) -> &'static str {
+    if run.budget.usd_micros_max.is_some() { "usd_micros_max" } else { "tokens_max" }
 }
 
 /// The same call that failed in the same way so often that another time would tell nothing new.

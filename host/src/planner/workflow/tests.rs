@@ -101,7 +101,7 @@ fn what_is_wrong_is_told_with_its_place() {
     toml(
         "[[steps]]\nid = \"a\"\ntool = \"x.y\"\nretires = 3",
         expect![
-            "read workflow (text):6:1: unknown field `retires`, expected one of `id`, `tool`, `run`, `args`, `needs`, `after`, `when`, `for_each`, `timeout_ms`, `retry`, `on_failure`, `undo`, `approval`, `cache_ttl_ms`"
+            "read workflow (text):6:1: unknown field `retires`, expected one of `id`, `tool`, `run`, `args`, `needs`, `after`, `when`, `for_each`, `timeout_ms`, `retry`, `on_failure`, `undo`, `approval`, `cache_ttl_ms`, `confidence`, `flags`"
         ],
     );
     toml(
@@ -124,7 +124,7 @@ fn what_is_wrong_is_told_with_its_place() {
     yaml(
         "workflow: w\ngoal: g\nsteps:\n  - id: a\n    tool: x.y\n    retires: 3\n",
         expect![
-            "read workflow (text):6:5: steps[0]: unknown field `retires`, expected one of `id`, `tool`, `run`, `args`, `needs`, `after`, `when`, `for_each`, `timeout_ms`, `retry`, `on_failure`, `undo`, `approval`, `cache_ttl_ms`"
+            "read workflow (text):6:5: steps[0]: unknown field `retires`, expected one of `id`, `tool`, `run`, `args`, `needs`, `after`, `when`, `for_each`, `timeout_ms`, `retry`, `on_failure`, `undo`, `approval`, `cache_ttl_ms`, `confidence`, `flags`"
         ],
     );
     yaml(

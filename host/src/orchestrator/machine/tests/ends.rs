@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn success_is_told_by_its_conditions() {
     let mut hand = Hand::new(true, vec![]);
-    hand.take(Fact::PlanRequested { turn: 1, pack: digest(0) });
+    hand.take(Fact::PlanRequested { turn: 1, pack: digest(0), asked: None, reserved: Cost::default() });
     let Fact::PlanAccepted { turn, reply, plan, steps, has_answer, .. } =
         accepted(vec![planned("a", &[], Effect::Pure)])
     else {
@@ -43,6 +43,6 @@ fn an_event_out_of_its_place_is_refused() {
         assert!(hand.0.clone().apply(&event).is_err());
     }
     hand.refuses(Fact::StepReady { step: id("none"), args: digest(1), key: digest(2), duplicate_of: None });
-    hand.refuses(Fact::PlanRequested { turn: 1, pack: digest(0) });
+    hand.refuses(Fact::PlanRequested { turn: 1, pack: digest(0), asked: None, reserved: Cost::default() });
     hand.refuses(accepted(vec![planned("b", &[], Effect::Pure)]));
 }
