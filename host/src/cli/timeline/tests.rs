@@ -28,6 +28,7 @@ fn report(state: RunState) -> RunReport {
         unknown: vec![],
         stuck: vec![],
         question: None,
+        prompt: None,
     }
 }
 

@@ -66,7 +66,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) -> std::io::Result<()>
 
 async fn exchange(stream: TcpStream, state: &State) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
-    let request = tokio::time::timeout(REQUEST_WAIT_MAX, request(&mut stream)).await;
+    let request = tokio::time::timeout(REQUEST_WAIT_MAX, request(&mut stream, state)).await;
     let answer = match request.unwrap_or_else(|_| Err(Refusal::new(408, "the request did not end"))) {
         Ok(request) => state.answer(request),
         Err(refusal) => {
@@ -83,7 +83,7 @@ impl Refusal {
     }
 }
 
-async fn request(stream: &mut BufReader<TcpStream>) -> Result<Recorded, Refusal> {
+async fn request(stream: &mut BufReader<TcpStream>, state: &State) -> Result<Recorded, Refusal> {
     let head = Head::parse(&head(stream).await?)?;
     let length = match head.header("content-length") {
         None if head.method == "POST" => return Err(Refusal::new(411, "the request has no Content-Length")),
@@ -99,7 +99,11 @@ async fn request(stream: &mut BufReader<TcpStream>) -> Result<Recorded, Refusal>
         .read_exact(&mut bytes)
         .await
         .map_err(|_| Refusal::new(400, "the body is shorter than its Content-Length"))?;
-    let body = if bytes.is_empty() { Value::Null } else { head.json(&bytes)? };
+    let body = match head.json(&bytes) {
+        Ok(body) => body,
+        Err(_) if bytes.is_empty() || state.takes_any_body() => Value::Null,
+        Err(refusal) => return Err(refusal),
+    };
     Ok(Recorded::new(&head.method, &head.target, &head.headers, bytes, body))
 }
 

@@ -6,6 +6,7 @@
 //! that it is shown: of keys only whether they were there.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 
 mod answer;
 mod body;
+mod cassettes;
 mod chat;
 mod dialect;
 mod error;
@@ -39,6 +41,7 @@ pub use script::{Matcher, Matchers, Script, Step};
 pub use usage::{Tokens, Usage, UsageWord};
 
 use answer::Answer;
+use cassettes::Cassettes;
 use protocol::Route;
 use request::Ask;
 
@@ -59,6 +62,8 @@ struct State {
 #[derive(Default)]
 struct Inner {
     steps: std::collections::VecDeque<Step>,
+    /// Answers in place of the steps, where there are any.
+    cassettes: Option<Cassettes>,
     /// Steps taken off the queue so far: the number of the next one, from 1, for messages.
     taken: usize,
     requests: Vec<Recorded>,
@@ -80,6 +85,25 @@ impl FakeLlm {
     /// When the port is taken.
     pub fn start_on(script: Script, port: u16) -> Result<Self, String> {
         Self::serve(State::of(script), port)
+    }
+
+    /// Starts a server on a free port that answers what was recorded, each recording once: `path` is a folder of cassettes
+    /// of vcrpy or httpmock, or one of them.
+    ///
+    /// # Errors
+    /// What is no cassette, or no port.
+    pub fn cassettes(path: impl AsRef<Path>) -> Result<Self, String> {
+        Self::cassettes_on(path, false, 0)
+    }
+
+    /// Starts a server on `port` of loopback that answers what was recorded, and starts again at the end of what was
+    /// recorded for a path where `is_repeated`.
+    ///
+    /// # Errors
+    /// What is no cassette, or when the port is taken.
+    pub fn cassettes_on(path: impl AsRef<Path>, is_repeated: bool, port: u16) -> Result<Self, String> {
+        let cassettes = Some(Cassettes::read(path.as_ref(), is_repeated)?);
+        Self::serve(State { inner: Mutex::new(Inner { cassettes, ..Inner::default() }) }, port)
     }
 
     fn serve(state: State, port: u16) -> Result<Self, String> {
@@ -155,9 +179,17 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records `request` and gives the answer of the next step, or the fault, which is recorded too.
+    /// Tells whether a body may be something else than JSON.
+    fn takes_any_body(&self) -> bool {
+        self.lock().cassettes.is_some()
+    }
+
+    /// Records `request` and gives the answer of the next step or recording, or the fault, which is recorded too.
     fn answer(&self, request: Recorded) -> Answer {
         let mut inner = self.lock();
+        if inner.cassettes.is_some() {
+            return inner.recorded(request);
+        }
         let route = Route::of(&request.path, &request.query).filter(|_| request.method == "POST");
         let Some(route) = route else {
             let fault = format!("`{} {}` is no path of a model", request.method, request.path);
@@ -175,6 +207,23 @@ impl State {
 }
 
 impl Inner {
+    /// Answers what was recorded. A request of the wrong shape is a fault, and is answered all the same: the recording
+    /// shows what the provider once said to another.
+    fn recorded(&mut self, request: Recorded) -> Answer {
+        let wrong = request.protocol.map(|protocol| shape::faults(protocol, &request)).unwrap_or_default();
+        if !wrong.is_empty() {
+            self.faults.push(format!("request {}: {}", self.requests.len() + 1, wrong.join("; ")));
+        }
+        let answer = self.cassettes.as_mut().and_then(|cassettes| cassettes.answer(&request.method, &request.path));
+        let unknown = format!("`{} {}`: nothing is recorded for it, or nothing is left", request.method, request.path);
+        self.requests.push(request);
+        answer.unwrap_or_else(|| {
+            let answer = Answer::fault(404, &unknown);
+            self.faults.push(unknown);
+            answer
+        })
+    }
+
     fn scripted(&mut self, request: &Recorded, route: &Route) -> Answer {
         let Some(step) = self.steps.pop_front() else {
             let fault = format!("request {} is one too many: the script is at its end", self.requests.len());

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod cassettes;
 mod client;
 mod manners;
 mod reader;
