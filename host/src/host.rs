@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{
     Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, Seq, StepId, ToolName,
-    leaves_open,
+    Traceparent, leaves_open,
 };
 use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX, Start};
 use crate::planner::Planner;
@@ -75,7 +75,7 @@ pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};
 pub use crate::store::sqlite::version as database_version;
 pub use crate::store::{Choice, Message, Pruned, RunEntry, Settle, StepProgress, StoredBytes, Verified};
-pub use crate::telemetry::{Cached, RunState};
+pub use crate::telemetry::{Cached, RunState, span_of, trace_of};
 
 /// A host: tools, policy, sandbox and log, ready to run goals and lone calls. Cheap to clone.
 #[derive(Clone)]
@@ -103,11 +103,13 @@ pub struct StartOptions {
     pub approve: Approve,
     /// Who lets a run go on though tools that it may still call are not what they were.
     pub accept_tools: Option<String>,
+    /// The span for which a run is started: the run is part of its trace. A run that goes on stays in the trace that it has.
+    pub traceparent: Option<Traceparent>,
 }
 
 impl Default for StartOptions {
     fn default() -> Self {
-        Self { wait: Wait::Never, approve: Approve::Ask, accept_tools: None }
+        Self { wait: Wait::Never, approve: Approve::Ask, accept_tools: None, traceparent: None }
     }
 }
 
@@ -120,6 +122,8 @@ pub struct CallOptions {
     pub key: Option<String>,
     /// What a person says became of the call that was made under the key, where its process died.
     pub settled: Option<Settled>,
+    /// The span for which the call is made: it is part of its trace.
+    pub traceparent: Option<Traceparent>,
 }
 
 /// A person's word about a call whose end nobody saw.
@@ -191,7 +195,8 @@ impl Host {
     /// # Errors
     /// As [`Host::call`].
     pub async fn call_with(&self, tool: &str, args: Json, approve: &Approve) -> Result<CallReport, Failure> {
-        self.call_as(tool, args, &CallOptions { approve: approve.clone(), key: None, settled: None }).await
+        let options = CallOptions { approve: approve.clone(), key: None, settled: None, traceparent: None };
+        self.call_as(tool, args, &options).await
     }
 
     /// Calls one tool as `options` say.
@@ -238,9 +243,10 @@ impl Host {
     }
 
     fn start_as(&self, run: RunId, goal: StoredGoal, planner: Arc<dyn Planner>, options: StartOptions) -> RunHandle {
+        let trace = options.traceparent.map(|traceparent| traceparent.trace);
         let (driver, signals) = self.driver(planner, options);
         let (principal, budget) = (self.0.principal.clone(), self.0.budget.clone());
-        let start = Start { run: run.clone(), goal, principal, budget, parent: None };
+        let start = Start { run: run.clone(), goal, principal, budget, parent: None, trace };
         let task = tokio::spawn(async move { driver.start(start).await });
         RunHandle::new(self.clone(), run, signals, task)
     }
@@ -272,7 +278,7 @@ impl Host {
     fn driver(&self, planner: Arc<dyn Planner>, options: StartOptions) -> (Driver, broadcast::Receiver<Signal>) {
         let (sender, receiver) = broadcast::channel(SIGNALS_MAX);
         let parts = self.0.parts.clone();
-        let StartOptions { wait, approve, accept_tools } = options;
+        let StartOptions { wait, approve, accept_tools, traceparent: _ } = options;
         (Driver { parts, planner, wait, approve, accept_tools, signals: sender }, receiver)
     }
 

@@ -40,5 +40,6 @@ mod soak;
 mod state;
 mod story;
 mod supply;
+mod trace;
 mod values;
 mod watch;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Parser, Subcommand};
 
-use crate::domain::{Digest, Json};
+use crate::domain::{Digest, Json, Traceparent};
 use crate::host::Settle;
 
 use super::exit;
@@ -125,6 +125,9 @@ pub(super) struct RunArgs {
     /// A name for this request: a repeat under it finds the run of the first.
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// The W3C span for which this is done: the run is part of its trace. Without it TRACEPARENT is read.
+    #[arg(long, value_name = "TRACEPARENT")]
+    pub traceparent: Option<Traceparent>,
     /// Take no success with caveats: where something was skipped, degraded or cut, end with 9.
     #[arg(long)]
     pub strict: bool,
@@ -198,6 +201,9 @@ pub(super) struct CallArgs {
     /// Say what became of the call under this key, where its process died in the middle.
     #[arg(long, value_name = "done:JSON|retry|failed", value_parser = word, requires = "key")]
     pub settle: Option<Settle>,
+    /// The W3C span for which this is done: the call is part of its trace. Without it TRACEPARENT is read.
+    #[arg(long, value_name = "TRACEPARENT")]
+    pub traceparent: Option<Traceparent>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -47,7 +47,7 @@ mod wit;
 use std::process::ExitCode;
 
 use crate::config::{Environment, Overrides, Settings};
-use crate::domain::{Failure, Kind};
+use crate::domain::{Failure, Kind, Traceparent};
 use crate::host::Host;
 
 use args::{Command, ModelArgs};
@@ -173,6 +173,16 @@ impl Session {
             }
         }
         program
+    }
+
+    /// Returns the span for which something is done: that of a flag, or of the environment. What stands there and is none was
+    /// meant for somebody else, and is passed over.
+    fn traceparent(&self, flag: Option<Traceparent>) -> Option<Traceparent> {
+        let ambient = || {
+            let text = self.environment.get("TRACEPARENT")?;
+            text.parse().map_err(|what: String| self.output.say(&format!("TRACEPARENT is passed over: {what}"))).ok()
+        };
+        flag.or_else(ambient)
     }
 
     /// Returns the name under which a decision from here is kept.

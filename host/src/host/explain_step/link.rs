@@ -7,6 +7,7 @@ use crate::domain::{
     StepId, UndoReason, Usage, references,
 };
 use crate::orchestrator::Goal;
+use crate::telemetry::span_of;
 
 use super::{Chain, DigestState, Link};
 
@@ -29,6 +30,7 @@ pub(super) async fn of(chain: &Chain<'_>, event: &Event, policy: Option<Digest>)
         run: event.run.clone(),
         seq: event.seq,
         at: event.at,
+        span_id: span_of(event),
         fact: name.unwrap_or_default(),
         says: says(chain, event, policy).await?,
         quote: None,
