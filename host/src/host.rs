@@ -47,6 +47,7 @@ mod plan;
 mod replay;
 mod report;
 mod session;
+mod stats;
 mod tool_view;
 mod upkeep;
 mod watch;
@@ -59,6 +60,7 @@ pub use goal::Goal;
 pub use handle::RunHandle;
 pub use replay::{ReplayReport, Replayed, Verdict as ReplayVerdict};
 pub use report::{RunReport, StepReport};
+pub use stats::When;
 pub use tool_view::ToolView;
 pub use upkeep::HeadState;
 pub use watch::{Seen, WATCH_POLL_MS, Watch};
@@ -75,6 +77,7 @@ pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};
 pub use crate::store::sqlite::version as database_version;
 pub use crate::store::{Choice, Message, Pruned, RunEntry, Settle, StepProgress, StoredBytes, Verified};
+pub use crate::telemetry::stats::{By, GoalRow, KindRow, RequestRow, Rows, Spread, Stats, ToolRow, Window};
 pub use crate::telemetry::{Cached, RunState, span_of, trace_of};
 
 /// A host: tools, policy, sandbox and log, ready to run goals and lone calls. Cheap to clone.

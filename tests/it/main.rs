@@ -38,6 +38,7 @@ mod secrets;
 mod sim;
 mod soak;
 mod state;
+mod stats;
 mod story;
 mod supply;
 mod trace;

@@ -32,6 +32,7 @@ mod replay;
 mod run;
 mod runs;
 mod screen;
+mod stats;
 mod stop;
 mod story;
 mod text;
@@ -99,6 +100,7 @@ impl Session {
             Command::Build(args) => build::command(self, args),
             Command::Runs(args) => runs::list(self, &args).await,
             Command::Show(args) => runs::show(self, &args).await,
+            Command::Stats(args) => stats::command(self, &args).await,
             Command::Verify(args) => verify::command(self, &args).await,
             Command::Backup(args) => upkeep::backup(self, &args).await,
             Command::Prune(args) => upkeep::prune(self, &args).await,

@@ -1,6 +1,7 @@
 //! Turns events into what a person or a monitor wants to know. Listens, and never answers.
 
 mod span;
+pub mod stats;
 mod step;
 mod trace;
 
