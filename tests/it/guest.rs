@@ -162,6 +162,7 @@ pub fn step(tool: &VerifiedTool, args: &Json) -> ReadyStep {
         key: Digest::of(canonical(args).as_bytes()),
         timeout_ms: None,
         approval: false,
+        is_tainted: false,
     }
 }
 

@@ -41,6 +41,7 @@ mod state;
 mod stats;
 mod story;
 mod supply;
+mod tiers;
 mod trace;
 mod values;
 mod watch;

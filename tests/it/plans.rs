@@ -65,15 +65,8 @@ fn about(tool: &VerifiedTool) -> Result<About, Failure> {
     };
     let touches = if effect.is_write() { vec!["https://shop.example:443".into()] } else { vec![] };
     let asks = (effect == Effect::Once).then(|| "stays".to_owned());
-    Ok(About {
-        effect,
-        cost: Cost { calls: 1, fuel: 10, bytes: 100, ..Cost::default() },
-        touches,
-        asks,
-        undo,
-        reconcile,
-        calls_parallel_max: None,
-    })
+    let cost = Cost { calls: 1, fuel: 10, bytes: 100, ..Cost::default() };
+    Ok(About { touches, asks, undo, reconcile, ..About::of_effect(effect, cost) })
 }
 
 fn checked_within(plan: &Plan, budget: &Budget) -> Result<CheckedPlan, Vec<Flaw>> {
@@ -84,7 +77,11 @@ fn checked_within(plan: &Plan, budget: &Budget) -> Result<CheckedPlan, Vec<Flaw>
         (id("t1.each"), Earlier { tool: tool("shop.price"), is_list: true }),
     ]);
     let limits = PlanLimits::default();
-    flaws_of(plan, 2, &Known { catalog: &CATALOG, earlier: &earlier, about: &about, limits: &limits, budget })
+    flaws_of(
+        plan,
+        2,
+        &Known { catalog: &CATALOG, earlier: &earlier, about: &about, limits: &limits, budget, proposed: None },
+    )
 }
 
 fn checked(plan: &Json) -> Result<CheckedPlan, Vec<Flaw>> {

@@ -220,7 +220,7 @@ fn ten() -> Vec<Script> {
         Script::new(6)
             .asked("cheap", 0)
             .replied(None, None, Cost::default(), 50)
-            .failed(Kind::NetworkHttp429)
+            .failed(Kind::NetworkRateLimited)
             .told("strong", tokens(1_000, 100), 7_000)
             .accepted(&[("book", "trips.book")])
             .called("book", 1_500, 70)
@@ -240,7 +240,7 @@ fn ten() -> Vec<Script> {
         Script::new(9)
             .asked("cheap", 999)
             .replied(None, None, Cost { usd_micros: 999, ..Cost::default() }, 700)
-            .failed(Kind::NetworkCutStream)
+            .failed(Kind::NetworkCut)
             .end(RunEnd::BudgetExhausted { failure: GENESIS }),
         Script::of(10, "model:other", None)
             .told("cheap", tokens(1_000, 100), 800)

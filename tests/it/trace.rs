@@ -58,8 +58,16 @@ impl World {
         all[0].1.parse().expect("it is a traceparent")
     }
 
+    /// The run that is within no other.
+    fn outer(&self) -> String {
+        let runs = self.shop.run(&["runs", "--json"]).json();
+        let runs = runs["runs"].as_array().expect("runs").clone();
+        let outer = runs.iter().find(|run| run["parent"].is_null()).expect("it is there");
+        outer["run"].as_str().expect("an id").to_owned()
+    }
+
     fn show(&self) -> Value {
-        self.shop.run(&["show", "last", "--json"]).json()
+        self.shop.run(&["show", &self.outer(), "--json"]).json()
     }
 }
 
@@ -74,11 +82,11 @@ fn step_named<'a>(report: &'a Value, name: &str) -> &'a Value {
 fn one_trace_goes_through_steps_runs_within_and_processes() {
     let world = World::new();
     world.shop.run(&["run", "flow.toml", "--traceparent", BROUGHT]).ends(5);
-    let waits = world.show();
-    assert_eq!(waits["trace_id"], BROUGHT_TRACE);
-    world.shop.run(&["approve", "last", "second"]).ends(0);
+    assert_eq!(world.show()["trace_id"], BROUGHT_TRACE);
+    let outer = world.outer();
+    world.shop.run(&["approve", &outer, "second"]).ends(0);
     // What stands in the environment of the next process does not change the trace of a run that has one.
-    let mut resume = world.shop.command(&["resume", "last"]);
+    let mut resume = world.shop.command(&["resume", &outer]);
     let resumed = resume.env("TRACEPARENT", BROUGHT.replace('4', "5")).output().expect("it starts");
     assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
 
@@ -99,15 +107,15 @@ fn one_trace_goes_through_steps_runs_within_and_processes() {
     assert_eq!(inner["trace_id"], BROUGHT_TRACE);
     assert_eq!(step_named(&inner, "t1.asked")["span_id"], spans[1].span.to_string());
 
-    let explained = world.shop.run(&["explain", "last", "second", "--json"]).json();
+    let explained = world.shop.run(&["explain", &outer, "second", "--json"]).json();
     assert_eq!(
         (&explained["trace_id"], &explained["span_id"]),
         (&report["trace_id"], &step_named(&report, "t1.second")["span_id"])
     );
-    let told = world.shop.run(&["explain", "last", "second"]).ends(0).out;
+    let told = world.shop.run(&["explain", &outer, "second"]).ends(0).out;
     assert!(told.contains(&format!("trace {BROUGHT_TRACE}, span {}", spans[2].span)), "{told}");
 
-    let watched = world.shop.run(&["watch", "last", "--json"]).ends(0).out;
+    let watched = world.shop.run(&["watch", &outer, "--json"]).ends(0).out;
     let events: Vec<Value> = watched.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(events.len() > 10 && events.iter().all(|event| event["trace_id"] == BROUGHT_TRACE));
     let ended = |event: &&Value| {

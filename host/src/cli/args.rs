@@ -141,12 +141,15 @@ pub(super) struct RunArgs {
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct ModelArgs {
-    /// The model that plans, as its server calls it.
+    /// The model that plans: one of the settings, or as its server calls it.
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// The server that answers for the model. The key of another server is not sent to it.
     #[arg(long, value_name = "URL")]
     pub base_url: Option<String>,
+    /// What that server speaks: openai-chat, openai-responses, anthropic, gemini or ollama.
+    #[arg(long, value_name = "PROTOCOL")]
+    pub protocol: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -46,10 +46,11 @@ fn told(explanation: &Explanation, policy: Option<&str>) -> String {
     words.push_str(&format!("policy     {}\n", policy.unwrap_or("none: nothing is allowed")));
     words.push_str(&format!("decided by rule `{}`: {}\n", line(&explanation.rule), line(&explanation.reason)));
     if let Some(effect) = explanation.effect {
-        let person = explanation
-            .person
-            .as_deref()
-            .map_or_else(|| "nobody is asked".into(), |why| format!("a person is asked, by rule {}", line(why)));
+        let person = match (&explanation.person, &explanation.person_if_tainted) {
+            (Some(why), _) => format!("a person is asked, by rule {}", line(why)),
+            (None, Some(_)) => "nobody is asked, unless its planner had read what tools brought".into(),
+            (None, None) => "nobody is asked".into(),
+        };
         words.push_str(&format!("effect     {effect}; {person}\n"));
     }
     words.push_str(&rules(explanation));

@@ -7,7 +7,7 @@ use crate::host::{Approve, Goal, Host, Keyed, Message, RunReport, RunState, Sett
 
 use super::Session;
 use super::args::{ApprovalArgs, ModelArgs, ResumeArgs, RunArgs};
-use super::commands::{Commands, model_of};
+use super::commands::{Commands, is_of_models};
 use super::decide;
 use super::drift;
 use super::exit::{self, Code};
@@ -85,7 +85,7 @@ pub(super) async fn resume(session: &Session, args: ResumeArgs) -> Result<Code, 
         return drift::tell(session, &host.drift(&run).await?);
     }
     let before = host.show(&run).await?;
-    if model_of(&before).is_some() {
+    if is_of_models(&before) {
         refuse_names(&args.approval)?;
     }
     let is_told = !args.settle.is_empty() || args.answer.is_some();

@@ -11,9 +11,11 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::domain::{Budget, Digest, Failure, Kind, Principal, ToolName, is_secret_name};
+use crate::planner::route::Thresholds;
 use crate::sandbox::{self, NetworkOptions};
 
-use super::{ModelSettings, Notify, SecretSource, Settings, ToolSource};
+use super::models::{ModelPart, ModelsPart, TierPart};
+use super::{Notify, SecretSource, Settings, ToolSource};
 
 /// Bytes of a settings file: a thousand tools fit, a data file given by mistake does not.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -35,7 +37,12 @@ pub(super) struct File {
     network: NetworkPart,
     #[serde(default)]
     budget: Budget,
-    model: Option<ModelPart>,
+    model: Option<Spanned<ModelPart>>,
+    #[serde(default)]
+    models: BTreeMap<Spanned<String>, Spanned<ModelPart>>,
+    #[serde(default)]
+    tiers: Vec<TierPart>,
+    routing: Option<Spanned<Thresholds>>,
     #[serde(default)]
     principal: PrincipalPart,
     /// Read by hand: what serde says of a mistake quotes it, and it may be the secret.
@@ -85,20 +92,25 @@ struct NetworkPart {
     ca_file: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ModelPart {
-    name: String,
-    base_url: String,
-    api_key: Option<Spanned<String>>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PrincipalPart {
     tenant: Option<String>,
     user: Option<String>,
     session: Option<String>,
+}
+
+/// The text of a file, and its name: what errors are told with.
+pub(super) struct Place<'a> {
+    pub text: &'a str,
+    pub name: &'a str,
+}
+
+impl Place<'_> {
+    /// Tells what is wrong at a byte of the text.
+    pub(super) fn refuse(&self, at: usize, what: &str) -> Failure {
+        refuse(self.text, self.name, Some(at), what)
+    }
 }
 
 /// Returns the text of the file at `path`.
@@ -130,7 +142,8 @@ impl File {
     /// # Errors
     /// `data.config` for an `api_key` or a secret that is not the place of one.
     pub(super) fn settings(self, text: &str, root: &Path, place: &str) -> Result<Settings, Failure> {
-        let model = self.model.map(|part| part.settings(text, root, place)).transpose()?;
+        let models = ModelsPart { short: self.model, models: self.models, tiers: self.tiers, routing: self.routing };
+        let model = models.settings(root, &Place { text, name: place })?;
         let secrets = secrets(self.secrets, text, root, place)?;
         let notify = self.notify.map(|part| {
             let at = part.span().start;
@@ -260,19 +273,6 @@ impl SandboxPart {
 impl NetworkPart {
     fn options(self, root: &Path) -> NetworkOptions {
         NetworkOptions { nameservers: self.nameservers, ca_file: self.ca_file.map(|file| root.join(file)) }
-    }
-}
-
-impl ModelPart {
-    fn settings(self, text: &str, root: &Path, place: &str) -> Result<ModelSettings, Failure> {
-        let source = |key: Spanned<String>| {
-            let at = key.span().start;
-            SecretSource::parse(key.get_ref(), root).map_err(|what| {
-                refuse(text, place, Some(at), &format!("`api_key` {what}"))
-                    .hint("set a variable to the key and write `api_key = \"env:NAME\"`")
-            })
-        };
-        Ok(ModelSettings { name: self.name, base_url: self.base_url, api_key: self.api_key.map(source).transpose()? })
     }
 }
 

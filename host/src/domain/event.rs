@@ -494,6 +494,9 @@ pub struct PlannedStep {
     /// Whether a model plans the run that carries it out, or one within that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asks_model: bool,
+    /// Whether its planner had read what tools brought before it proposed the step: that may speak through it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tainted: bool,
     /// Whether a call is known that takes it back.
     pub has_undo: bool,
     /// Whether that call needs to know what the step brought.
@@ -674,6 +677,7 @@ impl PlannedStep {
             calls_parallel_max: None,
             items: None,
             asks_model: false,
+            is_tainted: false,
             has_undo: false,
             undo_takes_output: false,
             has_reconcile: false,

@@ -20,6 +20,8 @@ mod outcome;
 mod plan;
 mod principal;
 mod reconciled;
+mod retry_after;
+mod risk;
 mod secret;
 mod state;
 mod step;
@@ -55,6 +57,8 @@ pub use plan::{
 };
 pub use principal::Principal;
 pub use reconciled::Reconciled;
+pub use retry_after::{RETRY_AFTER_MS_MAX, retry_after_ms};
+pub use risk::{FLAG_CHARS_MAX, FLAGS_MAX, HostRisk, PlannerRisk, Risk};
 pub use secret::{
     SECRET_BYTES_MAX, SECRET_PLACEHOLDER, Secret, is_secret_name, is_secret_name_byte, secret_placeholder,
 };

@@ -19,6 +19,8 @@ pub struct ReadyStep {
     pub timeout_ms: Option<u64>,
     /// Whether the plan asks for a person's approval; it can only add to what policy asks.
     pub approval: bool,
+    /// Whether its planner had read what tools brought before it proposed the step.
+    pub is_tainted: bool,
 }
 
 /// Whether a key is that of doing a step, or of taking it back.

@@ -72,7 +72,8 @@ impl Goal {
     pub(super) fn planned(self, model: Option<Arc<dyn Planner>>) -> Result<(StoredGoal, Arc<dyn Planner>), Failure> {
         match self {
             Self::Text { text, assert, is_critical } => {
-                Ok((StoredGoal { text, workflow: None, assert, is_critical }, needed(model)?))
+                let goal = StoredGoal { text, assert, is_critical, ..StoredGoal::default() };
+                Ok((goal, needed(model)?))
             }
             Self::Workflow(workflow) => {
                 let plan = workflow.proposed()?;

@@ -87,6 +87,7 @@ impl Host {
         let parts = &self.0.parts;
         let about = |tool: &VerifiedTool| about(&parts.policy, tool);
         let known = Known {
+            proposed: None,
             catalog: &parts.catalog,
             earlier: &BTreeMap::new(),
             about: &about,

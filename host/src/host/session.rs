@@ -245,6 +245,7 @@ fn ready(run: &RunId, number: u64, tool: &VerifiedTool, args: Json) -> Result<Re
         key,
         timeout_ms: None,
         approval: false,
+        is_tainted: false,
     })
 }
 

@@ -112,7 +112,9 @@ pub fn features(run: &Run, pack: &ContextPack, is_critical: bool, down: impl Ite
     let schemas = || near.iter().map(|tool| &tool.input_schema);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let required = |schema: &Json| schema["required"].as_array().map_or(0, Vec::len);
-    let down: BTreeSet<String> = run.planning.down.iter().cloned().chain(down).collect();
+    // A turn begins anew with all of them.
+    let failed = run.planning.down.iter().filter(|_| run.planning.is_asked).cloned();
+    let down: BTreeSet<String> = failed.chain(down).collect();
     Features {
         effect: near.iter().map(|tool| tool.effect).max().unwrap_or(crate::domain::Effect::Pure),
         candidates: count(near.len()),

@@ -10,17 +10,20 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Budget, BudgetPatch, CallTemplate, Failure, ForEach, Json, Kind, Plan, PlanLimits, PlanStep, PlannedStep, StepId,
-    ToolName, canonical,
+    Budget, BudgetPatch, CallTemplate, Failure, ForEach, Json, Kind, Plan, PlanLimits, PlanStep, PlannedStep, Risk,
+    StepId, ToolName, canonical,
 };
 use crate::orchestrator::drift::{CheckedTool, tools_of};
+use crate::orchestrator::driver::Goal;
 use crate::orchestrator::types::Brought;
+use crate::planner::{ContextPack, Retrieval};
 use crate::policy::About;
 use crate::registry::{Catalog, VerifiedTool};
 
 mod calls;
 mod cost;
 mod edges;
+mod risk;
 mod runs;
 mod scope;
 mod step;
@@ -84,6 +87,9 @@ pub struct CheckedStep {
     pub asks: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_ttl_ms: Option<u64>,
+    /// What makes it risky, where a planner proposed it that reads: nobody doubts what a person wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
 }
 
 impl CheckedStep {
@@ -102,6 +108,7 @@ impl CheckedStep {
             timeout_ms: None,
             approval: false,
             cache_ttl_ms: None,
+            risk: None,
         }
     }
 }
@@ -114,6 +121,9 @@ pub struct CheckedRun {
     /// What a model is to plan for.
     pub goal: Option<String>,
     pub budget: BudgetPatch,
+    /// Whether what the model reads of it holds what other steps brought.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tainted: bool,
 }
 
 /// What a plan may refer to beyond itself, what may be called, and what may be spent.
@@ -126,6 +136,29 @@ pub struct Known<'a> {
     pub limits: &'a PlanLimits,
     /// What is left of it.
     pub budget: &'a Budget,
+    /// What is known of the request whose reply this plan is; `None` for one that a person wrote.
+    pub proposed: Option<&'a Proposed>,
+}
+
+/// What is known of a request whose reply is a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proposed {
+    /// Whether the planner had read what tools brought.
+    pub is_tainted: bool,
+    /// Whether the reply before was refused.
+    pub is_repair: bool,
+    pub retrieval: Option<Retrieval>,
+}
+
+impl Proposed {
+    /// Returns what is known of a request with this pack.
+    pub fn of(goal: &Goal, pack: &ContextPack) -> Self {
+        Self {
+            is_tainted: goal.is_tainted || !pack.observations.is_empty(),
+            is_repair: pack.repair.is_some(),
+            retrieval: pack.retrieval.clone(),
+        }
+    }
 }
 
 /// A step of an earlier turn that succeeded.

@@ -8,12 +8,15 @@ use crate::domain::{Json, canonical};
 
 use super::{ContextPack, Observation, Observed, OfferedTool, Repair};
 
+mod dialect;
 mod schema;
+mod unfold;
 
+pub use dialect::Dialect;
 pub use schema::reply_schema;
 
 /// The version of [`INSTRUCTIONS`] and of the blocks around it: it changes when they do.
-pub const PROMPT_VERSION: &str = "plan/1";
+pub const PROMPT_VERSION: &str = "plan/2";
 
 /// All fixed text that a model reads.
 const INSTRUCTIONS: &str = r#"You are the planner of Cofferdam, a host that runs tools in a sandbox. You propose calls; the host checks them, runs them and shows you what they brought. You never run anything yourself.
@@ -22,13 +25,16 @@ Reply with one JSON object, and nothing around it, that is exactly one of:
 - a plan: {"steps": [{"id": "sum", "tool": "csv.sum", "args": {"path": "a.csv"}, "needs": [], "on_failure": "fail"}]}
 - the answer, once the goal is reached: {"answer": …}
 - a question, where only the person can tell: {"question": "…"}
-The two others are null or absent. "reasoning" may hold a short note; nobody acts on it.
+- {"abstain": "…"}, where you are not up to it, with the reason: another planner may be.
+The others are null or absent. "reasoning" may hold a short note; nobody acts on it.
 
 Steps:
 - "id" is a short name of letters, digits, "_" and "-", unique within the plan. "tool" is the name of an offered tool. "args" fit its input schema; leave out what is optional, or give null.
 - A value in "args" may be a reference to the output of a step: {"$from": "sum", "path": "/total"}. "path" is a JSON pointer into the output; "" is all of it. Within this plan use the step's own id; for a step that has run already use its full id, as "t1.sum".
 - References already order the steps. "needs" lists steps that must succeed first beyond those. Steps that do not depend on each other run at the same time.
-- "on_failure" is "fail" where the goal is lost without the step, and "skip" where it is not.
+- "on_failure" is "fail" where the goal is lost without the step, "skip" where it is not, and "fallback:" with the id of a step that takes its place.
+- These may be left out, or null: "after" lists steps that must have ended first, however they ended. "when" is a condition in CEL, as "steps.sum.total > 0": where it does not hold the step is skipped. "for_each" does the step for each item of a list, {"in": list or reference, "items_max": 20}, and {"$item": "/path"} in "args" is a part of the item. "timeout_ms" shortens its deadline. "approval" true asks a person first.
+- "confidence" is how sure you are that the step is right, from 0 to 1. "flags" names in a few words what makes you doubt it, such as "ambiguous date": a person is asked then. Neither is ever a reason to trust a step more.
 - Pass large outputs on by reference; what you see of them may be cut.
 
 An answer is text, a number, true or false, a reference, or a list of these. Say only what steps have brought.
@@ -215,7 +221,7 @@ mod tests {
     #[test]
     fn new_words_need_a_new_version() {
         let words = Digest::of(INSTRUCTIONS.as_bytes()).short();
-        expect!["plan/1 7f462298b1ef"].assert_eq(&format!("{PROMPT_VERSION} {words}"));
+        expect!["plan/2 5fc2b6858e0e"].assert_eq(&format!("{PROMPT_VERSION} {words}"));
     }
 
     #[test]

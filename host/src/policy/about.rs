@@ -1,7 +1,9 @@
 //! What policy makes of a tool before it is called: how bad it can be, what it may cost and touch, and how it is taken back.
 
+use std::collections::BTreeSet;
+
 use crate::domain::{Access, CallTemplate, Cost, Effect, Failure, Grant};
-use crate::policy::authorize::{asks, granted, reach};
+use crate::policy::authorize::{StepAsks, asks, granted, reach};
 use crate::policy::{Policy, RunGrant};
 use crate::registry::VerifiedTool;
 
@@ -17,12 +19,36 @@ pub struct About {
     pub touches: Vec<String>,
     /// The rule because of which a person is asked before each call.
     pub asks: Option<String>,
+    /// The rule because of which a person is asked where the planner had read what tools brought.
+    pub asks_tainted: Option<String>,
+    /// Servers to which a call may send: `<scheme>://<host>:<port>`.
+    pub egress: BTreeSet<String>,
+    /// Names of the secrets that go with its requests.
+    pub secrets: BTreeSet<String>,
     /// The call that takes a call of it back. Its tool may be a function of the same component.
     pub undo: Option<CallTemplate>,
     /// The call that tells what became of a call of it.
     pub reconcile: Option<CallTemplate>,
     /// Calls of it that may be under way in one run.
     pub calls_parallel_max: Option<u32>,
+}
+
+impl About {
+    /// Makes what is known of a tool of which only its effect and its cost are.
+    pub fn of_effect(effect: Effect, cost: Cost) -> Self {
+        Self {
+            effect,
+            cost,
+            touches: Vec::new(),
+            asks: None,
+            asks_tainted: None,
+            egress: BTreeSet::new(),
+            secrets: BTreeSet::new(),
+            undo: None,
+            reconcile: None,
+            calls_parallel_max: None,
+        }
+    }
 }
 
 /// Returns what policy makes of `tool`.
@@ -37,7 +63,10 @@ pub fn about(policy: &Policy, tool: &VerifiedTool) -> Result<About, Failure> {
         effect,
         cost: Cost { usd_micros: terms.price_usd_micros.unwrap_or(0), ..cost(&grant) },
         touches: if effect.is_write() { touches(&grant) } else { Vec::new() },
-        asks: asks(effect, granted.asking, false, &grant),
+        asks: asks(effect, granted.asking, StepAsks::default(), &grant),
+        asks_tainted: asks(effect, granted.asking, StepAsks { is_tainted: true, ..StepAsks::default() }, &grant),
+        egress: grant.http.iter().map(|http| http.to.server()).collect(),
+        secrets: grant.secrets.iter().map(|secret| secret.name.clone()).collect(),
         undo: terms.undo,
         reconcile: terms.reconcile,
         calls_parallel_max: terms.calls_parallel_max,

@@ -2,7 +2,7 @@
 
 use crate::domain::{Cost, Digest, Effect, Failure, Grant, Kind, Principal, ReadyStep, RunId, StepId, ToolName};
 use crate::policy::intersect::intersect;
-use crate::policy::{ApprovalRule, Call, Policy, Rule, Terms};
+use crate::policy::{ApprovalRule, Call, Policy, Rule, TaintRule, Terms};
 use crate::registry::VerifiedTool;
 
 /// What the run itself may do and has left.
@@ -50,7 +50,8 @@ pub fn authorize(
         Err(failure) => return Decision::Deny(failure),
     };
     let effect = reach(&grant, tool, &terms);
-    if let Some(rule) = asks(effect, asking, step.approval, &grant) {
+    let step_asks = StepAsks { approval: step.approval, is_tainted: step.is_tainted };
+    if let Some(rule) = asks(effect, asking, step_asks, &grant) {
         // Less of the run is left with each moment that the person thinks: what they approve has the whole deadline.
         let unhurried = RunGrant { wall_ms_left: None, cost_left: None, ..run.clone() };
         let binding = match granted(policy, &unhurried, tool, step.timeout_ms) {
@@ -62,6 +63,20 @@ pub fn authorize(
         }
     }
     Decision::Allow(Box::new(Call::new(tool.clone(), step.clone(), run.principal.clone(), (grant, effect))))
+}
+
+/// What the rules say about asking a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asking {
+    pub(super) approval: Option<ApprovalRule>,
+    pub(super) tainted: TaintRule,
+}
+
+/// What a step says about asking a person. It may only add to what the rules say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct StepAsks {
+    pub(super) approval: bool,
+    pub(super) is_tainted: bool,
 }
 
 /// Returns the worst that `tool` could do under `policy`, or why it may not run at all.
@@ -83,7 +98,7 @@ pub(super) fn reach(grant: &Grant, tool: &VerifiedTool, terms: &Terms) -> Effect
 /// The grant, the strictest word of its rules about approval, and what else they say.
 pub(super) struct Granted {
     pub(super) grant: Grant,
-    pub(super) asking: Option<ApprovalRule>,
+    pub(super) asking: Asking,
     pub(super) terms: Terms,
 }
 
@@ -96,7 +111,7 @@ pub(super) fn granted(
     let rules = allowing(policy, tool.name())?;
     let terms = Terms::of(&rules, tool)?;
     let grant = intersect(&tool.tool().asks, &rules, run, timeout_ms)?;
-    Ok(Granted { grant, asking: strictest(&rules), terms })
+    Ok(Granted { grant, asking: Asking { approval: strictest(&rules), tainted: tainted(&rules) }, terms })
 }
 
 /// Returns the rules that allow the tool.
@@ -123,18 +138,27 @@ fn strictest(rules: &[&Rule]) -> Option<ApprovalRule> {
     rules.iter().all(|rule| rule.approval == Some(ApprovalRule::None)).then_some(ApprovalRule::None)
 }
 
+/// To go without a person, every rule that gives something must say so.
+fn tainted(rules: &[&Rule]) -> TaintRule {
+    let is_trusting = rules.iter().all(|rule| rule.tainted == Some(TaintRule::Allow));
+    if is_trusting { TaintRule::Allow } else { TaintRule::Ask }
+}
+
 fn no_rule(name: &ToolName) -> Failure {
     Failure::new(Kind::PolicyDenied, format!("call `{name}`: no rule allows it (rule `default`)"))
         .hint(format!("add a rule with `allow = [\"{name}\"]` to policy.toml"))
 }
 
 /// Returns the rule that asks for a person, if one does. A plan may only add to what policy asks.
-pub(super) fn asks(effect: Effect, asking: Option<ApprovalRule>, step_asks: bool, grant: &Grant) -> Option<String> {
+pub(super) fn asks(effect: Effect, asking: Asking, step: StepAsks, grant: &Grant) -> Option<String> {
     let named = || grant.rules.first().cloned().unwrap_or_default();
-    match asking {
+    match asking.approval {
         Some(ApprovalRule::Ask) => Some(named()),
         None if effect == Effect::Once => Some(format!("{} (an effect that stays needs a person)", named())),
-        _ if step_asks => Some("the plan asks for it".into()),
+        _ if step.is_tainted && effect.is_write() && asking.tainted == TaintRule::Ask => {
+            Some(format!("{} (the planner had read what tools brought)", named()))
+        }
+        _ if step.approval => Some("the plan asks for it".into()),
         _ => None,
     }
 }

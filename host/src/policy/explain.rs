@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{Access, Ask, Effect, Failure, Grant, Limits, Method, SecretGrant, StateScope, WebUrl};
-use crate::policy::authorize::{Granted, asks, granted, reach};
+use crate::policy::authorize::{Granted, StepAsks, asks, granted, reach};
 use crate::policy::{
     Answer, ApprovalRule, ChangedLimit, Edit, Explanation, LowerRule, Matching, Opened, OpenedSecret, Policy, Request,
     Rule, RunGrant, Verdict,
@@ -49,6 +49,7 @@ impl View<'_> {
             matching: self.matching(),
             effect: None,
             person: None,
+            person_if_tainted: None,
             grant: None,
             terms: None,
             not_lowered: Vec::new(),
@@ -61,21 +62,22 @@ impl View<'_> {
     fn granted(&self, granted: Granted) -> Explanation {
         let Granted { grant, asking, terms } = granted;
         let effect = reach(&grant, self.tool, &terms);
-        let person = asks(effect, asking, false, &grant);
+        let person = asks(effect, asking, StepAsks::default(), &grant);
         let verdict = if person.is_some() { Verdict::Ask } else { Verdict::Allow };
         Explanation {
             tool: self.tool.name().clone(),
             verdict,
-            rule: self.deciding(verdict, asking),
-            reason: reason(verdict, effect, asking),
+            rule: self.deciding(verdict, asking.approval),
+            reason: reason(verdict, effect, asking.approval),
             matching: self.matching(),
             effect: Some(effect),
             person,
+            person_if_tainted: asks(effect, asking, StepAsks { is_tainted: true, ..StepAsks::default() }, &grant),
             grant: Some(self.opened(&grant)),
             terms: Some(terms),
             not_lowered: self.not_lowered(),
             not_given: self.tool.tool().asks.iter().copied().filter(|ask| !is_given(*ask, &grant)).collect(),
-            change: self.other_approval(verdict, asking),
+            change: self.other_approval(verdict, asking.approval),
             request: None,
         }
     }

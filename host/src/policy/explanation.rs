@@ -31,6 +31,8 @@ pub struct Explanation {
     pub effect: Option<Effect>,
     /// Why a person is asked, where one is.
     pub person: Option<String>,
+    /// Why a person is asked where the planner had read what tools brought, where one is.
+    pub person_if_tainted: Option<String>,
     /// What a call may do and use; `None` where it is denied.
     pub grant: Option<Opened>,
     /// How it is taken back, what it costs, how long a person has; `None` where it is denied.

@@ -92,6 +92,10 @@ pub struct Rule {
     /// Without it, a call that cannot be taken back needs a person's approval.
     #[serde(default)]
     pub approval: Option<ApprovalRule>,
+    /// Whether a step that changes something needs a person where its planner had read what tools brought: those words may
+    /// be hostile, and speak through the planner. Without it, it does.
+    #[serde(default)]
+    pub tainted: Option<TaintRule>,
     /// How long a person has to answer, in milliseconds; then the answer is no.
     #[serde(default)]
     pub approval_expires_ms: Option<u64>,
@@ -194,6 +198,14 @@ pub enum ApprovalRule {
     None,
 }
 
+/// Whether a person is asked because of what a planner had read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaintRule {
+    Ask,
+    Allow,
+}
+
 impl Policy {
     /// Reads a policy from TOML text. Relative paths of its rules are taken from `base`.
     ///
@@ -279,6 +291,7 @@ impl Rule {
             || !self.capabilities.is_empty()
             || !self.state.is_empty()
             || self.approval.is_some()
+            || self.tainted.is_some()
             || self.has_terms();
         if gives && !self.deny.is_empty() {
             return wrong("a rule that denies gives nothing: leave out all but `name`, `why` and `deny`");

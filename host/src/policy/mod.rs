@@ -19,7 +19,7 @@ pub use authorize::{Approval, Decision, RunGrant, authorize, effect, mounts};
 pub use call::Call;
 pub use explain::explain;
 pub use explanation::{Answer, ChangedLimit, Edit, Explanation, Matching, Opened, OpenedSecret, Verdict};
-pub use file::{ApprovalRule, Capability, FileRule, HttpRule, Policy, Rule, SecretRule};
+pub use file::{ApprovalRule, Capability, FileRule, HttpRule, Policy, Rule, SecretRule, TaintRule};
 pub use quota::{STATE_QUOTA_CEILING, STATE_QUOTA_DEFAULT, StateRule};
 pub use request::Request;
 pub use terms::{APPROVAL_EXPIRES_MS_DEFAULT, APPROVAL_EXPIRES_MS_MAX, LowerRule, Terms, terms};

@@ -92,6 +92,7 @@ impl Player<'_> {
             key: made.key,
             timeout_ms: None,
             approval: false,
+            is_tainted: false,
         };
         let mut grant = self.grant(&step, tool, &records, principal);
         let _empty = stood_in(&mut grant)?;

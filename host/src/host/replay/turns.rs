@@ -8,8 +8,8 @@ use crate::host::goal::planner_of;
 use crate::host::replay::made::{Story, Turn};
 use crate::host::replay::tree::differs;
 use crate::host::replay::{Replayed, Verdict, untold};
-use crate::orchestrator::{CheckedPlan, CheckedStep, Earlier, Goal, Known, check};
-use crate::planner::parse::{ReplyLimits, parse};
+use crate::orchestrator::{CheckedPlan, CheckedStep, Earlier, Goal, Known, Proposed, check};
+use crate::planner::parse::{ReplyLimits, read};
 use crate::planner::{Allowance, ContextPack, Proposal};
 use crate::policy::{self, About};
 use crate::registry::VerifiedTool;
@@ -25,7 +25,7 @@ pub(super) async fn replayed(host: &Host, run: &RunId, goal: &Goal, story: &Stor
         let then: CheckedPlan = host.kept(run, &turn.plan).await?;
         let result = match proposal(host, run, goal, turn).await? {
             Err(verdict) => verdict,
-            Ok(proposal) => planned(host, story, (turn, &then), proposal)?,
+            Ok((proposal, proposed)) => planned(host, story, (turn, &then), (proposal, proposed))?,
         };
         parts.push(Replayed::told(turn.seq, format!("turn {}", turn.turn), result));
     }
@@ -33,18 +33,26 @@ pub(super) async fn replayed(host: &Host, run: &RunId, goal: &Goal, story: &Stor
 }
 
 /// Reads the reply again.
-async fn proposal(host: &Host, run: &RunId, goal: &Goal, turn: &Turn) -> Result<Result<Proposal, Verdict>, Failure> {
+async fn proposal(
+    host: &Host,
+    run: &RunId,
+    goal: &Goal,
+    turn: &Turn,
+) -> Result<Result<(Proposal, Proposed), Verdict>, Failure> {
     let Some(pack) = turn.pack else { return Ok(Err(untold("nothing tells what the planner was shown"))) };
     let pack: ContextPack = host.kept(run, &pack).await?;
+    let proposed = Proposed::of(goal, &pack);
     let read = if goal.workflow.is_some() {
         planner_of(goal, None)?.plan(&pack, &Allowance::default()).await.reply
     } else {
         let Some(reply) = host.0.parts.log.payload(run, &turn.reply).await? else {
             return Ok(Err(untold("the reply is erased")));
         };
-        parse(&String::from_utf8_lossy(&reply), &pack, &ReplyLimits::default())
+        read(&String::from_utf8_lossy(&reply), &pack, &ReplyLimits::default())
     };
-    Ok(read.map_err(|failure| untold(format!("the reply was not read from its text: {failure}"))))
+    Ok(read
+        .map(|proposal| (proposal, proposed))
+        .map_err(|failure| untold(format!("the reply was not read from its text: {failure}"))))
 }
 
 /// Checks the plan again, under what policy made of its tools then.
@@ -52,7 +60,7 @@ fn planned(
     host: &Host,
     story: &Story,
     (turn, then): (&Turn, &CheckedPlan),
-    proposal: Proposal,
+    (proposal, proposed): (Proposal, Proposed),
 ) -> Result<Verdict, Failure> {
     let Proposal::Plan(plan) = proposal else { return Ok(untold("the reply reads as no plan")) };
     let parts = &host.0.parts;
@@ -75,6 +83,8 @@ fn planned(
         about: &about,
         limits: &parts.plan_limits,
         budget: &story.budget,
+        // What a person wrote nobody doubted, and before risks were kept nobody noted them.
+        proposed: then.steps.iter().any(|step| step.risk.is_some()).then_some(&proposed),
     };
     let now = match check(&plan, turn.turn, &known) {
         // What the tools were is no decision: they may have changed since.
@@ -98,8 +108,7 @@ fn named_by(then: &CheckedPlan, name: &str) -> Option<About> {
         () if then.steps.iter().any(|step| is_named(&step.reconcile)) => Effect::Read,
         () => return None,
     };
-    let (cost, touches) = (Cost { calls: 1, ..Cost::default() }, Vec::new());
-    Some(About { effect, cost, touches, asks: None, undo: None, reconcile: None, calls_parallel_max: None })
+    Some(About::of_effect(effect, Cost { calls: 1, ..Cost::default() }))
 }
 
 fn tool(step: &CheckedStep) -> String {
@@ -107,13 +116,16 @@ fn tool(step: &CheckedStep) -> String {
 }
 
 fn about(step: &CheckedStep) -> About {
+    let host = step.risk.as_ref().map(|risk| &risk.host);
     About {
-        effect: step.planned.effect,
-        cost: step.planned.cost,
         touches: step.planned.touches.clone(),
         asks: step.asks.clone(),
+        asks_tainted: step.asks.clone(),
+        egress: host.map(|host| host.egress.clone()).unwrap_or_default(),
+        secrets: host.map(|host| host.secrets.clone()).unwrap_or_default(),
         undo: step.undo.clone(),
         reconcile: step.reconcile.clone(),
         calls_parallel_max: step.planned.calls_parallel_max,
+        ..About::of_effect(step.planned.effect, step.planned.cost)
     }
 }

@@ -66,7 +66,7 @@ impl Check<'_> {
         let inputs = self.inputs(args_at, args, workflow.inputs(), local);
         let (earlier, budget) = (BTreeMap::new(), budget_within(self.known.budget, &run.budget));
         let Known { catalog, about, limits, .. } = *self.known;
-        let known = Known { catalog, earlier: &earlier, about, limits, budget: &budget };
+        let known = Known { catalog, earlier: &earlier, about, limits, budget: &budget, proposed: None };
         let mut check = Check::new(TURN, &known);
         check.root = format!("{}{at}", self.root);
         check.inputs = Some(inputs);

@@ -44,7 +44,10 @@ impl Check<'_> {
         };
         let waits = waits?;
         let tool = self.named.get(&step.id).and_then(|named| named.tool.as_ref());
-        let asks = tool.and_then(|tool| (self.known.about)(tool).ok()?.asks);
+        let about = tool.and_then(|tool| (self.known.about)(tool).ok());
+        let is_tainted = self.known.proposed.is_some_and(|proposed| proposed.is_tainted);
+        let asks =
+            about.as_ref().and_then(|about| if is_tainted { about.asks_tainted.clone() } else { about.asks.clone() });
         let (undo, reconcile) = self.templates(&at, step, &planned);
         let items = step.for_each.as_ref().map(|for_each| self.bounds(for_each, planned.effect));
         let planned = PlannedStep {
@@ -58,8 +61,10 @@ impl Check<'_> {
             has_undo: undo.is_some(),
             undo_takes_output: undo.as_ref().is_some_and(CallTemplate::takes_output),
             has_reconcile: reconcile.is_some(),
+            is_tainted,
             ..planned
         };
+        let risk = self.risk(step, &planned, about.as_ref());
         if step.cache_ttl_ms.is_some() && (planned.effect.is_write() || run.is_some()) {
             let what = format!("an outcome of effect `{}` is not taken from the cache", planned.effect);
             self.flaw(Kind::DataPlan, &format!("{at}/cache_ttl_ms"), what);
@@ -76,9 +81,11 @@ impl Check<'_> {
             reconcile,
             run,
             timeout_ms: step.timeout_ms,
-            approval: step.approval,
+            // What its own planner doubts a person looks at.
+            approval: step.approval || !step.flags.is_empty(),
             asks,
             cache_ttl_ms: step.cache_ttl_ms,
+            risk,
         })
     }
 
@@ -269,7 +276,9 @@ impl Check<'_> {
         let unknown = Within { effect: Effect::Once, cost: Cost::default(), touches: Vec::new(), asks_model: true };
         let Within { effect, cost, touches, asks_model } = within.unwrap_or(unknown);
         let planned = PlannedStep { cost, touches, asks_model, ..PlannedStep::call(id, name, Vec::new(), effect) };
-        let checked = CheckedRun { workflow: run.workflow.clone(), goal: run.goal.clone(), budget: run.budget.clone() };
+        let is_tainted = run.goal.is_some() && references(&step.args).is_ok_and(|found| !found.is_empty());
+        let (workflow, goal, budget) = (run.workflow.clone(), run.goal.clone(), run.budget.clone());
+        let checked = CheckedRun { workflow, goal, budget, is_tainted };
         Some((planned, Some(checked)))
     }
 }

@@ -4,6 +4,7 @@ use crate::domain::{AskedModel, Cost, Digest, Fact, Failure, Kind, Subject, Tool
 use crate::orchestrator::ask::{
     REPLY_TOKENS_MAX, Reserved, Unanswered, charge, features, has_other, reserve, retry_request,
 };
+use crate::orchestrator::check::Proposed;
 use crate::orchestrator::driver::{Done, Drive, Goal};
 use crate::planner::route::{Features, Routed, choose};
 use crate::planner::{Allowance, ContextPack, Planned, Quote};
@@ -36,6 +37,7 @@ impl Drive {
         let stored = Payload::of(&pack)?;
         let pack_digest = stored.digest();
         self.asked = None;
+        self.proposed = (!self.run.is_single_plan).then(|| Proposed::of(&goal, &pack));
         let Some((asked, route)) = self.chosen(&pack, goal.is_critical)? else {
             let fact = Fact::PlanRequested { turn, pack: pack_digest, asked: None, reserved: Cost::default() };
             self.record(vec![fact], vec![stored], Durability::Synced).await?;

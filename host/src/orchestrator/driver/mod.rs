@@ -17,7 +17,7 @@ use crate::domain::{
     Budget, Digest, Effect, Event, Fact, Failure, GENESIS, Json, Kind, Mount, Outcome, Parent, PlanLimits, Principal,
     RunId, Seq, StepId, Suspension, ToolName, TraceId,
 };
-use crate::orchestrator::check::CheckedStep;
+use crate::orchestrator::check::{CheckedStep, Proposed};
 use crate::orchestrator::driver::in_hand::{InHand, VALUES_BYTES_MAX};
 use crate::orchestrator::link::WriteRequest;
 use crate::orchestrator::machine::{Command, IllegalTransition, Run, RunStatus};
@@ -94,6 +94,9 @@ pub struct Goal {
     /// Whether it matters more than usual: the strongest models plan it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_critical: bool,
+    /// Whether its words hold what tools brought: those of a run within a run may.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tainted: bool,
 }
 
 /// How long a run waits for a person before its process leaves it suspended.
@@ -265,6 +268,8 @@ struct Drive {
     is_planning: bool,
     /// Of which model the planner was asked last, in this process.
     asked: Option<asking::Asked>,
+    /// What is known of its last request, in this process.
+    proposed: Option<Proposed>,
     /// What its reply took, until it is noted with what the reply is worth.
     replied: Option<(Fact, Option<Payload>)>,
     writes: (mpsc::Sender<WriteRequest>, mpsc::Receiver<WriteRequest>),
@@ -307,6 +312,7 @@ impl Drive {
             taken: None,
             is_planning: false,
             asked: None,
+            proposed: None,
             replied: None,
             writes: mpsc::channel(WRITE_REQUESTS_MAX),
             stop: watch::Sender::new(false),

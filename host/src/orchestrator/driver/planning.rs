@@ -146,7 +146,14 @@ impl Drive {
         let of = |(id, tool): (StepId, ToolName)| (id.clone(), Earlier { tool, is_list: is_list(&id) });
         let earlier: BTreeMap<StepId, Earlier> = self.run.succeeded().into_iter().map(of).collect();
         let (catalog, limits) = (&*parts.catalog, &parts.plan_limits);
-        use_it(&Known { catalog, earlier: &earlier, about: &about, limits, budget: &budget })
+        use_it(&Known {
+            catalog,
+            earlier: &earlier,
+            about: &about,
+            limits,
+            budget: &budget,
+            proposed: self.proposed.as_ref(),
+        })
     }
 
     async fn accept(&mut self, turn: u32, reply: Payload, plan: CheckedPlan) -> Result<(), Failure> {

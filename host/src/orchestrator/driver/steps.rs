@@ -236,6 +236,7 @@ impl Drive {
             key,
             timeout_ms: checked.timeout_ms,
             approval: checked.approval,
+            is_tainted: checked.planned.is_tainted,
         })
     }
 

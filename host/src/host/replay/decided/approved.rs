@@ -42,6 +42,7 @@ impl Decided<'_> {
             key,
             timeout_ms: checked.timeout_ms,
             approval: checked.approval,
+            is_tainted: checked.planned.is_tainted,
         };
         Ok(authorize(&parts.policy, &grant, &ready, tool, None))
     }
