@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal};
+use crate::planner::PackOptions;
 use crate::registry;
 use crate::sandbox;
 use crate::store::sqlite::SqliteOptions;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub store: SqliteOptions,
     pub budget: Budget,
     pub plan: PlanLimits,
+    /// What planners get to see.
+    pub pack: PackOptions,
     /// For whom runs act.
     pub principal: Principal,
     /// The models that plan where a goal is given in words.
@@ -113,6 +116,7 @@ impl Settings {
             store: SqliteOptions::default(),
             budget: Budget::default(),
             plan: PlanLimits::default(),
+            pack: PackOptions::default(),
             principal: Principal::default(),
             model: None,
             secrets: BTreeMap::new(),

@@ -44,6 +44,8 @@ mod keyed;
 mod message;
 mod notify;
 mod plan;
+mod prompted;
+mod recording;
 mod replay;
 mod report;
 mod routes;
@@ -59,6 +61,7 @@ pub use drift::RunDrift;
 pub use explain_step::{CheckedDigest, DigestState, Link, StepExplanation};
 pub use goal::Goal;
 pub use handle::RunHandle;
+pub use prompted::PromptUsed;
 pub use replay::{ReplayReport, Replayed, Verdict as ReplayVerdict};
 pub use report::{RunReport, StepReport};
 pub use routes::{Replied, RouteView};
@@ -73,6 +76,7 @@ pub use crate::orchestrator::{
     ApprovalView, Approve, ChangeKind, Edge, EdgeKind, Graph, Node, NodeKind, Notice, Notifier, Signal, ToolChange,
     Wait,
 };
+pub use crate::planner::recorded::Recording;
 pub use crate::planner::workflow::{Place, WorkflowPlanner, schema as workflow_schema};
 pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use cofferdam::domain::{RunId, SpanId, StepId, Subject, TraceId, Traceparent};
 use cofferdam_kit::WebServer;
+use cofferdam_kit::fake_llm::FakeLlm;
 use cofferdam_kit::web::Reply;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::Shop;
 
@@ -122,6 +123,28 @@ fn one_trace_goes_through_steps_runs_within_and_processes() {
         event["event"]["fact"]["fact"] == "step_ended" && event["event"]["fact"]["step"] == "t1.second"
     };
     assert_eq!(events.iter().find(ended).expect("it ended")["span_id"], spans[2].span.to_string());
+}
+
+#[test]
+fn a_model_is_asked_in_the_trace_of_its_run_and_each_turn_is_a_span() {
+    let world = World::new();
+    let url = format!("http://127.0.0.1:{}/first", world.web.port());
+    let steps = json!([{ "id": "first", "tool": "fetch.get", "args": { "url": url } }]);
+    let script = [
+        json!({ "reply": { "json": { "steps": steps } } }).to_string(),
+        json!({ "reply": { "json": { "answer": "it is there" } } }).to_string(),
+    ];
+    let model = FakeLlm::start(&script.join("\n")).expect("the script reads");
+    let base_url = model.base_url();
+    let flags = ["--goal", "Look there", "--model", "small", "--base-url", &base_url, "--traceparent", BROUGHT];
+    world.shop.run(&[&["run"], &flags[..]].concat()).ends(0);
+    let asked: Vec<Traceparent> =
+        model.requests().iter().map(|request| request.traceparent.as_ref().expect("a span").parse().unwrap()).collect();
+    let run: RunId = world.outer().parse().unwrap();
+    let trace: TraceId = BROUGHT_TRACE.parse().unwrap();
+    assert_eq!(asked, [1, 2].map(|turn| Traceparent::of(trace, &run, Subject::Turn(turn))));
+    assert_eq!(world.span("/first").trace, trace);
+    model.finish().expect("the model was asked twice");
 }
 
 #[test]

@@ -71,8 +71,12 @@ pub(super) fn run(report: &RunReport, commands: &Commands) -> String {
         .parent
         .as_ref()
         .map_or(String::new(), |parent| format!("part of  step {} of run {}\n", parent.step, parent.run));
+    let prompt = report.prompt.as_ref().map_or(String::new(), |prompt| {
+        let name = prompt.name.as_deref().unwrap_or("of another program");
+        format!("prompt   {name} ({})\n", prompt.digest.short())
+    });
     format!(
-        "run      {}\nstate    {}\nplanner  {}\ngoal     {}\ncreated  {}{ended}\n{owner}{part}\n{}\n{answer}{}",
+        "run      {}\nstate    {}\nplanner  {}\n{prompt}goal     {}\ncreated  {}{ended}\n{owner}{part}\n{}\n{answer}{}",
         report.run,
         state(&report.state),
         text::line(&report.planner, GOAL_CHARS_MAX),

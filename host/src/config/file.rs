@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::domain::{Budget, Digest, Failure, Kind, Principal, ToolName, is_secret_name};
+use crate::planner::PackOptions;
 use crate::planner::route::Thresholds;
 use crate::sandbox::{self, NetworkOptions};
 
@@ -43,6 +45,8 @@ pub(super) struct File {
     #[serde(default)]
     tiers: Vec<TierPart>,
     routing: Option<Spanned<Thresholds>>,
+    #[serde(default)]
+    planner: PlannerPart,
     #[serde(default)]
     principal: PrincipalPart,
     /// Read by hand: what serde says of a mistake quotes it, and it may be the secret.
@@ -90,6 +94,15 @@ struct NetworkPart {
     #[serde(default)]
     nameservers: Vec<SocketAddr>,
     ca_file: Option<PathBuf>,
+}
+
+/// What planners get to see.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlannerPart {
+    tools_max: Option<NonZeroUsize>,
+    pack_tokens_max: Option<NonZeroUsize>,
+    whole_bytes_max: Option<usize>,
 }
 
 #[derive(Default, Deserialize)]
@@ -158,6 +171,7 @@ impl File {
             tools: self.tools.into_iter().map(|(name, source)| (name.0, source.0.within(root))).collect(),
             sandbox: self.sandbox.options(root, self.network.options(root)),
             budget: self.budget,
+            pack: self.planner.options(),
             principal: self.principal.principal(),
             model,
             secrets,
@@ -273,6 +287,17 @@ impl SandboxPart {
 impl NetworkPart {
     fn options(self, root: &Path) -> NetworkOptions {
         NetworkOptions { nameservers: self.nameservers, ca_file: self.ca_file.map(|file| root.join(file)) }
+    }
+}
+
+impl PlannerPart {
+    fn options(self) -> PackOptions {
+        let default = PackOptions::default();
+        PackOptions {
+            tools_max: self.tools_max.map_or(default.tools_max, NonZeroUsize::get),
+            pack_tokens_max: self.pack_tokens_max.map_or(default.pack_tokens_max, NonZeroUsize::get),
+            whole_bytes_max: self.whole_bytes_max.unwrap_or(default.whole_bytes_max),
+        }
     }
 }
 

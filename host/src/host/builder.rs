@@ -8,8 +8,8 @@ use crate::config::{self, ModelSettings, Models, Settings, ToolSource};
 use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal, Secret};
 use crate::host::{Host, Inner, Pinned, contracts, goal, notify::Teller, session::Session};
 use crate::orchestrator::{Notifier, Parts};
-use crate::planner::Planner;
 use crate::planner::model::{ModelOptions, ModelPlanner};
+use crate::planner::{PackOptions, Planner};
 use crate::policy::Policy;
 use crate::registry::{self, Candidate, Catalog, Lock, Origin, Trust, VerifiedComponent, verify};
 use crate::sandbox::{self, Helper, Runner, Secrets, WasmRunner};
@@ -33,6 +33,7 @@ pub struct HostBuilder {
     store: SqliteOptions,
     budget: Budget,
     plan_limits: PlanLimits,
+    pack: PackOptions,
     principal: Principal,
     planner: Option<Arc<dyn Planner>>,
     clock: Option<Arc<dyn Clock>>,
@@ -154,6 +155,13 @@ impl HostBuilder {
         self
     }
 
+    /// Sets what planners get to see.
+    #[must_use]
+    pub fn pack(mut self, pack: PackOptions) -> Self {
+        self.pack = pack;
+        self
+    }
+
     /// Sets the source of time, ids and randomness.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -198,6 +206,7 @@ impl HostBuilder {
             store: settings.store.clone(),
             budget: settings.budget.clone(),
             plan_limits: settings.plan.clone(),
+            pack: settings.pack,
             principal: settings.principal.clone(),
             ..Self::default()
         };
@@ -254,6 +263,7 @@ impl HostBuilder {
             policy: Arc::new(policy),
             clock,
             plan_limits: self.plan_limits,
+            pack: self.pack,
             notifier: self.notifier,
             owner,
             upstreams: Arc::default(),

@@ -6,7 +6,7 @@ use crate::domain::{
     Caveat, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, Parent, Role, RunId, SkipReason, SpanId,
     StepId, Subject, Timestamp, ToolName, TraceId, UndoReason, Usage,
 };
-use crate::host::{ApprovalView, Host, RunState};
+use crate::host::{ApprovalView, Host, PromptUsed, RunState, prompted};
 use crate::orchestrator::Goal as StoredGoal;
 use crate::policy::mounts;
 use crate::store::RunEntry;
@@ -48,6 +48,8 @@ pub struct RunReport {
     /// Steps that were to take another one back, and could not.
     pub stuck: Vec<StepId>,
     pub question: Option<String>,
+    /// The fixed text that its planner read last; a list does not tell it.
+    pub prompt: Option<PromptUsed>,
 }
 
 /// How a step stands.
@@ -158,6 +160,7 @@ pub(super) async fn owner(host: &Host, run: &RunId) -> Result<Option<String>, Fa
 
 async fn told(host: &Host, run: &RunId, story: &Trace) -> Result<RunReport, Failure> {
     let mut told = report(host, run, story).await?;
+    told.prompt = prompted::used(host, run, story.pack).await?;
     for step in &story.steps {
         told.steps.push(filled(host, run, step).await?);
         told.approvals.extend(approval(host, run, step).await?);
@@ -202,6 +205,7 @@ fn bare_report(run: &RunId, story: &Trace) -> RunReport {
         unknown: unknown.map(|step| step.step.clone()).collect(),
         stuck: stuck.map(|step| step.step.clone()).collect(),
         question: None,
+        prompt: None,
     }
 }
 

@@ -154,7 +154,7 @@ impl Proposed {
     /// Returns what is known of a request with this pack.
     pub fn of(goal: &Goal, pack: &ContextPack) -> Self {
         Self {
-            is_tainted: goal.is_tainted || !pack.observations.is_empty(),
+            is_tainted: goal.is_tainted || !pack.observations.is_empty() || pack.cut.observations > 0,
             is_repair: pack.repair.is_some(),
             retrieval: pack.retrieval.clone(),
         }

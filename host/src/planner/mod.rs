@@ -8,15 +8,26 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Digest, Effect, Failure, Json, Plan, Price, StepId, Tokens, ToolName};
+use crate::domain::{Digest, Effect, Failure, Json, Plan, Price, StepId, Tokens, ToolName, canonical};
 
+mod fit;
+mod inputs;
 pub mod model;
+mod options;
 pub mod parse;
+mod preview;
 pub mod prices;
 pub mod prompt;
+pub mod prompts;
+pub mod recorded;
+pub mod retrieve;
 pub mod route;
 mod strict;
 pub mod workflow;
+
+pub use fit::fitted;
+pub use options::PackOptions;
+pub use preview::preview;
 
 /// All that a planner may see for one request. Built from declared inputs only, by the orchestrator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,12 +46,60 @@ pub struct ContextPack {
     pub repair: Option<Repair>,
     /// Answers of the person to earlier questions.
     pub answers: Vec<String>,
+    /// What the run has left, rounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Left>,
+    /// What there was no room for.
+    #[serde(default, skip_serializing_if = "Cut::is_none")]
+    pub cut: Cut,
     /// Digest of the fixed texts that the planner reads around all this. Absent where it reads none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Digest>,
     /// How the tools were found, for the router; no planner reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrieval: Option<Retrieval>,
+}
+
+/// What a run has left of its budget, down to one digit where it is much: what stands in a request should change seldom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Requests to the planner, this one included.
+    pub turns: u32,
+    pub calls: u32,
+    pub seconds: u64,
+    /// Millionths of a US dollar; absent where nobody bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd_micros: Option<u64>,
+}
+
+/// What a pack does not show for want of room, in the order in which it was cut.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cut {
+    /// Outputs and inputs of which no part is shown.
+    pub previews: u32,
+    /// Outputs whose schema is not shown, and steps whose arguments are not.
+    pub shapes: u32,
+    /// Tools that would have been offered.
+    pub tools: u32,
+    /// Steps that are not told at all, the oldest first.
+    pub observations: u32,
+}
+
+impl Cut {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl ContextPack {
+    /// Returns the digest of what a planner can decide by: equal for two runs that went the same way, however fast, by whose
+    /// words and at what price.
+    pub fn likeness(&self) -> Digest {
+        let told = Self { left: None, prompt: None, retrieval: None, ..self.clone() };
+        let told = serde_json::to_value(told).unwrap_or_default();
+        Digest::of(canonical(&told).as_bytes())
+    }
 }
 
 /// How the offered tools were found among all that the run may use.
@@ -70,6 +129,9 @@ pub struct OfferedTool {
 pub struct Observation {
     pub step: StepId,
     pub tool: ToolName,
+    /// As they were proposed, references and all; absent where they are many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Json>,
     pub outcome: Observed,
 }
 
@@ -77,18 +139,27 @@ pub struct Observation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "as", rename_all = "snake_case")]
 pub enum Observed {
-    /// `preview` is the start of the output's canonical text; use a reference for the whole.
+    /// `preview` is the output's canonical text, or that of its shape, with its schema; use a reference for the whole.
     Succeeded {
         bytes: usize,
         preview: String,
         is_whole: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schema: Option<Json>,
     },
     /// The failure without its operator's detail.
     Failed {
+        /// The host's word for what went wrong.
+        #[serde(default)]
+        class: String,
+        /// The tool's own word, where it has one.
         code: String,
         retryable: bool,
         message: String,
         hint: Option<String>,
+        /// The part of the tool's input schema that the arguments did not fit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        schema: Option<Json>,
     },
     Skipped,
 }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
+use super::inputs;
 use super::strict::{self, as_literal};
 use super::{ContextPack, Proposal};
 use crate::domain::{Failure, ForEach, Json, Kind, OnFailure, Plan, PlanStep};
@@ -102,7 +103,7 @@ pub fn parse(text: &str, pack: &ContextPack, limits: &ReplyLimits) -> Result<Pro
         flaws.add(&format!("/{}", token(key)), "is unknown");
     }
     let proposal = proposal(fields, pack, &mut flaws)?;
-    flaws.none_or(proposal)
+    inputs::filled(flaws.none_or(proposal)?, &pack.inputs)
 }
 
 /// Makes a plan of calls that a model asked for natively. Their arguments hold no references: what looks like one is

@@ -17,6 +17,8 @@ pub struct Trace {
     pub ended: Option<Timestamp>,
     pub planner: String,
     pub goal: Option<Digest>,
+    /// The last request to the planner.
+    pub pack: Option<Digest>,
     /// The step of another run that this run carries out.
     pub parent: Option<Parent>,
     /// The W3C trace that it is part of.
@@ -131,7 +133,7 @@ impl Trace {
 
     fn planned(&mut self, fact: &Fact) {
         match fact {
-            Fact::PlanRequested { .. } => self.state = RunState::Planning,
+            Fact::PlanRequested { pack, .. } => (self.state, self.pack) = (RunState::Planning, Some(*pack)),
             Fact::PlanAccepted { steps, .. } => {
                 self.state = RunState::Executing;
                 self.steps.extend(steps.iter().map(StepTrace::planned));

@@ -289,6 +289,7 @@ impl Simulation<'_> {
             catalog: CATALOG.clone(),
             policy: POLICY.clone(),
             clock: self.world.clock.clone(),
+            pack: cofferdam::planner::PackOptions::default(),
             plan_limits: PlanLimits::default(),
             owner: format!("process {}", self.processes),
             upstreams: Arc::new(Upstreams::default()),

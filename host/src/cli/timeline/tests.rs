@@ -30,6 +30,7 @@ fn report(state: RunState) -> RunReport {
         unknown: vec![],
         stuck: vec![],
         question: None,
+        prompt: None,
     }
 }
 

@@ -6,7 +6,9 @@ use crate::domain::{
     Decision, Digest, Event, Fact, Failure, HostCallRecord, Json, Role, RunEnd, Settlement, SkipReason, StepEnd,
     StepId, UndoReason, Usage, references,
 };
+use crate::host::PromptUsed;
 use crate::orchestrator::Goal;
+use crate::planner::ContextPack;
 use crate::telemetry::span_of;
 
 use super::{Chain, DigestState, Link};
@@ -116,6 +118,7 @@ fn payloads(fact: &Fact) -> Vec<(&'static str, Digest)> {
 fn quote(name: &str, bytes: &[u8]) -> Option<String> {
     let words = match name {
         "goal" => serde_json::from_slice::<Goal>(bytes).ok()?.text,
+        "request" => asked_with(&serde_json::from_slice(bytes).ok()?)?,
         "reason" => serde_json::from_slice(bytes).ok()?,
         "failure" => serde_json::from_slice::<Failure>(bytes).ok()?.message,
         "failures" => {
@@ -129,6 +132,15 @@ fn quote(name: &str, bytes: &[u8]) -> Option<String> {
     };
     let short: String = words.chars().take(QUOTE_CHARS_MAX).collect();
     Some(if short.len() < words.len() { short + "…" } else { short })
+}
+
+/// What a planner that reads was shown, in a line.
+fn asked_with(pack: &ContextPack) -> Option<String> {
+    let PromptUsed { name, digest } = PromptUsed::of(pack.prompt?);
+    let name = name.unwrap_or_else(|| "of another program".into());
+    let of = pack.retrieval.as_ref().map_or(String::new(), |retrieval| format!(" of {}", retrieval.tools));
+    let (tools, steps) = (pack.tools.len(), pack.observations.len());
+    Some(format!("prompt {name} ({}), {tools}{of} tools, {steps} steps", digest.short()))
 }
 
 async fn says(chain: &Chain<'_>, event: &Event, policy: Option<Digest>) -> Result<String, Failure> {

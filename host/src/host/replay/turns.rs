@@ -42,7 +42,7 @@ async fn proposal(
     let Some(pack) = turn.pack else { return Ok(Err(untold("nothing tells what the planner was shown"))) };
     let pack: ContextPack = host.kept(run, &pack).await?;
     let proposed = Proposed::of(goal, &pack);
-    let read = if goal.workflow.is_some() {
+    let read = if goal.workflow.is_some() || goal.recording.is_some() {
         planner_of(goal, None)?.plan(&pack, &Allowance::default()).await.reply
     } else {
         let Some(reply) = host.0.parts.log.payload(run, &turn.reply).await? else {

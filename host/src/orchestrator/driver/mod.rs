@@ -4,7 +4,7 @@
 //! anything above `read` starts and before its outcome is told. One process drives a run at a time. Others leave
 //! messages, which this loop makes events.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::orchestrator::link::WriteRequest;
 use crate::orchestrator::machine::{Command, IllegalTransition, Run, RunStatus};
 use crate::orchestrator::notify::{Notice, Notifier};
 use crate::orchestrator::upstreams::Upstreams;
-use crate::planner::{Planned, Planner};
+use crate::planner::{PackOptions, Planned, Planner};
 use crate::policy::Policy;
 use crate::registry::Catalog;
 use crate::sandbox::Runner;
@@ -73,6 +73,8 @@ pub struct Parts {
     pub policy: Arc<Policy>,
     pub clock: Arc<dyn Clock>,
     pub plan_limits: PlanLimits,
+    /// What planners get to see.
+    pub pack: PackOptions,
     /// Names this process to others that want its runs.
     pub owner: String,
     /// What all runs know of the servers that tools send to.
@@ -86,11 +88,17 @@ pub struct Parts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Goal {
     pub text: String,
+    /// What the planner may know beside the goal, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, Json>,
     /// A workflow file's content, where the plan comes from one.
     pub workflow: Option<Json>,
     /// Conditions in CEL over `answer` that decide about success, whoever plans.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assert: Vec<String>,
+    /// A recording whose replies are taken in place of a planner's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Json>,
     /// Whether it matters more than usual: the strongest models plan it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_critical: bool,

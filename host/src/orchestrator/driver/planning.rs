@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crate::domain::{Fact, Failure, Json, Kind, StepId, ToolName};
 use crate::orchestrator::budget::budget_left;
 use crate::orchestrator::check::{CheckedPlan, Earlier, Known, check, check_answer};
-use crate::orchestrator::context;
-use crate::orchestrator::driver::{Drive, Goal};
+use crate::orchestrator::context::{self, Ended, View};
+use crate::orchestrator::driver::{Drive, Goal, Parts};
 use crate::orchestrator::machine::StepStatus;
-use crate::planner::{ContextPack, Planned, Proposal, Repair};
+use crate::planner::{ContextPack, Observation, Planned, Proposal, Repair};
 use crate::policy;
 use crate::registry::VerifiedTool;
 use crate::store::{Durability, Payload};
@@ -18,7 +18,31 @@ const REPAIR_REPLY_BYTES_MAX: usize = 16 << 10;
 
 impl Drive {
     pub(super) async fn pack(&mut self, turn: u32, goal: &Goal) -> Result<ContextPack, Failure> {
+        let observations = self.observations().await?;
+        let mut answers = Vec::new();
+        for digest in self.run.answers.clone() {
+            answers.push(self.stored(&digest).await?);
+        }
+        let repair = self.repair().await?;
+        let asked = ContextPack {
+            goal: goal.text.clone(),
+            inputs: goal.inputs.clone(),
+            turn,
+            observations,
+            repair,
+            answers,
+            left: Some(context::left(&budget_left(&self.run), self.wall_ms_left())),
+            prompt: self.driver.planner.prompt(),
+            ..ContextPack::default()
+        };
+        let parts = &self.driver.parts;
+        let tools = context::offered(&parts.catalog, &parts.policy);
+        Ok(context::complete(asked, tools, &context::used(&self.run), &parts.pack))
+    }
+
+    async fn observations(&mut self) -> Result<Vec<Observation>, Failure> {
         let mut observations = Vec::new();
+        let hidden = context::Hidden::of(&self.driver.parts.policy);
         for step in context::finished(&self.run).cloned().collect::<Vec<_>>() {
             let (output, failure) = match step.status {
                 StepStatus::Succeeded { output } => (Some(self.value(&output).await?), None),
@@ -27,24 +51,14 @@ impl Drive {
                 }
                 _ => (None, None),
             };
-            observations.extend(context::observation(&step, output.as_deref(), failure.as_ref()));
+            let planned = self.planned_step(&step.planned.id).await?;
+            let ended =
+                Ended { step: &step, args: &planned.args, output: output.as_deref(), failure: failure.as_ref() };
+            let Parts { catalog, pack, .. } = &self.driver.parts;
+            let view = View { catalog, hidden: &hidden, whole_bytes_max: pack.whole_bytes_max };
+            observations.extend(view.observation(&ended));
         }
-        let mut answers = Vec::new();
-        for digest in self.run.answers.clone() {
-            answers.push(self.stored(&digest).await?);
-        }
-        let tools = context::offered(&self.driver.parts.catalog, &self.driver.parts.policy);
-        let repair = self.repair().await?;
-        Ok(ContextPack {
-            goal: goal.text.clone(),
-            turn,
-            tools,
-            observations,
-            repair,
-            answers,
-            prompt: self.driver.planner.prompt(),
-            ..ContextPack::default()
-        })
+        Ok(observations)
     }
 
     async fn repair(&mut self) -> Result<Option<Repair>, Failure> {
