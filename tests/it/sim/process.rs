@@ -267,6 +267,7 @@ impl Simulation<'_> {
             principal: Principal::default(),
             budget: self.case.budget.clone(),
             parent: None,
+            trace: None,
         }
     }
 
