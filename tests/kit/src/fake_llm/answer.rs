@@ -4,6 +4,7 @@ use super::body::Body;
 use super::error::ErrorKind;
 use super::protocol::Protocol;
 use super::reply::{Drip, Reply};
+use super::request::Ask;
 
 /// An answer, ready to be sent.
 pub(super) struct Answer {
@@ -23,11 +24,12 @@ pub(super) struct Manner {
     pub cut_after_events: Option<usize>,
     pub stall_after_events: Option<usize>,
     pub reset: bool,
+    pub hang_up: bool,
 }
 
 impl Answer {
     /// Makes the answer that `reply` is.
-    pub(super) fn of(reply: &Reply, protocol: Protocol, body: Body) -> Self {
+    pub(super) fn of(reply: &Reply, ask: &Ask, body: Body) -> Self {
         let manner = Manner {
             delay_ms: reply.delay_ms,
             drip: reply.drip,
@@ -35,8 +37,9 @@ impl Answer {
             cut_after_events: reply.cut_after_events,
             stall_after_events: reply.stall_after_events,
             reset: reply.reset,
+            hang_up: reply.hang_up,
         };
-        Self { status: reply.status(protocol), headers: reply.headers(protocol), body, manner }
+        Self { status: reply.status(ask), headers: reply.headers(ask), body, manner }
     }
 
     /// Makes the answer to a request that no step expected, or that is none.

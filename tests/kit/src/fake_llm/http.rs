@@ -145,6 +145,18 @@ impl Head {
 
 async fn send(mut stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
     pause(answer.manner.delay_ms).await;
+    if !answer.manner.hang_up {
+        speak(&mut stream, answer).await?;
+    }
+    if answer.manner.reset {
+        stream.set_zero_linger()?;
+        drop(stream);
+        return Ok(());
+    }
+    stream.shutdown().await
+}
+
+async fn speak(stream: &mut TcpStream, answer: &Answer) -> std::io::Result<()> {
     stream.write_all(answer.head().as_bytes()).await?;
     for piece in answer.pieces() {
         pause(answer.manner.drip.map_or(0, |drip| drip.ms)).await;
@@ -154,12 +166,7 @@ async fn send(mut stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
         // Until the server ends, which drops this.
         std::future::pending::<()>().await;
     }
-    if answer.manner.reset {
-        stream.set_zero_linger()?;
-        drop(stream);
-        return Ok(());
-    }
-    stream.shutdown().await
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a fake server keeps people waiting in real time")]

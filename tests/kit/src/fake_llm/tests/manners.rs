@@ -187,6 +187,24 @@ async fn an_error_can_come_in_the_middle_of_a_stream() {
         let answered = replied(protocol, true, &reply).await;
         assert_eq!((answered.status, answered.is_cut), (200, false));
         assert!(answered.text.contains(part), "{protocol:?} {}", answered.text);
+        // There is no middle where there is no stream.
+        let answered = replied(protocol, false, &reply).await;
+        assert!(answered.status >= 500 && !answered.text.contains("hello"), "{protocol:?} {}", answered.text);
+    }
+    let reply = json!({"text": "hello there", "error": "server", "fails_after_events": 4});
+    let answered = replied(Protocol::Responses, true, &reply).await;
+    assert_eq!(reader::events(&answered.text)[4].json()["sequence_number"], 4);
+}
+
+#[tokio::test]
+async fn a_server_can_hang_up_without_a_word() {
+    for (step, end) in [
+        (r#"{"reply": {"hang_up": true}}"#, None),
+        (r#"{"reply": {"hang_up": true, "reset": true}}"#, Some(std::io::ErrorKind::ConnectionReset)),
+    ] {
+        let server = FakeLlm::start(step).unwrap();
+        assert_eq!(raw(&server, Protocol::Messages).await, (String::new(), end));
+        assert_eq!(server.finish(), Ok(()));
     }
 }
 
