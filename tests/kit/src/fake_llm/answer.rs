@@ -19,12 +19,21 @@ pub(super) struct Answer {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Manner {
     pub delay_ms: u64,
+    pub event_delay_ms: u64,
     pub drip: Option<Drip>,
     pub cut_after: Option<usize>,
     pub cut_after_events: Option<usize>,
     pub stall_after_events: Option<usize>,
+    pub heartbeat: Option<Heartbeat>,
     pub reset: bool,
     pub hang_up: bool,
+}
+
+/// What a stalled stream says, and how often.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heartbeat {
+    pub ms: u64,
+    pub says: &'static str,
 }
 
 impl Answer {
@@ -32,10 +41,12 @@ impl Answer {
     pub(super) fn of(reply: &Reply, ask: &Ask, body: Body) -> Self {
         let manner = Manner {
             delay_ms: reply.delay_ms,
+            event_delay_ms: reply.event_delay_ms,
             drip: reply.drip,
             cut_after: reply.cut_after,
             cut_after_events: reply.cut_after_events,
             stall_after_events: reply.stall_after_events,
+            heartbeat: reply.heartbeat_ms.map(|ms| Heartbeat { ms, says: ask.route.protocol.heartbeat() }),
             reset: reply.reset,
             hang_up: reply.hang_up,
         };

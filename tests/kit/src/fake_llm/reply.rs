@@ -42,6 +42,8 @@ pub struct Reply {
     pub usage: Usage,
     /// Waits before the first byte.
     pub delay_ms: u64,
+    /// Waits before each event; a body that is no stream is one.
+    pub event_delay_ms: u64,
     /// Sends the body in small pieces.
     pub drip: Option<Drip>,
     /// Closes the connection after so many bytes of the body as it is on the wire.
@@ -50,6 +52,9 @@ pub struct Reply {
     pub cut_after_events: Option<usize>,
     /// Sends nothing more after so many events, and does not close either.
     pub stall_after_events: Option<usize>,
+    /// While it stalls, says so often that it is still there, in the manner of the provider: nothing comes, and never
+    /// nothing.
+    pub heartbeat_ms: Option<u64>,
     /// Says the `error` after so many events, in the stream. A request for no stream gets the error alone.
     pub fails_after_events: Option<usize>,
     /// The event of this number, from 1, is not JSON; a body that is no stream is the first.
@@ -107,6 +112,12 @@ impl Reply {
         }
         if self.drip.is_some_and(|drip| drip.bytes == 0) {
             return Err("a drip of 0 bytes never ends".to_owned());
+        }
+        if self.drip.is_some() && self.event_delay_ms > 0 {
+            return Err("a drip does not know where an event begins".to_owned());
+        }
+        if self.heartbeat_ms.is_some_and(|ms| ms == 0 || self.stall_after_events.is_none()) {
+            return Err("a heartbeat is of a stall, and not at all times".to_owned());
         }
         if self.malformed_event == Some(0) {
             return Err("events are counted from 1".to_owned());
