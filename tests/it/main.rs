@@ -25,6 +25,7 @@ mod layers;
 mod limits;
 mod load;
 mod log;
+mod models;
 mod network;
 mod notify;
 mod numbers;
