@@ -29,10 +29,12 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failur
         (Some(flow), _) => Goal::workflow(&flow, args.set.into_iter().collect())?,
         (None, goal) => Goal::text(goal.unwrap_or_default()).asserting(args.assert.clone())?,
     };
+    let goal = if args.critical { goal.critical() } else { goal };
     let end = Finish { commands: session.commands(&args.model), is_strict: args.strict };
     let host = session.host(args.model)?;
     let mut plan = Attendance::new(session, &args.approval);
     plan.options.traceparent = session.traceparent(args.traceparent);
+    plan.options.usd_micros_max = args.usd_max;
     let handle = match &args.key {
         None => host.start(goal, plan.options).await?,
         Some(key) => match host.start_keyed(goal, plan.options.clone(), key).await? {
@@ -135,7 +137,7 @@ impl Attendance {
             None if is_asking => Wait::Forever,
             None => Wait::Never,
         };
-        Self { options: StartOptions { wait, approve, accept_tools: None, traceparent: None }, is_asking }
+        Self { options: StartOptions { wait, approve, ..StartOptions::default() }, is_asking }
     }
 }
 
