@@ -4,11 +4,14 @@
 //! command line says goes before the environment, and that before the file. The only door to the environment.
 //! Leaves reading the policy and the tools to `host`, and the meaning of each module's `Options` to that module.
 
+mod chosen;
 mod command;
 mod environment;
 mod file;
 mod helper;
+mod models;
 mod notify;
+mod price;
 mod secret;
 #[cfg(test)]
 mod tests;
@@ -22,8 +25,11 @@ use crate::registry;
 use crate::sandbox;
 use crate::store::sqlite::SqliteOptions;
 
+use chosen::Chosen;
+
 pub use environment::Environment;
 pub use helper::helper;
+pub use models::{ModelSettings, Models};
 pub use notify::{Notify, NotifyTo};
 pub use secret::SecretSource;
 
@@ -67,8 +73,8 @@ pub struct Settings {
     pub pack: PackOptions,
     /// For whom runs act.
     pub principal: Principal,
-    /// The model that plans where a goal is given in words.
-    pub model: Option<ModelSettings>,
+    /// The models that plan where a goal is given in words.
+    pub model: Option<Models>,
     /// Where the secrets are found that rules of the policy name. Each is fetched when a call first needs it.
     pub secrets: BTreeMap<String, SecretSource>,
     /// Who is told that a run waits for a person.
@@ -86,23 +92,13 @@ pub enum ToolSource {
     Built { file: PathBuf },
 }
 
-/// Which model plans, and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelSettings {
-    /// As the server calls it.
-    pub name: String,
-    /// Up to and without `/chat/completions`.
-    pub base_url: String,
-    /// Where the key is to be found. It belongs to `base_url` and is sent nowhere else.
-    pub api_key: Option<SecretSource>,
-}
-
 /// What the command line says in place of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     pub config: Option<PathBuf>,
     pub model: Option<String>,
     pub base_url: Option<String>,
+    pub protocol: Option<String>,
 }
 
 impl Settings {
@@ -160,26 +156,10 @@ impl Settings {
         self
     }
 
-    /// Lets environment and command line choose the model. A key from the file belongs to the server beside it: another
-    /// server gets only the key in `COFFERDAM_API_KEY`.
+    /// Lets environment and command line choose the model.
     fn with_model(mut self, overrides: &Overrides, environment: &Environment) -> Result<Self, Failure> {
-        let name = overrides.model.clone().or_else(|| environment.get("COFFERDAM_MODEL"));
-        let base_url = overrides.base_url.clone().or_else(|| environment.get("COFFERDAM_BASE_URL"));
-        if name.is_none() && base_url.is_none() {
-            return Ok(self);
-        }
-        let (file_name, file_url, file_key) =
-            self.model.take().map_or((None, None, None), |m| (Some(m.name), Some(m.base_url), m.api_key));
-        let is_elsewhere = base_url.is_some() && base_url != file_url;
-        let variable = environment.get(secret::VARIABLE).map(|_| SecretSource::Env(secret::VARIABLE.into()));
-        let api_key = variable.or(if is_elsewhere { None } else { file_key });
-        self.model = Some(ModelSettings {
-            name: name.or(file_name).ok_or_else(|| incomplete("name", "--model", "COFFERDAM_MODEL"))?,
-            base_url: base_url
-                .or(file_url)
-                .ok_or_else(|| incomplete("base_url", "--base-url", "COFFERDAM_BASE_URL"))?,
-            api_key,
-        });
+        let chosen = Chosen::of(overrides, environment)?;
+        self.model = if chosen.is_nothing() { self.model } else { Some(chosen.models(self.model.take())?) };
         Ok(self)
     }
 }
@@ -204,9 +184,4 @@ fn missing() -> Failure {
     Failure::new(Kind::DataConfig, format!("find {FILE_NAME} here or in the user's configuration")).hint(
         "name one with `--config FILE`, go to its directory with `-C DIR`, or start one with `cofferdam add FILE`",
     )
-}
-
-fn incomplete(key: &str, flag: &str, variable: &str) -> Failure {
-    Failure::new(Kind::DataConfig, format!("choose a model: its `{key}` is not told"))
-        .hint(format!("write it under `[model]`, or use `{flag}` or {variable}"))
 }

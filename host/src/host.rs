@@ -50,6 +50,7 @@ mod replay;
 mod report;
 mod routes;
 mod session;
+mod suggest;
 mod tool_view;
 mod upkeep;
 mod watch;
@@ -75,7 +76,8 @@ pub use crate::orchestrator::{
     Wait,
 };
 pub use crate::planner::recorded::Recording;
-pub use crate::planner::workflow::{Place, WorkflowPlanner, schema as workflow_schema};
+pub use crate::planner::suggest::{Form, FormField, FoundValue, SuggestedTool, Suggestion};
+pub use crate::planner::workflow::{Format as WorkflowFormat, Place, WorkflowPlanner, schema as workflow_schema};
 pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};

@@ -98,8 +98,9 @@ async fn h1_a_result_that_instructs_grants_nothing() {
     }
     // Where the rules allow it, the same words have their effect: it was the rules that stopped them.
     let folders = Folders::new();
-    let generous =
-        READ_ONLY.replace("\"notes.read\"", "\"notes.*\"").replace("files =", "approval = \"none\"\nfiles =");
+    let generous = READ_ONLY
+        .replace("\"notes.read\"", "\"notes.*\"")
+        .replace("files =", "approval = \"none\"\ntainted = \"allow\"\nfiles =");
     told(&folders, &writes("notes.write"), &generous).await;
     assert_eq!(folders.text("data/owned").as_deref(), Some("x"));
 }

@@ -110,7 +110,9 @@ fn no_secret_is_told() {
         "cofferdam.toml",
         &format!("version = 0\n[model]\nname = \"small\"\nbase_url = \"http://u:{secret}@localhost/v1\"\napi_key = \"env:SHOP_KEY\"\n"),
     );
-    assert!(check(&shop, "model", "fail")["says"].as_str().is_some_and(|says| says.contains("the model's key")));
+    assert!(
+        check(&shop, "model", "fail")["says"].as_str().is_some_and(|says| says.contains("the key of model `small`"))
+    );
     for args in [&["doctor"][..], &["doctor", "--json"], &["doctor", "--verbose"]] {
         let output = shop.command(args).env("SHOP_KEY", secret).output().expect("the program starts");
         assert_eq!(output.status.code(), Some(0));

@@ -8,12 +8,17 @@ use super::text;
 /// What the name of a planner that asks a model begins with.
 const MODEL_PREFIX: &str = "model:";
 
+/// What the name of a planner begins with that asks one of several.
+const MODELS_PREFIX: &str = "models:";
+
 /// Writes commands.
 pub(super) struct Commands {
     /// How this program was called.
     pub program: String,
     /// The server of the model, where it is not the one of the settings.
     pub base_url: Option<String>,
+    /// What it speaks, where that is not told by the settings.
+    pub protocol: Option<String>,
 }
 
 impl Commands {
@@ -62,13 +67,21 @@ impl Commands {
         if let Some(base_url) = self.base_url.as_ref().filter(|base_url| !may_hold_key(base_url)) {
             flags.push_str(&format!(" --base-url {}", text::shell(&text::printable(base_url))));
         }
+        if let Some(protocol) = &self.protocol {
+            flags.push_str(&format!(" --protocol {}", text::shell(&text::printable(protocol))));
+        }
         flags
     }
 }
 
-/// Returns the model that plans the run; `None` where a workflow does.
-pub(super) fn model_of(report: &RunReport) -> Option<&str> {
+/// Returns the one model that plans the run; `None` where several may, or a workflow does.
+fn model_of(report: &RunReport) -> Option<&str> {
     report.planner.strip_prefix(MODEL_PREFIX)
+}
+
+/// Answers whether models plan the run, and so name its steps.
+pub(super) fn is_of_models(report: &RunReport) -> bool {
+    [MODEL_PREFIX, MODELS_PREFIX].iter().any(|prefix| report.planner.starts_with(prefix))
 }
 
 /// A key may stand before the host's name or in the query: such an address is not printed.

@@ -34,6 +34,7 @@ mod runs;
 mod screen;
 mod stop;
 mod story;
+mod suggest;
 mod text;
 mod timeline;
 mod tools;
@@ -86,6 +87,7 @@ impl Session {
     async fn perform(&self, command: Command) -> Result<Code, Failure> {
         match command {
             Command::Run(args) => run::run(self, args).await,
+            Command::Suggest(args) => suggest::command(self, args).await,
             Command::Resume(args) => run::resume(self, args).await,
             Command::Call(args) => call::call(self, args).await,
             Command::Tools => tools::list(self).await,
@@ -115,7 +117,8 @@ impl Session {
 
     /// Reads the settings, in which `model` goes before the file.
     fn settings(&self, model: ModelArgs) -> Result<Settings, Failure> {
-        let overrides = Overrides { config: self.args.config.clone(), model: model.model, base_url: model.base_url };
+        let ModelArgs { model, base_url, protocol } = model;
+        let overrides = Overrides { config: self.args.config.clone(), model, base_url, protocol };
         Settings::load(&overrides, &self.environment)
     }
 
@@ -160,8 +163,12 @@ impl Session {
 
     /// Returns the commands that go on, with the server of `model` or of the environment.
     fn commands(&self, model: &ModelArgs) -> Commands {
-        let base_url = model.base_url.clone().or_else(|| self.environment.get("COFFERDAM_BASE_URL"));
-        Commands { program: self.program(), base_url }
+        let or = |flag: &Option<String>, variable: &str| flag.clone().or_else(|| self.environment.get(variable));
+        Commands {
+            program: self.program(),
+            base_url: or(&model.base_url, "COFFERDAM_BASE_URL"),
+            protocol: or(&model.protocol, "COFFERDAM_PROTOCOL"),
+        }
     }
 
     /// Returns how this program was called, so that a command that is printed works where it is typed.

@@ -13,9 +13,11 @@ use toml::Spanned;
 
 use crate::domain::{Budget, Digest, Failure, Kind, Principal, ToolName, is_secret_name};
 use crate::planner::PackOptions;
+use crate::planner::route::Thresholds;
 use crate::sandbox::{self, NetworkOptions};
 
-use super::{ModelSettings, Notify, SecretSource, Settings, ToolSource};
+use super::models::{ModelPart, ModelsPart, TierPart};
+use super::{Notify, SecretSource, Settings, ToolSource};
 
 /// Bytes of a settings file: a thousand tools fit, a data file given by mistake does not.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -37,7 +39,12 @@ pub(super) struct File {
     network: NetworkPart,
     #[serde(default)]
     budget: Budget,
-    model: Option<ModelPart>,
+    model: Option<Spanned<ModelPart>>,
+    #[serde(default)]
+    models: BTreeMap<Spanned<String>, Spanned<ModelPart>>,
+    #[serde(default)]
+    tiers: Vec<TierPart>,
+    routing: Option<Spanned<Thresholds>>,
     #[serde(default)]
     planner: PlannerPart,
     #[serde(default)]
@@ -89,14 +96,6 @@ struct NetworkPart {
     ca_file: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ModelPart {
-    name: String,
-    base_url: String,
-    api_key: Option<Spanned<String>>,
-}
-
 /// What planners get to see.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,6 +111,19 @@ struct PrincipalPart {
     tenant: Option<String>,
     user: Option<String>,
     session: Option<String>,
+}
+
+/// The text of a file, and its name: what errors are told with.
+pub(super) struct Place<'a> {
+    pub text: &'a str,
+    pub name: &'a str,
+}
+
+impl Place<'_> {
+    /// Tells what is wrong at a byte of the text.
+    pub(super) fn refuse(&self, at: usize, what: &str) -> Failure {
+        refuse(self.text, self.name, Some(at), what)
+    }
 }
 
 /// Returns the text of the file at `path`.
@@ -143,7 +155,8 @@ impl File {
     /// # Errors
     /// `data.config` for an `api_key` or a secret that is not the place of one.
     pub(super) fn settings(self, text: &str, root: &Path, place: &str) -> Result<Settings, Failure> {
-        let model = self.model.map(|part| part.settings(text, root, place)).transpose()?;
+        let models = ModelsPart { short: self.model, models: self.models, tiers: self.tiers, routing: self.routing };
+        let model = models.settings(root, &Place { text, name: place })?;
         let secrets = secrets(self.secrets, text, root, place)?;
         let notify = self.notify.map(|part| {
             let at = part.span().start;
@@ -285,19 +298,6 @@ impl PlannerPart {
             pack_tokens_max: self.pack_tokens_max.map_or(default.pack_tokens_max, NonZeroUsize::get),
             whole_bytes_max: self.whole_bytes_max.unwrap_or(default.whole_bytes_max),
         }
-    }
-}
-
-impl ModelPart {
-    fn settings(self, text: &str, root: &Path, place: &str) -> Result<ModelSettings, Failure> {
-        let source = |key: Spanned<String>| {
-            let at = key.span().start;
-            SecretSource::parse(key.get_ref(), root).map_err(|what| {
-                refuse(text, place, Some(at), &format!("`api_key` {what}"))
-                    .hint("set a variable to the key and write `api_key = \"env:NAME\"`")
-            })
-        };
-        Ok(ModelSettings { name: self.name, base_url: self.base_url, api_key: self.api_key.map(source).transpose()? })
     }
 }
 

@@ -61,7 +61,7 @@ fn a_whole_file_is_read() {
     );
     assert_eq!((settings.sandbox.guests_running_max, settings.sandbox.calls_in_flight_max), (2, 64));
     assert_eq!((settings.budget.calls_max, settings.budget.planner_turns_max), (7, 8));
-    assert_eq!(settings.model.unwrap().api_key, Some(SecretSource::File("/srv/shop/key".into())));
+    assert_eq!(settings.model.unwrap().models[0].api_key, Some(SecretSource::File("/srv/shop/key".into())));
     assert_eq!((settings.principal.user.as_str(), settings.principal.tenant.as_str()), ("ann", "local"));
 }
 
@@ -192,27 +192,4 @@ fn compiled_components_are_kept_where_the_file_says_and_their_key_where_it_has_n
     check(written, &[state], code, "/var/state/ann/cofferdam/cache");
     check(written, &[], "", "");
     assert!(parse("version = 0\n[sandbox]\ncache_key_dir = 'code'").is_err(), "the file has no say");
-}
-
-#[test]
-fn a_key_is_sent_only_to_the_server_it_was_written_for() {
-    let text = "version = 0\n[model]\nname = 'm'\nbase_url = 'https://a/v1'\napi_key = 'env:A_KEY'";
-    let chosen = |base_url: Option<&str>, variables: &[(&str, &str)]| {
-        let overrides = Overrides { base_url: base_url.map(Into::into), model: Some("n".into()), config: None };
-        parse(text).unwrap().with_model(&overrides, &environment(Path::new("/"), variables)).unwrap().model.unwrap()
-    };
-    let key = |name: &str| Some(SecretSource::Env(name.into()));
-    assert_eq!(chosen(None, &[]).api_key, key("A_KEY"));
-    assert_eq!(chosen(Some("https://a/v1"), &[]).api_key, key("A_KEY"));
-    assert_eq!(chosen(Some("https://b/v1"), &[]).api_key, None);
-    assert_eq!(chosen(Some("https://b/v1"), &[("COFFERDAM_API_KEY", "k")]).api_key, key("COFFERDAM_API_KEY"));
-    assert_eq!(chosen(None, &[]).name, "n");
-}
-
-#[test]
-fn half_a_model_is_told_what_lacks() {
-    let settings = || parse("version = 0").unwrap();
-    let environment = environment(Path::new("/"), &[("COFFERDAM_MODEL", "m")]);
-    let failure = settings().with_model(&Overrides::default(), &environment).expect_err("no server is told");
-    assert!(failure.message.contains("base_url"), "{}", failure.message);
 }

@@ -14,11 +14,13 @@ mod id;
 mod journal;
 mod json;
 mod manifest;
+mod money;
 mod name;
 mod outcome;
 mod plan;
 mod principal;
 mod reconciled;
+mod retry_after;
 mod risk;
 mod secret;
 mod state;
@@ -26,6 +28,7 @@ mod step;
 mod template;
 mod time;
 mod tokens;
+mod trace;
 mod web;
 mod wit_type;
 
@@ -45,6 +48,7 @@ pub use id::{RunId, StepId};
 pub use journal::{ASKED_FOR, HostCallRecord, JournalEntry, Recorded, RecordedValue, UpstreamEnd};
 pub use json::{Json, bytes_within, canonical, excerpt, head};
 pub use manifest::{Ask, Manifest, ToolManifest, TypeManifest};
+pub use money::{USD_PICOS, usd, usd_micros, usd_per_million, usd_picos};
 pub use name::{ToolName, ToolPattern, json_name};
 pub use outcome::{Denial, FailedUpstream, LogLine, Outcome, Usage};
 pub use plan::{
@@ -53,6 +57,7 @@ pub use plan::{
 };
 pub use principal::Principal;
 pub use reconciled::Reconciled;
+pub use retry_after::{RETRY_AFTER_MS_MAX, retry_after_ms};
 pub use risk::{FLAG_CHARS_MAX, FLAGS_MAX, HostRisk, PlannerRisk, Risk};
 pub use secret::{
     SECRET_BYTES_MAX, SECRET_PLACEHOLDER, Secret, is_secret_name, is_secret_name_byte, secret_placeholder,
@@ -62,5 +67,6 @@ pub use step::{Direction, ReadyStep, idempotency_key};
 pub use template::{TEMPLATE_BYTES_MAX, TemplateUse};
 pub use time::Timestamp;
 pub use tokens::{Price, PriceBand, Tokens};
+pub use trace::{SpanId, Subject, TraceId, Traceparent};
 pub use web::{Method, URL_BYTES_MAX, WebHost, WebPattern, WebScheme, WebUrl};
 pub use wit_type::{Case, Field, WitType};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, ModelSettings, Settings, ToolSource};
+use crate::config::{self, ModelSettings, Models, Settings, ToolSource};
 use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal, Secret};
 use crate::host::{Host, Inner, Pinned, contracts, goal, notify::Teller, session::Session};
 use crate::orchestrator::{Notifier, Parts};
@@ -214,8 +214,8 @@ impl HostBuilder {
             // The file may have come with code, and with a key that fits.
             builder.sandbox.cache_dir = None;
         }
-        if let Some(model) = &settings.model {
-            builder.planner = Some(model_planner(model)?);
+        if let Some(models) = &settings.model {
+            builder.planner = Some(model_planner(models)?);
         }
         if let Some(notify) = settings.notify {
             builder.notifier = Some(Arc::new(Teller::new(notify, settings.sandbox.network.ca_file.clone())));
@@ -333,11 +333,25 @@ fn check_secrets(policy: &Policy, secrets: &Secrets) -> Result<(), Failure> {
         .hint(format!("write `{} = \"env:NAME\"` under `[secrets]` of cofferdam.toml", secret.name)))
 }
 
-/// Makes the planner that asks a model; its key is fetched here, and goes nowhere else.
-fn model_planner(settings: &ModelSettings) -> Result<Arc<dyn Planner>, Failure> {
-    let mut options = ModelOptions::new(&settings.name, &settings.base_url);
-    options.api_key = settings.api_key.as_ref().map(|key| key.read("the model's key")).transpose()?;
-    Ok(Arc::new(ModelPlanner::new(options)?))
+/// Makes the planner that asks models; their keys are fetched here, and go nowhere else.
+fn model_planner(models: &Models) -> Result<Arc<dyn Planner>, Failure> {
+    let options = models.models.iter().map(model_options).collect::<Result<_, _>>()?;
+    Ok(Arc::new(ModelPlanner::new(options, models.routes.clone())?))
+}
+
+fn model_options(settings: &ModelSettings) -> Result<ModelOptions, Failure> {
+    let what = format!("the key of model `{}`", settings.name);
+    let options = ModelOptions::new(settings.protocol, &settings.model).at(&settings.base_url);
+    Ok(ModelOptions {
+        name: settings.name.clone(),
+        api_key: settings.api_key.as_ref().map(|key| key.read(&what)).transpose()?,
+        temperature: settings.temperature,
+        is_constrained: settings.is_constrained,
+        context_tokens_max: settings.context_tokens_max,
+        reply_tokens_max: settings.reply_tokens_max.unwrap_or(options.reply_tokens_max),
+        price: settings.price.clone(),
+        ..options
+    })
 }
 
 /// Reads the policy file. Relative paths in it are taken from its own directory.

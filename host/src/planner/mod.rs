@@ -16,12 +16,14 @@ pub mod model;
 mod options;
 pub mod parse;
 mod preview;
+pub mod prices;
 pub mod prompt;
 pub mod prompts;
 pub mod recorded;
 pub mod retrieve;
 pub mod route;
 mod strict;
+pub mod suggest;
 pub mod workflow;
 
 pub use fit::fitted;

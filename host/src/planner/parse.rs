@@ -3,7 +3,7 @@
 //! Pure. What is wrong is told by JSON pointer, all of it at once, so that one repair can mend it. A parsed plan has the
 //! right shape and nothing more: names, references and arguments are for `orchestrator::check`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
 use super::inputs;
@@ -28,7 +28,8 @@ impl Default for ReplyLimits {
 }
 
 /// A call that a model asks for by its own means, beside the format of the reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NativeCall {
     pub tool: String,
     /// JSON text, as the model wrote it.
@@ -38,7 +39,51 @@ pub struct NativeCall {
 /// Shape errors that one failure lists: a reply with more is no near miss.
 const FLAWS_MAX: usize = 12;
 
-const REPLY_HINT: &str = "reply with one JSON object that holds exactly one of `steps`, `answer` and `question`";
+/// Flags of one step: whoever doubts it more should not propose it.
+const FLAGS_MAX: usize = 8;
+
+/// Characters of one flag: a few words.
+const FLAG_CHARS_MAX: usize = 40;
+
+const REPLY_HINT: &str =
+    "reply with one JSON object that holds exactly one of `steps`, `answer`, `question` and `abstain`";
+
+/// Levels of arguments that are written as text: as many as a plan allows.
+const ARGS_DEPTH_MAX: usize = 32;
+
+/// What the kept text of a reply with native calls begins with.
+const CALLS_START: &str = "{\"tool_calls\":";
+
+/// A reply with native calls, as it is kept.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenCalls {
+    tool_calls: Vec<NativeCall>,
+    /// What the model said beside them; nobody acts on it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    text: String,
+}
+
+/// Writes what a model said beside its native calls, and those, as [`read`] reads it.
+pub fn written(text: &str, calls: &[NativeCall]) -> String {
+    let written = WrittenCalls { tool_calls: calls.to_vec(), text: text.to_owned() };
+    // It is text and lists of text, which JSON can always say.
+    serde_json::to_string(&written).unwrap_or_default()
+}
+
+/// Reads a reply as it is kept: text, or native calls. When it came it was read by this too, so that it means the same for as
+/// long as it is kept.
+///
+/// # Errors
+/// Those of [`parse`] and [`parse_calls`].
+pub fn read(reply: &str, pack: &ContextPack, limits: &ReplyLimits) -> Result<Proposal, Failure> {
+    // Written as JSON text within JSON text, a reply within its bound may be larger than that.
+    let is_written = reply.starts_with(CALLS_START) && reply.len() <= limits.bytes_max.saturating_mul(8);
+    match is_written.then(|| serde_json::from_str::<WrittenCalls>(reply)) {
+        Some(Ok(written)) => parse_calls(&written.tool_calls, pack, limits),
+        _ => parse(reply, pack, limits),
+    }
+}
 
 /// Reads the text of a reply.
 ///
@@ -52,7 +97,9 @@ pub fn parse(text: &str, pack: &ContextPack, limits: &ReplyLimits) -> Result<Pro
     };
     fields.retain(|key, field| !is_nothing(key, field));
     let mut flaws = Flaws::default();
-    for key in fields.keys().filter(|key| !matches!(key.as_str(), "steps" | "answer" | "question" | "reasoning")) {
+    for key in
+        fields.keys().filter(|key| !matches!(key.as_str(), "steps" | "answer" | "question" | "abstain" | "reasoning"))
+    {
         flaws.add(&format!("/{}", token(key)), "is unknown");
     }
     let proposal = proposal(fields, pack, &mut flaws)?;
@@ -68,7 +115,7 @@ pub fn parse_calls(calls: &[NativeCall], pack: &ContextPack, limits: &ReplyLimit
     let mut flaws = Flaws::default();
     let mut steps = Vec::new();
     for (n, call) in calls.iter().enumerate() {
-        let place = format!("/tool_calls/{n}/function/arguments");
+        let place = format!("/tool_calls/{n}/arguments");
         let Json::Object(mut args) = json(&call.arguments, limits).map_err(|failure| at(&place, failure))? else {
             flaws.add(&place, "is not an object");
             continue;
@@ -119,15 +166,18 @@ fn is_nothing(key: &str, field: &Json) -> bool {
 
 /// Returns the one thing that the reply proposes, or nothing where that has a flaw.
 fn proposal(mut fields: Map<String, Json>, pack: &ContextPack, flaws: &mut Flaws) -> Result<Option<Proposal>, Failure> {
-    match (fields.remove("steps"), fields.remove("answer"), fields.remove("question")) {
-        (Some(steps), None, None) => Ok(plan(steps, pack, flaws).map(Proposal::Plan)),
-        (None, Some(answer), None) => Ok(Some(Proposal::Answer(answer))),
-        (None, None, Some(Json::String(question))) => Ok(Some(Proposal::Question(question))),
-        (None, None, Some(_)) => Ok(flaws.none("/question", "is not text")),
-        (None, None, None) if flaws.is_empty() => {
+    let said = ["steps", "answer", "question", "abstain"].map(|key| fields.remove(key).map(|value| (key, value)));
+    let mut said = said.into_iter().flatten();
+    match (said.next(), said.next()) {
+        (Some(("steps", steps)), None) => Ok(plan(steps, pack, flaws).map(Proposal::Plan)),
+        (Some(("answer", answer)), None) => Ok(Some(Proposal::Answer(answer))),
+        (Some(("question", Json::String(question))), None) => Ok(Some(Proposal::Question(question))),
+        (Some((_, Json::String(why))), None) => Ok(Some(Proposal::Abstention(why))),
+        (Some((key, _)), None) => Ok(flaws.none(&format!("/{key}"), "is not text")),
+        (None, _) if flaws.is_empty() => {
             Err(Failure::new(Kind::ModelNoAction, "find a plan, an answer or a question in the reply").hint(REPLY_HINT))
         }
-        _ => Ok(flaws.none("", "holds not exactly one of `steps`, `answer` and `question`")),
+        _ => Ok(flaws.none("", "holds not exactly one of `steps`, `answer`, `question` and `abstain`")),
     }
 }
 
@@ -146,23 +196,30 @@ fn plan_step(step: Json, place: &str, pack: &ContextPack, flaws: &mut Flaws) -> 
     let id = fields.text("id");
     let tool = fields.text("tool");
     let args = fields.args();
-    let needs = fields.needs();
+    let needs = fields.names("needs");
+    let after = fields.names("after");
     let timeout_ms = fields.optional("timeout_ms", "a whole number", Json::as_u64);
     let when = fields.optional("when", "a condition as text", |value| value.as_str().map(str::to_owned));
     let for_each = fields.for_each();
     let on_failure = fields.optional("on_failure", "`fail`, `skip` or `fallback:` with the id of a step", on_failure);
     let approval = fields.optional("approval", "true or false", Json::as_bool);
+    let confidence = fields.optional("confidence", "a number from 0 to 1", confidence);
+    let flags =
+        fields.optional("flags", &format!("a list of at most {FLAGS_MAX} texts of {FLAG_CHARS_MAX} characters"), flags);
     fields.nothing_else();
     let (id, tool, mut args) = (id?, tool?, args?);
     strip_args(&tool, &mut args, pack);
     Some(PlanStep {
         args: Json::Object(args),
         needs: needs?,
+        after: after?,
         when: when?,
         for_each: for_each?,
         timeout_ms: timeout_ms?,
         on_failure: on_failure?.unwrap_or_default(),
         approval: approval?.unwrap_or_default(),
+        confidence: confidence?,
+        flags: flags?.unwrap_or_default(),
         ..bare_step(id, tool)
     })
 }
@@ -176,6 +233,19 @@ fn bare_step(id: String, tool: String) -> PlanStep {
 fn on_failure(value: &Json) -> Option<OnFailure> {
     let on_failure = OnFailure::try_from(value.as_str()?.to_owned()).ok()?;
     (on_failure != OnFailure::Undo).then_some(on_failure)
+}
+
+fn confidence(value: &Json) -> Option<f64> {
+    value.as_f64().filter(|confidence| (0.0..=1.0).contains(confidence))
+}
+
+fn flags(value: &Json) -> Option<Vec<String>> {
+    let flags = value.as_array().filter(|flags| flags.len() <= FLAGS_MAX)?;
+    let flag = |flag: &Json| {
+        Some(flag.as_str()?.trim()).filter(|flag| flag.chars().count() <= FLAG_CHARS_MAX).map(str::to_owned)
+    };
+    let flags = flags.iter().map(flag).collect::<Option<Vec<String>>>()?;
+    Some(flags.into_iter().filter(|flag| !flag.is_empty()).collect())
 }
 
 /// The fields of a step, taken one by one. Each method returns nothing where it found a flaw, and noted it.
@@ -206,15 +276,25 @@ impl Fields<'_> {
         match self.take("args") {
             None => Some(Map::new()),
             Some(Json::Object(args)) => Some(args),
+            Some(Json::String(text)) => self.written_args(&text),
             Some(_) => self.flaw("args", "is not an object"),
         }
     }
 
-    fn needs(&mut self) -> Option<Vec<String>> {
-        let Some(needs) = self.take("needs") else { return Some(vec![]) };
+    /// Arguments as JSON text: what a provider is asked for whose schemas have no room for those of the tools.
+    fn written_args(&mut self, text: &str) -> Option<Map<String, Json>> {
+        match strict::from_json(text, ARGS_DEPTH_MAX) {
+            Ok(Json::Object(args)) => Some(args),
+            Ok(_) => self.flaw("args", "is not an object"),
+            Err(error) => self.flaw("args", &format!("is no JSON object: {error}")),
+        }
+    }
+
+    fn names(&mut self, key: &str) -> Option<Vec<String>> {
+        let Some(names) = self.take(key) else { return Some(vec![]) };
         let names =
-            needs.as_array().and_then(|needs| needs.iter().map(|name| name.as_str().map(str::to_owned)).collect());
-        names.or_else(|| self.flaw("needs", "is not a list of names of steps"))
+            names.as_array().and_then(|names| names.iter().map(|name| name.as_str().map(str::to_owned)).collect());
+        names.or_else(|| self.flaw(key, "is not a list of names of steps"))
     }
 
     fn for_each(&mut self) -> Option<Option<ForEach>> {

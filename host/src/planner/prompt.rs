@@ -11,12 +11,15 @@ use crate::domain::{Json, canonical};
 use super::inputs::INPUT;
 use super::{ContextPack, Cut, Left, Observation, Observed, OfferedTool, Repair, preview, prompts};
 
+mod dialect;
 mod schema;
+mod unfold;
+
+pub use dialect::Dialect;
+pub use schema::reply_schema;
 
 /// Bytes of a person's input that is shown whole.
 const INPUT_BYTES_MAX: usize = 2_000;
-
-pub use schema::reply_schema;
 
 /// Writes what stays the same through a run: the instructions and the tools.
 pub fn system(pack: &ContextPack) -> String {

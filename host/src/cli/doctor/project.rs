@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::config::{self, ModelSettings, Overrides, Settings};
-use crate::domain::{Failure, Json, Limits};
+use crate::config::{self, ModelSettings, Models, Overrides, Settings};
+use crate::domain::{Effect, Failure, Json, Limits};
 use crate::host::{self, PinState};
 
 use super::super::args::ModelArgs;
@@ -22,11 +22,8 @@ pub(super) fn look(session: &Session) -> (Vec<Finding>, Option<Settings>) {
         Ok(settings) => settings,
         Err(failure) => return (vec![failed(config::FILE_NAME, &failure)], None),
     };
-    let mut found = vec![
-        Finding::ok(config::FILE_NAME, path.display().to_string()),
-        policy(&settings),
-        model(settings.model.as_ref()),
-    ];
+    let mut found = vec![Finding::ok(config::FILE_NAME, path.display().to_string()), policy(&settings)];
+    found.extend(models(settings.model.as_ref()));
     found.extend(tools(session, &settings));
     (found, Some(settings))
 }
@@ -45,10 +42,25 @@ fn policy(settings: &Settings) -> Finding {
     }
 }
 
-/// Names the place of the key, and never the key.
-fn model(model: Option<&ModelSettings>) -> Finding {
-    let Some(model) = model else { return Finding::ok("model", "none: workflows run, goals in words do not") };
-    match model.api_key.as_ref().map(|source| source.read("the model's key")) {
+/// Each model, and what all of them together may propose. Names the place of a key, and never the key.
+fn models(models: Option<&Models>) -> Vec<Finding> {
+    let Some(models) = models else {
+        return vec![Finding::ok("model", "none: workflows run, goals in words do not")];
+    };
+    let mut found: Vec<Finding> = models.models.iter().map(model).collect();
+    if models.routes.tiers.iter().all(|tier| tier.effect_max < Effect::Once) {
+        found.push(Finding::warn(
+            "tiers",
+            "none may propose a step of effect `once`: goals that need one are refused",
+            "if that is not wanted, write `effects = \"once\"` at the last of `[[tiers]]`",
+        ));
+    }
+    found
+}
+
+fn model(model: &ModelSettings) -> Finding {
+    let what = format!("the key of model `{}`", model.name);
+    match model.api_key.as_ref().map(|source| source.read(&what)) {
         None => Finding::ok("model", format!("`{}`, without a key", model.name)),
         Some(Ok(_)) => Finding::ok("model", format!("`{}`, with a key", model.name)),
         Some(Err(failure)) => failed("model", &failure),

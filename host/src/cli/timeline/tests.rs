@@ -33,7 +33,7 @@ fn report(state: RunState) -> RunReport {
 }
 
 fn commands(program: &str) -> Commands {
-    Commands { program: program.into(), base_url: Some("http://127.0.0.1:8080/v1".into()) }
+    Commands { program: program.into(), base_url: Some("http://127.0.0.1:8080/v1".into()), protocol: None }
 }
 
 fn id(local: &str) -> StepId {

@@ -9,7 +9,7 @@ use crate::host::replay::made::{Story, Turn};
 use crate::host::replay::tree::differs;
 use crate::host::replay::{Replayed, Verdict, untold};
 use crate::orchestrator::{CheckedPlan, CheckedStep, Earlier, Goal, Known, Proposed, check};
-use crate::planner::parse::{ReplyLimits, parse};
+use crate::planner::parse::{ReplyLimits, read};
 use crate::planner::{Allowance, ContextPack, Proposal};
 use crate::policy::{self, About};
 use crate::registry::VerifiedTool;
@@ -48,7 +48,7 @@ async fn proposal(
         let Some(reply) = host.0.parts.log.payload(run, &turn.reply).await? else {
             return Ok(Err(untold("the reply is erased")));
         };
-        parse(&String::from_utf8_lossy(&reply), &pack, &ReplyLimits::default())
+        read(&String::from_utf8_lossy(&reply), &pack, &ReplyLimits::default())
     };
     Ok(read
         .map(|proposal| (proposal, proposed))

@@ -10,8 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::reply::{Body, Reply};
-use super::{Recorded, State};
+use super::State;
+use super::answer::Answer;
+use super::request::Recorded;
 
 /// Longest head of a request, in bytes: as servers commonly have it.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -22,12 +23,11 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 /// Longest wait for a request to be complete: a client that hangs must not hang the test.
 const REQUEST_WAIT_MAX: Duration = Duration::from_secs(10);
 
-const PATH: &str = "/v1/chat/completions";
-
 /// The parts of a request's head that matter here.
 struct Head {
     method: String,
-    path: String,
+    /// The path, and the query behind it.
+    target: String,
     headers: Vec<(String, String)>,
 }
 
@@ -66,25 +66,15 @@ async fn accept(listener: TcpListener, state: Arc<State>) -> std::io::Result<()>
 
 async fn exchange(stream: TcpStream, state: &State) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
-    let request = tokio::time::timeout(REQUEST_WAIT_MAX, request(&mut stream)).await;
-    let request = request.unwrap_or_else(|_| Err(Refusal::new(408, "the request did not end")));
-    let refusal = match request {
+    let request = tokio::time::timeout(REQUEST_WAIT_MAX, request(&mut stream, state)).await;
+    let answer = match request.unwrap_or_else(|_| Err(Refusal::new(408, "the request did not end"))) {
+        Ok(request) => state.answer(request),
         Err(refusal) => {
             state.fault(&refusal.text);
-            refusal
-        }
-        Ok(request) => {
-            let body = request.body.clone();
-            match state.answer(request) {
-                Ok(reply) => return send(stream.get_mut(), &reply, reply.body(&body)).await,
-                Err(fault) => Refusal::new(500, fault),
-            }
+            Answer::fault(refusal.status, &refusal.text)
         }
     };
-    let text = format!("fake-llm: {}\n", refusal.text);
-    let reply = Reply { status: Some(refusal.status), ..Reply::default() };
-    let body = Body { content_type: "text/plain; charset=utf-8", bytes: text.into_bytes(), is_chunked: false };
-    send(stream.get_mut(), &reply, body).await
+    send(stream.into_inner(), &answer).await
 }
 
 impl Refusal {
@@ -93,13 +83,14 @@ impl Refusal {
     }
 }
 
-async fn request(stream: &mut BufReader<TcpStream>) -> Result<Recorded, Refusal> {
+async fn request(stream: &mut BufReader<TcpStream>, state: &State) -> Result<Recorded, Refusal> {
     let head = Head::parse(&head(stream).await?)?;
-    if head.method != "POST" || head.path != PATH {
-        return Err(Refusal::new(404, format!("`{} {}` is not `POST {PATH}`", head.method, head.path)));
-    }
-    let length = head.header("content-length").and_then(|text| text.parse::<usize>().ok());
-    let length = length.ok_or_else(|| Refusal::new(411, "the request has no Content-Length"))?;
+    let length = match head.header("content-length") {
+        None if head.method == "POST" => return Err(Refusal::new(411, "the request has no Content-Length")),
+        None => Some(0),
+        Some(text) => text.parse::<usize>().ok(),
+    };
+    let length = length.ok_or_else(|| Refusal::new(400, "the Content-Length is not a number"))?;
     if length > BODY_BYTES_MAX {
         return Err(Refusal::new(413, format!("the request is longer than {BODY_BYTES_MAX} bytes")));
     }
@@ -108,13 +99,12 @@ async fn request(stream: &mut BufReader<TcpStream>) -> Result<Recorded, Refusal>
         .read_exact(&mut bytes)
         .await
         .map_err(|_| Refusal::new(400, "the body is shorter than its Content-Length"))?;
-    let is_json = head.header("content-type").is_some_and(|text| text.starts_with("application/json"));
-    if !is_json {
-        return Err(Refusal::new(415, "the request is not `application/json`"));
-    }
-    let body: Value =
-        serde_json::from_slice(&bytes).map_err(|e| Refusal::new(400, format!("the body is no JSON: {e}")))?;
-    Ok(Recorded { path: head.path.clone(), has_authorization: head.header("authorization").is_some(), body })
+    let body = match head.json(&bytes) {
+        Ok(body) => body,
+        Err(_) if bytes.is_empty() || state.takes_any_body() => Value::Null,
+        Err(refusal) => return Err(refusal),
+    };
+    Ok(Recorded::new(&head.method, &head.target, &head.headers, bytes, body))
 }
 
 /// Reads up to the empty line.
@@ -133,46 +123,43 @@ impl Head {
     fn parse(text: &str) -> Result<Self, Refusal> {
         let mut lines = text.lines();
         let mut words = lines.next().unwrap_or_default().split(' ');
-        let (Some(method), Some(path), Some("HTTP/1.1")) = (words.next(), words.next(), words.next()) else {
+        let (Some(method), Some(target), Some("HTTP/1.1")) = (words.next(), words.next(), words.next()) else {
             return Err(Refusal::new(400, "the request line is not `METHOD path HTTP/1.1`"));
         };
         let headers = lines.filter_map(|line| line.split_once(':'));
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
-        Ok(Self { method: method.to_owned(), path: path.to_owned(), headers })
+        Ok(Self { method: method.to_owned(), target: target.to_owned(), headers })
     }
 
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
+
+    fn json(&self, bytes: &[u8]) -> Result<Value, Refusal> {
+        if !self.header("content-type").is_some_and(|text| text.starts_with("application/json")) {
+            return Err(Refusal::new(415, "the request is not `application/json`"));
+        }
+        serde_json::from_slice(bytes).map_err(|e| Refusal::new(400, format!("the body is no JSON: {e}")))
+    }
 }
 
-async fn send(stream: &mut TcpStream, reply: &Reply, body: Body) -> std::io::Result<()> {
-    pause(reply.delay_ms).await;
-    stream.write_all(head_of(reply, &body).as_bytes()).await?;
-    let bytes = &body.bytes[..reply.cut_after.unwrap_or(usize::MAX).min(body.bytes.len())];
-    match reply.drip {
-        None => stream.write_all(bytes).await?,
-        Some(drip) => {
-            for piece in bytes.chunks(drip.bytes) {
-                pause(drip.ms).await;
-                stream.write_all(piece).await?;
-            }
-        }
+async fn send(mut stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
+    pause(answer.manner.delay_ms).await;
+    stream.write_all(answer.head().as_bytes()).await?;
+    for piece in answer.pieces() {
+        pause(answer.manner.drip.map_or(0, |drip| drip.ms)).await;
+        stream.write_all(&piece).await?;
+    }
+    if answer.manner.stall_after_events.is_some() {
+        // Until the server ends, which drops this.
+        std::future::pending::<()>().await;
+    }
+    if answer.manner.reset {
+        stream.set_zero_linger()?;
+        drop(stream);
+        return Ok(());
     }
     stream.shutdown().await
-}
-
-fn head_of(reply: &Reply, body: &Body) -> String {
-    let length = if body.is_chunked {
-        ("transfer-encoding", "chunked".to_owned())
-    } else {
-        ("content-length", body.bytes.len().to_string())
-    };
-    let mut headers = vec![("content-type", body.content_type.to_owned()), length, ("connection", "close".to_owned())];
-    headers.retain(|(name, _)| !reply.headers.keys().any(|given| given.eq_ignore_ascii_case(name)));
-    let given = reply.headers.iter().map(|(name, value)| (name.as_str(), value.clone()));
-    let lines: String = headers.into_iter().chain(given).map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    format!("HTTP/1.1 {} \r\n{lines}\r\n", reply.status.unwrap_or(200))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a fake server keeps people waiting in real time")]

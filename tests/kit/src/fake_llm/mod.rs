@@ -1,22 +1,49 @@
-//! A model server that answers from a script.
+//! A model server that answers from a script, or from recordings.
 //!
-//! It speaks OpenAI's chat completions on loopback. The script is a strict queue: each request meets the next step, and
-//! both must agree. A request too many, a request that is not as expected and a step that nobody asked for are faults,
-//! which [`FakeLlm::finish`] lists. It keeps no secret that it is shown: of `Authorization` only whether it was there.
+//! It speaks the wire protocols of five providers on loopback, streaming and not. The script is a strict queue: each
+//! request meets the next step, and both must agree. A request too many, a request that is not as expected or not as the
+//! provider takes it, and a step that nobody asked for are faults, which [`FakeLlm::finish`] lists. It keeps no secret
+//! that it is shown: of keys only whether they were there.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use serde_json::Value;
 use tokio::sync::oneshot;
 
+mod answer;
+mod body;
+mod cassettes;
+mod chat;
+mod dialect;
+mod error;
+mod gemini;
 mod http;
+mod messages;
+mod ollama;
+mod order;
+mod protocol;
 mod reply;
+mod request;
+mod responses;
+mod said;
 mod script;
+mod shape;
+mod usage;
+mod verbatim;
 
-pub use reply::{Drip, FunctionCall, Reply, Usage};
+pub use error::ErrorKind;
+pub use protocol::Protocol;
+pub use reply::{Drip, FunctionCall, Reply};
+pub use request::Recorded;
 pub use script::{Matcher, Matchers, Script, Step};
+pub use usage::{Tokens, Usage, UsageWord};
+
+use answer::Answer;
+use cassettes::Cassettes;
+use protocol::Route;
+use request::Ask;
 
 /// A running model server. It ends when it is dropped.
 pub struct FakeLlm {
@@ -24,14 +51,6 @@ pub struct FakeLlm {
     state: Arc<State>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// A request as it came.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recorded {
-    pub path: String,
-    pub has_authorization: bool,
-    pub body: Value,
 }
 
 /// What the connections share.
@@ -43,6 +62,8 @@ struct State {
 #[derive(Default)]
 struct Inner {
     steps: std::collections::VecDeque<Step>,
+    /// Answers in place of the steps, where there are any.
+    cassettes: Option<Cassettes>,
     /// Steps taken off the queue so far: the number of the next one, from 1, for messages.
     taken: usize,
     requests: Vec<Recorded>,
@@ -63,10 +84,33 @@ impl FakeLlm {
     /// # Errors
     /// When the port is taken.
     pub fn start_on(script: Script, port: u16) -> Result<Self, String> {
+        Self::serve(State::of(script), port)
+    }
+
+    /// Starts a server on a free port that answers what was recorded, each recording once: `path` is a folder of cassettes
+    /// of vcrpy or httpmock, or one of them.
+    ///
+    /// # Errors
+    /// What is no cassette, or no port.
+    pub fn cassettes(path: impl AsRef<Path>) -> Result<Self, String> {
+        Self::cassettes_on(path, false, 0)
+    }
+
+    /// Starts a server on `port` of loopback that answers what was recorded, and starts again at the end of what was
+    /// recorded for a path where `is_repeated`.
+    ///
+    /// # Errors
+    /// What is no cassette, or when the port is taken.
+    pub fn cassettes_on(path: impl AsRef<Path>, is_repeated: bool, port: u16) -> Result<Self, String> {
+        let cassettes = Some(Cassettes::read(path.as_ref(), is_repeated)?);
+        Self::serve(State { inner: Mutex::new(Inner { cassettes, ..Inner::default() }) }, port)
+    }
+
+    fn serve(state: State, port: u16) -> Result<Self, String> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|e| format!("listen on {port}: {e}"))?;
         listener.set_nonblocking(true).map_err(|e| format!("listen without blocking: {e}"))?;
         let address = listener.local_addr().map_err(|e| format!("learn the port: {e}"))?;
-        let state = Arc::new(State::of(script));
+        let state = Arc::new(state);
         let (stop, stopped) = oneshot::channel();
         let shared = Arc::clone(&state);
         // A thread of its own, so that tests with and without a runtime can use it.
@@ -74,9 +118,15 @@ impl FakeLlm {
         Ok(Self { address, state, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Returns what a client takes as base URL: `http://127.0.0.1:<port>/v1`.
+    /// Returns what a client of OpenAI's chat completions takes as base URL: `http://127.0.0.1:<port>/v1`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// Returns what a client of `protocol` takes as base URL, with a slash at its end: `http://127.0.0.1:<port>/v1/` for
+    /// OpenAI and Anthropic, `…/v1beta/` for Gemini, `…/` for Ollama.
+    pub fn base_url_of(&self, protocol: Protocol) -> String {
+        protocol.base_url(self.address)
     }
 
     /// Returns the requests so far, in order.
@@ -92,7 +142,8 @@ impl FakeLlm {
     /// Ends the server.
     ///
     /// # Errors
-    /// Each request that the script did not expect, and each step that nobody asked for.
+    /// Each request that the script did not expect, or that its provider would not take, and each step that nobody asked
+    /// for.
     pub fn finish(mut self) -> Result<(), Vec<String>> {
         self.end();
         let mut inner = self.state.lock();
@@ -128,24 +179,25 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records `request` and gives the reply of the next step, or the fault, which is recorded too.
-    fn answer(&self, request: Recorded) -> Result<Reply, String> {
+    /// Tells whether a body may be something else than JSON.
+    fn takes_any_body(&self) -> bool {
+        self.lock().cassettes.is_some()
+    }
+
+    /// Records `request` and gives the answer of the next step or recording, or the fault, which is recorded too.
+    fn answer(&self, request: Recorded) -> Answer {
         let mut inner = self.lock();
-        let body = request.body.clone();
-        inner.requests.push(request);
-        let Some(step) = inner.steps.pop_front() else {
-            let fault = format!("request {} is one too many: the script is at its end", inner.requests.len());
-            inner.faults.push(fault.clone());
-            return Err(fault);
-        };
-        inner.taken += 1;
-        let mismatches = step.mismatches(&body);
-        if mismatches.is_empty() {
-            return Ok(step.reply);
+        if inner.cassettes.is_some() {
+            return inner.recorded(request);
         }
-        let fault = format!("step {}: {}", inner.taken, mismatches.join("; "));
-        inner.faults.push(fault.clone());
-        Err(fault)
+        let route = Route::of(&request.path, &request.query).filter(|_| request.method == "POST");
+        let Some(route) = route else {
+            let fault = format!("`{} {}` is no path of a model", request.method, request.path);
+            inner.faults.push(fault.clone());
+            return Answer::fault(404, &fault);
+        };
+        inner.requests.push(request.clone());
+        inner.scripted(&request, &route)
     }
 
     /// Records a fault that is about the protocol, not the script.
@@ -154,105 +206,53 @@ impl State {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    async fn post(server: &FakeLlm, body: &Value) -> (u16, String) {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = format!("{}/chat/completions", server.base_url());
-        let response = client.post(url).bearer_auth("sk-secret").json(body).send().await.unwrap();
-        (response.status().as_u16(), response.text().await.unwrap())
+impl Inner {
+    /// Answers what was recorded. A request of the wrong shape is a fault, and is answered all the same: the recording
+    /// shows what the provider once said to another.
+    fn recorded(&mut self, request: Recorded) -> Answer {
+        let wrong = request.protocol.map(|protocol| shape::faults(protocol, &request)).unwrap_or_default();
+        if !wrong.is_empty() {
+            self.faults.push(format!("request {}: {}", self.requests.len() + 1, wrong.join("; ")));
+        }
+        let answer = self.cassettes.as_mut().and_then(|cassettes| cassettes.answer(&request.method, &request.path));
+        let unknown = format!("`{} {}`: nothing is recorded for it, or nothing is left", request.method, request.path);
+        self.requests.push(request);
+        answer.unwrap_or_else(|| {
+            let answer = Answer::fault(404, &unknown);
+            self.faults.push(unknown);
+            answer
+        })
     }
 
-    fn ask(text: &str) -> Value {
-        json!({"model": "m", "messages": [{"role": "user", "content": text}]})
-    }
-
-    #[tokio::test]
-    async fn a_step_that_is_met_answers_like_openai() {
-        let script = json!({
-            "expect": {"/messages/0/content": {"contains": "sum"}, "/stream": {"absent": true}},
-            "reply": {"json": {"answer": 3}, "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
-        });
-        let server = FakeLlm::start(&script.to_string()).unwrap();
-        let (status, text) = post(&server, &ask("the sum")).await;
-        let body: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(status, 200);
-        assert_eq!(body["object"], "chat.completion");
-        assert_eq!(body["choices"][0]["message"]["content"], r#"{"answer":3}"#);
-        assert_eq!(body["choices"][0]["finish_reason"], "stop");
-        assert_eq!(body["usage"]["total_tokens"], 9);
-        let requests = server.requests();
-        assert!(requests[0].has_authorization);
-        assert!(!format!("{requests:?}").contains("sk-secret"));
-        assert_eq!(server.finish(), Ok(()));
-    }
-
-    #[tokio::test]
-    async fn a_stream_says_the_same_in_pieces() {
-        let server = FakeLlm::start(r#"{"reply": {"text": "hello there"}}"#).unwrap();
-        let mut request = ask("hi");
-        request["stream"] = json!(true);
-        request["stream_options"] = json!({"include_usage": true});
-        let (_, text) = post(&server, &request).await;
-        let events: Vec<&str> = text.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).collect();
-        assert_eq!(events.last(), Some(&"[DONE]"));
-        let values = events.iter().filter_map(|event| serde_json::from_str::<Value>(event).ok());
-        let said: String =
-            values.clone().filter_map(|v| Some(v.pointer("/choices/0/delta/content")?.as_str()?.to_owned())).collect();
-        assert_eq!(said, "hello there");
-        assert_eq!(values.filter(|v| !v["usage"].is_null()).count(), 1);
-        assert_eq!(server.finish(), Ok(()));
-    }
-
-    #[tokio::test]
-    async fn every_departure_from_the_script_is_a_fault() {
-        let script = "{\"expect\": {\"/model\": {\"equals\": \"other\"}}, \"reply\": {\"text\": \"\"}}\n{\"reply\": {\"text\": \"never\"}}";
-        let server = FakeLlm::start(script).unwrap();
-        let (status, text) = post(&server, &ask("hi")).await;
-        assert_eq!(status, 500);
-        assert!(text.contains("/model"), "{text}");
-        let faults = server.finish().unwrap_err();
-        assert_eq!(faults.len(), 2, "{faults:?}");
-        assert!(faults[1].contains("step 2"), "{faults:?}");
-    }
-
-    #[tokio::test]
-    async fn a_request_too_many_is_refused() {
-        let server = FakeLlm::start("").unwrap();
-        assert_eq!(post(&server, &ask("hi")).await.0, 500);
-        assert!(server.finish().unwrap_err()[0].contains("one too many"));
-    }
-
-    #[tokio::test]
-    async fn a_cut_reply_is_seen_as_cut() {
-        for stream in [false, true] {
-            let server = FakeLlm::start(r#"{"reply": {"text": "hello there", "cut_after": 40}}"#).unwrap();
-            let mut request = ask("hi");
-            request["stream"] = json!(stream);
-            let client = reqwest::Client::builder().no_proxy().build().unwrap();
-            let url = format!("{}/chat/completions", server.base_url());
-            let response = client.post(url).json(&request).send().await.unwrap();
-            assert!(response.text().await.is_err(), "stream: {stream}");
-            assert_eq!(server.finish(), Ok(()));
+    fn scripted(&mut self, request: &Recorded, route: &Route) -> Answer {
+        let Some(step) = self.steps.pop_front() else {
+            let fault = format!("request {} is one too many: the script is at its end", self.requests.len());
+            return self.faulty(fault);
+        };
+        self.taken += 1;
+        let wrong = shape::faults(route.protocol, request);
+        if !wrong.is_empty() {
+            let fault = format!("step {}: {}", self.taken, wrong.join("; "));
+            self.faults.push(fault.clone());
+            return Answer::wrong(route.protocol, &fault);
+        }
+        let mismatches = step.mismatches(request);
+        if !mismatches.is_empty() {
+            return self.faulty(format!("step {}: {}", self.taken, mismatches.join("; ")));
+        }
+        let ask = Ask { route, body: &request.body, bytes: request.bytes.len() };
+        match step.reply.body(&ask, self.taken - 1) {
+            Ok(body) => Answer::of(&step.reply, route.protocol, body),
+            Err(fault) => self.faulty(format!("step {}: {fault}", self.taken)),
         }
     }
 
-    #[tokio::test]
-    async fn headers_and_status_are_the_scripts() {
-        let server = FakeLlm::start(
-            r#"{"reply": {"raw": "{\"error\":{}}", "status": 429, "headers": {"retry-after": "7"}, "drip": {"bytes": 4, "ms": 1}}}"#,
-        )
-        .unwrap();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = format!("{}/chat/completions", server.base_url());
-        let response = client.post(url).json(&ask("hi")).send().await.unwrap();
-        assert_eq!(response.status().as_u16(), 429);
-        assert_eq!(response.headers()["retry-after"], "7");
-        assert_eq!(response.text().await.unwrap(), "{\"error\":{}}");
-        assert_eq!(server.finish(), Ok(()));
+    fn faulty(&mut self, fault: String) -> Answer {
+        let answer = Answer::fault(500, &fault);
+        self.faults.push(fault);
+        answer
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,21 @@
-//! What a step replies, and its bytes on the wire.
+//! What a step replies: what is said, and the manners and bad manners with which it is sent.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// A reply: exactly one of `json`, `text`, `tool_calls`, `refusal` and `raw`, and how it is sent.
+use super::body::Body;
+use super::error::ErrorKind;
+use super::protocol::Protocol;
+use super::request::Ask;
+use super::said::Said;
+use super::usage::Usage;
+
+/// A reply: exactly one of `json`, `text`, `tool_calls`, `refusal`, `raw` and `error`, and how it is sent.
+///
+/// Two may stand together: `text` with `tool_calls`, as models have it that tell what they do; and a content with
+/// `error`, where `fails_after_events` says after how much of the content the error comes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reply {
@@ -13,17 +23,22 @@ pub struct Reply {
     pub json: Option<Value>,
     /// The message's content.
     pub text: Option<String>,
-    /// The message asks for calls, and has no content.
+    /// The message asks for calls.
     pub tool_calls: Option<Vec<FunctionCall>>,
-    /// The model refuses, in these words.
+    /// The model refuses, in these words. Gemini has two ways: with words the candidate ends as `SAFETY`, with empty
+    /// ones the prompt is blocked and there is no candidate.
     pub refusal: Option<String>,
+    /// What the model thought before it spoke.
+    pub reasoning: Option<String>,
     /// The body, whatever it is.
     pub raw: Option<String>,
-    /// 200 where nothing is said.
+    /// The provider's own way to say what went wrong.
+    pub error: Option<ErrorKind>,
+    /// 200 where nothing is said, or that of the error.
     pub status: Option<u16>,
     /// Headers beside or in place of the usual ones.
     pub headers: BTreeMap<String, String>,
-    /// `stop` or `tool_calls` where nothing is said.
+    /// `stop`, `tool_calls`, `length` or `content_filter`, in each provider's own word; any other word as it is.
     pub finish_reason: Option<String>,
     pub usage: Usage,
     /// Waits before the first byte.
@@ -32,6 +47,16 @@ pub struct Reply {
     pub drip: Option<Drip>,
     /// Closes the connection after so many bytes of the body as it is on the wire.
     pub cut_after: Option<usize>,
+    /// Closes the connection after so many events; a body that is no stream is one event.
+    pub cut_after_events: Option<usize>,
+    /// Sends nothing more after so many events, and does not close either.
+    pub stall_after_events: Option<usize>,
+    /// Says the `error` after so many events, in the stream.
+    pub fails_after_events: Option<usize>,
+    /// The event of this number, from 1, is not JSON; a body that is no stream is the first.
+    pub malformed_event: Option<usize>,
+    /// Ends the connection with a reset, as a broken network does, and not with a goodbye.
+    pub reset: bool,
 }
 
 /// A call that the model asks for.
@@ -39,16 +64,14 @@ pub struct Reply {
 #[serde(deny_unknown_fields)]
 pub struct FunctionCall {
     pub name: String,
-    /// Text is sent as it is, so that it may be malformed; anything else as its JSON text.
+    /// Text is sent as it is, so that it may be malformed or have a key twice; anything else as its JSON text.
+    ///
+    /// Providers that send arguments as text carry it whole. Those that send an object carry it in place of the object,
+    /// so that malformed arguments make a malformed body or event.
     pub arguments: Value,
-}
-
-/// What the reply says that it used.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Usage {
-    pub prompt_tokens: u64,
-    pub completion_tokens: u64,
+    /// Made up where nothing is said; Gemini sends one only where one is given.
+    #[serde(default)]
+    pub id: Option<String>,
 }
 
 /// How slowly a body is sent.
@@ -61,163 +84,93 @@ pub struct Drip {
     pub ms: u64,
 }
 
-impl Default for Usage {
-    fn default() -> Self {
-        Self { prompt_tokens: 100, completion_tokens: 20 }
-    }
-}
-
-/// A body, and how its end is marked.
-pub(super) struct Body {
-    pub content_type: &'static str,
-    /// As it goes on the wire: with the sizes of its chunks where `is_chunked`.
-    pub bytes: Vec<u8>,
-    pub is_chunked: bool,
-}
-
-/// Bytes of content in one event of a stream: small enough that every reply has several.
-const DELTA_CHARS: usize = 8;
-
-/// The time that every reply bears, in seconds: a test gets the same bytes each time.
-const CREATED: u64 = 1_700_000_000;
+/// Seconds that a client is told to wait where a script says nothing else.
+const RETRY_AFTER_S: &str = "7";
 
 impl Reply {
-    /// Checks that the reply says one thing.
+    /// Checks that the reply says one thing, and can be sent.
     pub(super) fn check(&self) -> Result<(), String> {
-        let said = [
-            self.json.is_some(),
-            self.text.is_some(),
-            self.tool_calls.is_some(),
-            self.refusal.is_some(),
-            self.raw.is_some(),
-        ];
-        if said.iter().filter(|is_said| **is_said).count() != 1 {
-            return Err("a reply is exactly one of `json`, `text`, `tool_calls`, `refusal` and `raw`".to_owned());
+        let contents = self.contents();
+        match (contents, self.error, self.fails_after_events) {
+            (1, None, None) | (0, Some(_), None) | (1, Some(_), Some(_)) => {}
+            (_, None, Some(_)) => return Err("`fails_after_events` needs an `error`".to_owned()),
+            _ => {
+                return Err(
+                    "a reply is exactly one of `json`, `text`, `tool_calls`, `refusal`, `raw` and `error`".to_owned()
+                );
+            }
+        }
+        if self.raw.is_some() && (self.fails_after_events.is_some() || self.reasoning.is_some()) {
+            return Err("a `raw` body says all there is to say".to_owned());
         }
         if self.drip.is_some_and(|drip| drip.bytes == 0) {
             return Err("a drip of 0 bytes never ends".to_owned());
         }
-        Ok(())
+        if self.malformed_event == Some(0) {
+            return Err("events are counted from 1".to_owned());
+        }
+        self.usage.check()
     }
 
-    /// Makes the body for `request`: events where it asks for a stream, else one object.
-    pub(super) fn body(&self, request: &Value) -> Body {
-        if let Some(raw) = &self.raw {
-            return Body { content_type: "application/json", bytes: raw.clone().into_bytes(), is_chunked: false };
-        }
-        let model = request["model"].as_str().unwrap_or("fake");
-        if request["stream"] == Value::Bool(true) {
-            let has_usage = request.pointer("/stream_options/include_usage") == Some(&Value::Bool(true));
-            let bytes = chunked(&self.events(model, has_usage));
-            return Body { content_type: "text/event-stream; charset=utf-8", bytes, is_chunked: true };
-        }
-        let bytes = self.completion(model).to_string().into_bytes();
-        Body { content_type: "application/json", bytes, is_chunked: false }
+    /// Counts what is said; words beside calls are one with them.
+    fn contents(&self) -> usize {
+        let said = [
+            self.json.is_some(),
+            self.text.is_some() && self.tool_calls.is_none(),
+            self.tool_calls.is_some(),
+            self.refusal.is_some(),
+            self.raw.is_some(),
+        ];
+        said.iter().filter(|is_said| **is_said).count()
     }
 
-    fn completion(&self, model: &str) -> Value {
-        let mut message = json!({
-            "role": "assistant", "content": self.content(), "refusal": self.refusal, "annotations": [],
-        });
-        if let Some(calls) = &self.tool_calls {
-            message["tool_calls"] = calls.iter().enumerate().map(|(n, call)| call.wire(n)).collect();
-        }
-        json!({
-            "id": "chatcmpl-fake", "object": "chat.completion", "created": CREATED, "model": model,
-            "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": self.finish_reason()}],
-            "usage": self.usage.wire(), "service_tier": "default", "system_fingerprint": "fp_fake",
-        })
-    }
-
-    fn events(&self, model: &str, has_usage: bool) -> Vec<String> {
-        let event = |choices: Value, usage: Value| {
-            let mut event = json!({
-                "id": "chatcmpl-fake", "object": "chat.completion.chunk", "created": CREATED, "model": model,
-                "service_tier": "default", "system_fingerprint": "fp_fake", "choices": choices,
-            });
-            if has_usage {
-                event["usage"] = usage;
+    /// Makes the body of the answer to `ask`, the `turn`th from 0.
+    ///
+    /// # Errors
+    /// An echo of a request that does not bound its reply.
+    pub(super) fn body(&self, ask: &Ask, turn: usize) -> Result<Body, String> {
+        let protocol = ask.route.protocol;
+        let mut body = match (&self.raw, self.error, self.fails_after_events) {
+            (Some(raw), ..) => Body::bytes("application/json", raw.clone().into_bytes()),
+            (None, Some(error), None) => error.body(protocol, &ask.model()),
+            (None, Some(error), Some(events)) => {
+                let mut body = self.spoken(ask, turn)?;
+                body.frames.truncate(events);
+                body.frames.push(error.event(protocol, &ask.model()).into_bytes());
+                body
             }
-            format!("data: {event}\n\n")
+            (None, None, _) => self.spoken(ask, turn)?,
         };
-        let choice = |delta: Value, reason: Value| json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}]);
-        let mut events: Vec<String> =
-            self.deltas().into_iter().map(|delta| event(choice(delta, Value::Null), Value::Null)).collect();
-        events.push(event(choice(json!({}), self.finish_reason().into()), Value::Null));
-        if has_usage {
-            events.push(event(json!([]), self.usage.wire()));
+        if let Some(n) = self.malformed_event {
+            body.malform(n);
         }
-        events.push("data: [DONE]\n\n".to_owned());
-        events
+        Ok(body)
     }
 
-    fn deltas(&self) -> Vec<Value> {
-        let mut deltas = vec![json!({"role": "assistant", "content": "", "refusal": null})];
-        deltas.extend(pieces(&self.content().unwrap_or_default()).map(|piece| json!({"content": piece})));
-        deltas.extend(pieces(self.refusal.as_deref().unwrap_or_default()).map(|piece| json!({"refusal": piece})));
-        for (n, call) in self.tool_calls.iter().flatten().enumerate() {
-            let mut first = call.wire(n);
-            first["index"] = n.into();
-            first["function"]["arguments"] = "".into();
-            deltas.push(json!({"tool_calls": [first]}));
-            deltas.extend(
-                pieces(&call.text())
-                    .map(|piece| json!({"tool_calls": [{"index": n, "function": {"arguments": piece}}]})),
-            );
+    fn spoken(&self, ask: &Ask, turn: usize) -> Result<Body, String> {
+        let protocol = ask.route.protocol;
+        let model = ask.model();
+        let mut said = Said::new(self, ask.body, &model, turn);
+        said.usage = self.usage.tokens(ask.bytes, protocol.reply_tokens_max(ask.body))?;
+        let is_stream = protocol.is_stream(ask.route, ask.body);
+        Ok(if is_stream { protocol.stream(&said) } else { protocol.whole(&said) })
+    }
+
+    /// Returns the status that is answered.
+    pub(super) fn status(&self, protocol: Protocol) -> u16 {
+        let of_error = self.error.filter(|_| self.fails_after_events.is_none()).map(|error| error.status(protocol));
+        self.status.or(of_error).unwrap_or(200)
+    }
+
+    /// Returns the headers that are not about the body: those of the provider, then those of the script.
+    pub(super) fn headers(&self, protocol: Protocol) -> Vec<(String, String)> {
+        let mut headers: Vec<(String, String)> =
+            protocol.request_id_header().map(|name| (name.to_owned(), "req_fake".to_owned())).into_iter().collect();
+        if self.error == Some(ErrorKind::RateLimit) && self.fails_after_events.is_none() {
+            headers.push(("retry-after".to_owned(), RETRY_AFTER_S.to_owned()));
         }
-        deltas
+        headers.retain(|(name, _)| !self.headers.keys().any(|given| given.eq_ignore_ascii_case(name)));
+        headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        headers
     }
-
-    fn content(&self) -> Option<String> {
-        self.text.clone().or_else(|| self.json.as_ref().map(Value::to_string))
-    }
-
-    fn finish_reason(&self) -> &str {
-        let usual = if self.tool_calls.is_some() { "tool_calls" } else { "stop" };
-        self.finish_reason.as_deref().unwrap_or(usual)
-    }
-}
-
-impl FunctionCall {
-    fn wire(&self, n: usize) -> Value {
-        json!({
-            "id": format!("call_fake_{n}"), "type": "function",
-            "function": {"name": self.name, "arguments": self.text()},
-        })
-    }
-
-    fn text(&self) -> String {
-        self.arguments.as_str().map_or_else(|| self.arguments.to_string(), str::to_owned)
-    }
-}
-
-impl Usage {
-    fn wire(self) -> Value {
-        json!({
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-            "completion_tokens_details": {
-                "reasoning_tokens": 0, "audio_tokens": 0,
-                "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
-            },
-        })
-    }
-}
-
-fn pieces(text: &str) -> impl Iterator<Item = String> {
-    let chars: Vec<char> = text.chars().collect();
-    let pieces: Vec<String> = chars.chunks(DELTA_CHARS).map(|piece| piece.iter().collect()).collect();
-    pieces.into_iter()
-}
-
-/// Returns `events` as chunks of HTTP/1.1, each event one.
-fn chunked(events: &[String]) -> Vec<u8> {
-    let mut wire = String::new();
-    for event in events {
-        wire.push_str(&format!("{:x}\r\n{event}\r\n", event.len()));
-    }
-    wire.push_str("0\r\n\r\n");
-    wire.into_bytes()
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::protocol::Protocol;
 use super::reply::Reply;
+use super::request::Recorded;
 
 /// The steps, in order.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +22,12 @@ pub struct Step {
     /// By JSON pointer into the request's body; the empty pointer is all of it.
     #[serde(default)]
     pub expect: BTreeMap<String, Matchers>,
+    /// By name of a header, in small letters; of a secret only whether it is there is known.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Matchers>,
+    /// The protocol that the request should speak; any where nothing is said.
+    #[serde(default)]
+    pub protocol: Option<Protocol>,
     pub reply: Reply,
 }
 
@@ -72,16 +80,20 @@ impl Step {
         Ok(step)
     }
 
-    /// Lists what of `body` is not as expected.
-    pub(super) fn mismatches(&self, body: &Value) -> Vec<String> {
-        let each = self.expect.iter().flat_map(|(pointer, matchers)| {
-            let found = body.pointer(pointer);
-            matchers.as_slice().iter().filter_map(move |matcher| {
-                let wanted = matcher.mismatch(found)?;
-                Some(format!("`{pointer}` should {wanted}, and is {}", quoted(found)))
-            })
-        });
-        each.collect()
+    /// Lists what of `request` is not as expected.
+    pub(super) fn mismatches(&self, request: &Recorded) -> Vec<String> {
+        let mut mismatches = Vec::new();
+        if self.protocol.is_some_and(|protocol| request.protocol != Some(protocol)) {
+            mismatches.push(format!("`{}` is not the path of {:?}", request.path, self.protocol));
+        }
+        for (pointer, matchers) in &self.expect {
+            mismatches.extend(matchers.mismatches(pointer, request.body.pointer(pointer)));
+        }
+        for (name, matchers) in &self.headers {
+            let header = request.headers.get(name).map(|value| Value::from(value.as_str()));
+            mismatches.extend(matchers.mismatches(name, header.as_ref()));
+        }
+        mismatches
     }
 }
 
@@ -91,6 +103,11 @@ impl Matchers {
             Self::One(matcher) => std::slice::from_ref(matcher),
             Self::All(matchers) => matchers,
         }
+    }
+
+    fn mismatches(&self, what: &str, found: Option<&Value>) -> Vec<String> {
+        let wanted = self.as_slice().iter().filter_map(|matcher| matcher.mismatch(found));
+        wanted.map(|wanted| format!("`{what}` should {wanted}, and is {}", quoted(found))).collect()
     }
 }
 
@@ -139,7 +156,8 @@ mod tests {
 
     fn mismatches(expect: &Value, body: &Value) -> usize {
         let line = json!({"expect": expect, "reply": {"text": ""}}).to_string();
-        Step::parse(&line).unwrap().mismatches(body).len()
+        let request = Recorded::new("POST", "/v1/chat/completions", &[], Vec::new(), body.clone());
+        Step::parse(&line).unwrap().mismatches(&request).len()
     }
 
     #[test]

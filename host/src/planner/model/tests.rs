@@ -1,0 +1,240 @@
+//! OpenAI's chat completions, and what holds for all protocols.
+
+use cofferdam_kit::FakeLlm;
+use serde_json::json;
+
+use super::*;
+use crate::domain::{Effect, Json, Secret, Tokens};
+use crate::planner::prompt::{self, Dialect};
+use crate::planner::{OfferedTool, Proposal, Repair};
+
+const KEY: &str = "sk-very-secret";
+
+fn pack() -> ContextPack {
+    let tool = OfferedTool {
+        name: "csv.sum".parse().unwrap(),
+        summary: "Sums a column.".to_owned(),
+        effect: Effect::Read,
+        input_schema: json!({"type": "object", "required": ["path"],
+            "properties": {"path": {"type": "string"}, "limit": {"type": "integer"}}}),
+        output_schema: json!({"type": "integer"}),
+    };
+    let goal = "sum the sales".to_owned();
+    ContextPack { goal, turn: 1, tools: vec![tool], ..ContextPack::default() }
+}
+
+fn allowance() -> Allowance {
+    Allowance { wall_ms_max: 10_000, reply_tokens_max: 321, ..Allowance::default() }
+}
+
+fn planner(base_url: String) -> ModelPlanner {
+    let options = ModelOptions::new(Protocol::OpenaiChat, "org::tiny-high").at(base_url);
+    ModelPlanner::single(ModelOptions { api_key: Some(Secret::new(KEY).unwrap()), ..options }).unwrap()
+}
+
+/// Asks once against a script of one step, which must be met.
+async fn ask_with(step: Json, pack: &ContextPack, allowance: &Allowance) -> Planned {
+    let server = FakeLlm::start(&step.to_string()).unwrap();
+    let planned = planner(server.base_url()).plan(pack, allowance).await;
+    assert_eq!(server.finish(), Ok(()));
+    planned
+}
+
+async fn reply(reply: Json) -> Planned {
+    ask_with(json!({ "reply": reply }), &pack(), &allowance()).await
+}
+
+fn plan_json() -> Json {
+    json!({"reasoning": null, "answer": null, "question": null,
+        "steps": [{"id": "a", "tool": "csv.sum", "args": {"path": "p", "limit": null}, "needs": [], "on_failure": "fail"}]})
+}
+
+#[tokio::test]
+async fn a_plan_comes_back_and_the_request_holds_what_it_should() {
+    let step = json!({
+        "expect": {
+            "/model": {"equals": "org::tiny-high"},
+            "/stream": {"equals": true},
+            "/stream_options/include_usage": {"equals": true},
+            "/temperature": {"equals": 0.0},
+            "/max_tokens": {"equals": 321},
+            "/reasoning_effort": {"absent": true},
+            "/tools": {"absent": true},
+            "/messages/0/role": {"equals": "system"},
+            "/messages/0/content": [{"contains": "csv.sum"}, {"contains": "Sums a column."}],
+            "/messages/1/role": {"equals": "user"},
+            "/messages/1/content": [{"contains": "sum the sales"}, {"not_contains": "refused"}],
+            "/response_format/type": {"equals": "json_schema"},
+            "/response_format/json_schema/strict": {"equals": true},
+            "/response_format/json_schema/schema": {"equals": prompt::reply_schema(&pack(), Dialect::Strict)},
+            "": {"not_contains": KEY},
+        },
+        "reply": {"json": plan_json(), "usage": {"prompt_tokens": 70, "completion_tokens": 9}}
+    });
+    let planned = ask_with(step, &pack(), &allowance()).await;
+    let Ok(Proposal::Plan(plan)) = &planned.reply else { panic!("{planned:?}") };
+    assert_eq!(plan.steps[0].args, json!({"path": "p"}));
+    assert_eq!(planned.raw, plan_json().to_string().into_bytes());
+    assert_eq!(planned.tokens, Some(Tokens { prompt: 70, reply: 9, ..Tokens::default() }));
+}
+
+#[tokio::test]
+async fn the_key_is_sent_where_there_is_one_and_only_there() {
+    for key in [Some(Secret::new(KEY).unwrap()), None] {
+        let server = FakeLlm::start(r#"{"reply": {"json": {"answer": 1}}}"#).unwrap();
+        let has_key = key.is_some();
+        let options = ModelOptions::new(Protocol::OpenaiChat, "m").at(format!("{}/", server.base_url()));
+        let options = ModelOptions { api_key: key, ..options };
+        let planned = ModelPlanner::single(options).unwrap().plan(&pack(), &allowance()).await;
+        assert_eq!(planned.reply, Ok(Proposal::Answer(json!(1))));
+        assert_eq!(server.requests()[0].has_authorization, has_key);
+    }
+}
+
+#[tokio::test]
+async fn a_repair_tells_what_was_wrong() {
+    let repair = Repair { reply: "{\"steps\":7}".to_owned(), failures: vec!["`/steps` is not a list".to_owned()] };
+    let pack = ContextPack { repair: Some(repair), ..pack() };
+    let step = json!({
+        "expect": {"/messages/1/content": [{"contains": "`/steps` is not a list"}, {"contains": "{\\\"steps\\\":7}"}]},
+        "reply": {"json": {"question": "Which year?"}}
+    });
+    let planned = ask_with(step, &pack, &allowance()).await;
+    assert_eq!(planned.reply, Ok(Proposal::Question("Which year?".to_owned())));
+}
+
+#[tokio::test]
+async fn native_calls_become_steps() {
+    let calls =
+        json!([{"name": "csv.sum", "arguments": {"path": "a"}}, {"name": "csv.sum", "arguments": {"path": "b"}}]);
+    let planned = reply(json!({ "tool_calls": calls })).await;
+    let Ok(Proposal::Plan(plan)) = planned.reply else { panic!("{planned:?}") };
+    assert_eq!(plan.steps.iter().map(|step| &step.args["path"]).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn every_failure_has_its_kind() {
+    for (script, kind) in [
+        (json!({"raw": "{\"error\": {}}", "status": 429, "headers": {"retry-after": "7"}}), Kind::NetworkRateLimited),
+        (json!({"raw": "{}", "status": 401}), Kind::NetworkHttp4xx),
+        (
+            json!({"raw": "{\"error\": {\"code\": \"context_length_exceeded\"}}", "status": 400}),
+            Kind::ModelContextOverflow,
+        ),
+        (json!({"raw": "oops", "status": 500}), Kind::NetworkHttp5xx),
+        (json!({"raw": "", "status": 307, "headers": {"location": "http://127.0.0.1:1/"}}), Kind::NetworkHttp4xx),
+        (json!({"raw": "<html>", "headers": {"content-type": "text/html"}}), Kind::NetworkHttp5xx),
+        (json!({"raw": "{\"choices\": ["}), Kind::NetworkHttp5xx),
+        (json!({"raw": "data: {\"choices\": ["}), Kind::NetworkCut),
+        (json!({"raw": "data: hello\n\n"}), Kind::NetworkHttp5xx),
+        (
+            json!({"raw": "data: {\"error\": {\"code\": 429, \"type\": \"rate_limit_error\"}}\n\n"}),
+            Kind::NetworkRateLimited,
+        ),
+        (json!({"raw": "data: {\"error\": \"overloaded\"}\n\n"}), Kind::NetworkHttp5xx),
+        (json!({"raw": "{\"object\": \"list\"}"}), Kind::NetworkHttp5xx),
+        (json!({"raw": "data: {\"choices\": []}\n\ndata: [DONE]\n\n"}), Kind::ModelNoAction),
+        (json!({"text": ""}), Kind::ModelNoAction),
+        (json!({"json": plan_json(), "cut_after": 60}), Kind::NetworkCut),
+        (json!({"refusal": "I will not."}), Kind::ModelRefusal),
+        (json!({"text": "half", "finish_reason": "content_filter"}), Kind::ModelRefusal),
+        (json!({"text": "{\"steps\": [", "finish_reason": "length"}), Kind::ModelTruncated),
+        (json!({"text": "Certainly!"}), Kind::ModelInvalidJson),
+        (json!({"json": {"steps": 7}}), Kind::ModelSchema),
+        (json!({"json": {"steps": []}}), Kind::ModelNoAction),
+        (json!({"tool_calls": [{"name": "csv.sum", "arguments": "{\"path\": "}]}), Kind::ModelInvalidJson),
+    ] {
+        let planned = reply(script.clone()).await;
+        let failure = planned.reply.unwrap_err();
+        assert_eq!(failure.kind, kind, "{script}: {failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_failed_reply_used_and_said_is_kept() {
+    let planned = reply(json!({"text": "Certainly!", "usage": {"prompt_tokens": 5, "completion_tokens": 2}})).await;
+    assert_eq!(planned.raw, b"Certainly!");
+    assert_eq!(planned.tokens, Some(Tokens { prompt: 5, reply: 2, ..Tokens::default() }));
+    let limited = reply(json!({"raw": "slow down", "status": 429, "headers": {"retry-after": "7"}})).await;
+    let failure = limited.reply.unwrap_err();
+    assert_eq!(failure.hint.as_deref(), Some("try again after 7 s"));
+    assert_eq!(failure.detail.as_deref(), Some("slow down"));
+    assert_eq!(limited.raw, b"slow down");
+}
+
+#[tokio::test]
+async fn a_key_that_is_sent_back_is_not_kept() {
+    for script in [
+        json!({"raw": format!("bad key {KEY}"), "status": 401}),
+        json!({"raw": format!("{{\"choices\": \"{KEY}\"}}")}),
+        json!({"refusal": format!("I know {KEY}")}),
+        json!({"text": format!("I know {KEY}")}),
+        json!({"json": {"answer": 1, (KEY): KEY}}),
+        json!({"tool_calls": [{"name": KEY, "arguments": {"path": KEY}}]}),
+    ] {
+        let planned = reply(script).await;
+        let shown = format!("{:?} {}", planned.reply, String::from_utf8_lossy(&planned.raw));
+        assert!(!shown.contains(KEY), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_holds_before_and_within_the_reply() {
+    let short = Allowance { wall_ms_max: 500, ..allowance() };
+    for slow in [json!({"delay_ms": 5_000, "text": "late"}), json!({"drip": {"bytes": 1, "ms": 30}, "text": "late"})] {
+        let planned = ask_with(json!({ "reply": slow }), &pack(), &short).await;
+        assert_eq!(planned.reply.unwrap_err().kind, Kind::NetworkTimeout);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_apart_from_a_name_that_is_not() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let failure = planner(format!("http://{free}/v1")).plan(&pack(), &allowance()).await.reply.unwrap_err();
+    assert_eq!(failure.kind, Kind::NetworkConnect, "{failure:?}");
+    // A label longer than 63 bytes is in no name server: no request leaves the machine.
+    let options = ModelOptions::new(Protocol::OpenaiChat, "m").at(format!("http://{}.invalid/v1", "a".repeat(64)));
+    let planner = ModelPlanner::single(options).unwrap();
+    let failure = planner.plan(&pack(), &allowance()).await.reply.unwrap_err();
+    assert_eq!(failure.kind, Kind::NetworkDns, "{failure:?}");
+}
+
+#[test]
+fn a_base_url_must_be_one_that_keeps_the_key() {
+    let try_url = |protocol: Protocol, url: &str, key: Option<&str>| {
+        let api_key = key.map(|key| Secret::new(key).unwrap());
+        let endpoint = ModelOptions { api_key, ..ModelOptions::new(protocol, "m").at(url) }.endpoint();
+        endpoint.map(|url| url.to_string())
+    };
+    let chat = |url: &str, key: Option<&str>| try_url(Protocol::OpenaiChat, url, key);
+    assert_eq!(chat("https://a.example/v1/", Some(KEY)).unwrap(), "https://a.example/v1/chat/completions");
+    assert_eq!(chat("http://[::1]:8080", Some(KEY)).unwrap(), "http://[::1]:8080/chat/completions");
+    assert!(chat("http://a.example/v1", None).is_ok());
+    for bad in
+        ["http://a.example/v1", "ftp://a.example", "https://u:p@a.example", "https://a.example/v1?x=1", "a.example"]
+    {
+        assert_eq!(chat(bad, Some(KEY)).unwrap_err().kind, Kind::DataConfig, "{bad}");
+    }
+    assert_eq!(chat("https://a.example/v1", Some("sk 1")).unwrap_err().kind, Kind::DataConfig);
+    for (protocol, url) in [
+        (Protocol::OpenaiResponses, "https://a.example/responses"),
+        (Protocol::Anthropic, "https://a.example/messages"),
+        (Protocol::Gemini, "https://a.example/models/m:streamGenerateContent?alt=sse"),
+        (Protocol::Ollama, "https://a.example/chat/completions"),
+    ] {
+        assert_eq!(try_url(protocol, "https://a.example", Some(KEY)).unwrap(), url);
+    }
+    let ollama = try_url(Protocol::Ollama, "http://localhost:11434/api", None).unwrap_err();
+    assert!(ollama.hint.is_some_and(|hint| hint.contains("/v1")), "it tells where to go");
+    let twice = chat("https://a.example/v1/chat/completions", None).unwrap_err();
+    assert!(twice.message.contains("added by itself"), "{twice}");
+}
+
+#[test]
+fn a_models_name_cannot_leave_its_place_in_the_path() {
+    for bad in ["../x", "a/b", "a?key=1", "", "a%2fb"] {
+        assert!(ModelOptions::new(Protocol::Gemini, bad).endpoint().is_err(), "{bad}");
+    }
+    let listed = ModelOptions::new(Protocol::Gemini, "models/gemini-3-pro").endpoint().unwrap();
+    assert!(listed.path().ends_with("/v1beta/models/gemini-3-pro:streamGenerateContent"), "{listed}");
+}
