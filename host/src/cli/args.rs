@@ -125,7 +125,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "RUN|FILE")]
     pub recording: Option<String>,
     /// Go on with a recording though a request is not the one that was recorded.
-    #[arg(long, requires = "recording")]
+    #[arg(long, conflicts_with_all = ["flow", "goal"])]
     pub lenient: bool,
     /// Set an input of the workflow, or tell the planner of a goal. VALUE is JSON, or else text.
     #[arg(long, value_name = "NAME=VALUE", value_parser = set, conflicts_with = "recording")]

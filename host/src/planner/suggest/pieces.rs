@@ -68,7 +68,7 @@ pub(super) fn pieces(words: &str) -> Vec<Piece> {
             }
         };
     }
-    let sums = expressions(words, &pieces);
+    let sums = expressions(words);
     let names = names(words, &pieces);
     pieces.extend(sums);
     pieces.extend(names);
@@ -214,48 +214,63 @@ fn is_path(text: &str) -> bool {
             && ending.bytes().all(|b| b.is_ascii_alphanumeric())
             && ending.bytes().any(|b| b.is_ascii_alphabetic())
     };
-    let has_ending =
-        text.rsplit_once('.').is_some_and(|(stem, ending)| stem.len() > 1 && is_ending(ending) && !stem.ends_with('.'));
+    // Not `e.g` and its like.
+    let is_file = |stem: &str, ending: &str| stem.len() > 1 || (!stem.is_empty() && ending.len() > 1);
+    let has_ending = text
+        .rsplit_once('.')
+        .is_some_and(|(stem, ending)| is_file(stem, ending) && is_ending(ending) && !stem.ends_with('.'));
     (has_slash && text.len() > 1) || has_ending
 }
 
-/// Finds arithmetic: numbers with signs between them.
-fn expressions(words: &str, pieces: &[Piece]) -> Vec<Piece> {
+/// A word as it stands, marks and all.
+struct Raw<'a> {
+    from: usize,
+    text: &'a str,
+}
+
+/// Finds arithmetic: numbers with signs between them. Read from the words as they stand, as parentheses belong to it.
+fn expressions(words: &str) -> Vec<Piece> {
     let mut found = Vec::new();
-    let mut run: Vec<(&Piece, String)> = Vec::new();
-    for piece in pieces {
-        match arithmetic(words, piece) {
-            Some(text) => run.push((piece, text)),
-            None => found.extend(expression(&std::mem::take(&mut run))),
+    let mut run: Vec<Raw<'_>> = Vec::new();
+    for raw in words.split_whitespace() {
+        let bare = raw.trim_end_matches([',', ';', ':', '!', '?', '.']);
+        let from = raw.as_ptr() as usize - words.as_ptr() as usize;
+        let is_part = arithmetic(bare).is_some();
+        if is_part {
+            run.push(Raw { from, text: bare });
+        }
+        // A mark ends it: what follows is the next of a list, or another sentence.
+        if !is_part || bare.len() < raw.len() {
+            found.extend(expression(&std::mem::take(&mut run)));
         }
     }
     found.extend(expression(&run));
     found
 }
 
-fn arithmetic(words: &str, piece: &Piece) -> Option<String> {
-    let raw = &words[piece.from..piece.to];
+/// Returns a word as arithmetic writes it.
+fn arithmetic(bare: &str) -> Option<String> {
     let is_sign = |c: char| matches!(c, '+' | '-' | '*' | '/' | '%' | '^' | '(' | ')' | '×' | '÷');
-    let is_part = raw.chars().all(|c| c.is_ascii_digit() || c == '.' || is_sign(c));
-    match piece.sort {
-        Sort::Number if piece.unit.is_none() => Some(piece.text.clone()),
-        Sort::Word if is_part => Some(raw.replace('×', "*").replace('÷', "/")),
-        Sort::Word => {
-            SIGN_WORDS.iter().find(|(word, _)| raw.eq_ignore_ascii_case(word)).map(|(_, sign)| (*sign).into())
-        }
-        _ => None,
+    let is_part = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_digit() || c == '.' || is_sign(c));
+    if is_part {
+        return (!is_date(bare)).then(|| bare.replace('×', "*").replace('÷', "/"));
     }
+    SIGN_WORDS.iter().find(|(word, _)| bare.eq_ignore_ascii_case(word)).map(|(_, sign)| (*sign).to_owned())
 }
 
-/// Numbers one after the other are a list, and no arithmetic: each two need a sign between them.
-fn expression(run: &[(&Piece, String)]) -> Option<Piece> {
-    let text = run.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(" ");
+/// Numbers one after the other are a list, and `1-2` is a range: no arithmetic.
+fn expression(run: &[Raw<'_>]) -> Option<Piece> {
+    let text = run.iter().filter_map(|raw| arithmetic(raw.text)).collect::<Vec<_>>().join(" ");
     let numbers = text.split(|c: char| !c.is_ascii_digit() && c != '.').filter(|part| !part.is_empty()).count();
-    let is_listed = run.windows(2).any(|pair| pair.iter().all(|(piece, _)| piece.sort == Sort::Number));
-    let ends_well = text.ends_with(|c: char| c.is_ascii_digit() || c == ')');
+    let is_plain = |raw: &Raw<'_>| raw.text.parse::<f64>().is_ok();
+    let is_listed = run.windows(2).any(|pair| pair.iter().all(is_plain));
+    let is_range = run.len() == 1 && !text.contains(['+', '*', '/', '%', '^']);
+    let starts_well = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '(' | '-' | '.'));
+    let ends_well = text.ends_with(|c: char| c.is_ascii_digit() || matches!(c, ')' | '%'));
     let (first, last) = (run.first()?, run.last()?);
-    let whole = Piece { sort: Sort::Expression, text, to: last.0.to, ..first.0.clone() };
-    (numbers >= 2 && !is_listed && ends_well).then_some(whole)
+    let to = last.from + last.text.len();
+    let whole = Piece { sort: Sort::Expression, from: first.from, to, text, name: None, unit: None };
+    (numbers >= 2 && !is_listed && !is_range && starts_well && ends_well).then_some(whole)
 }
 
 /// Finds capitalised words that stand together, but for one that only begins a sentence.
@@ -324,10 +339,9 @@ mod tests {
 
     #[test]
     fn arithmetic_is_one_piece_and_a_list_is_none() {
-        check(
-            "what is (2 + 3) * 4?",
-            &[(Sort::Number, "4"), (Sort::Expression, "(2 + 3) * 4")].map(|pair| pair).as_slice(),
-        );
+        let numbers = [(Sort::Number, "2"), (Sort::Number, "3"), (Sort::Number, "4")];
+        check("what is (2 + 3) * 4?", &[&numbers[..], &[(Sort::Expression, "(2 + 3) * 4")]].concat());
+        check("17*23", &[(Sort::Expression, "17*23")]);
         check("17 times 23", &[(Sort::Number, "17"), (Sort::Number, "23"), (Sort::Expression, "17 * 23")]);
         check("add 1, 2 and 3", &[(Sort::Number, "1"), (Sort::Number, "2"), (Sort::Number, "3")]);
     }

@@ -83,7 +83,7 @@ fn what_the_words_say_is_found_and_the_rest_is_missing() {
         &[],
     );
     let span = |name: &str| form.fields.iter().find(|field| field.name == name).unwrap().found.clone().unwrap().span;
-    assert_eq!((span("limit"), span("path")), (Some((10, 12)), Some((33, 43))));
+    assert_eq!((span("limit"), span("path")), (Some((10, 12)), Some((34, 44))));
     check("compute (2 + 3) * 4", "math.eval", json!({"expression": "(2 + 3) * 4"}), &[]);
     check("add the numbers 1.5, 2 and 1,000", "math.sum", json!({"numbers": ["1.5", "2", "1000"]}), &[]);
     check(
