@@ -196,6 +196,7 @@ fn long_run(events: u64) -> Vec<Fact> {
         is_single_plan: true,
         has_assertions: false,
         parent: None,
+        trace: None,
     };
     let accepted =
         Fact::PlanAccepted { turn: 1, reply: GENESIS, plan: GENESIS, steps, has_answer: false, has_assertions: false };

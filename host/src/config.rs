@@ -29,7 +29,7 @@ use chosen::Chosen;
 
 pub use environment::Environment;
 pub use helper::helper;
-pub use models::{ModelSettings, Models};
+pub use models::{ModelSettings, Models, PriceSource};
 pub use notify::{Notify, NotifyTo};
 pub use secret::SecretSource;
 

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::{
     Budget, Contract, Digest, Effect, Event, Failure, Json, Kind, Outcome, Principal, RunId, Seq, StepId, ToolName,
-    leaves_open,
+    Traceparent, leaves_open,
 };
 use crate::orchestrator::{Driver, Goal as StoredGoal, Parts, SIGNALS_MAX, Start};
 use crate::planner::Planner;
@@ -50,6 +50,7 @@ mod replay;
 mod report;
 mod routes;
 mod session;
+mod stats;
 mod suggest;
 mod tool_view;
 mod upkeep;
@@ -65,6 +66,7 @@ pub use prompted::PromptUsed;
 pub use replay::{ReplayReport, Replayed, Verdict as ReplayVerdict};
 pub use report::{RunReport, StepReport};
 pub use routes::{Replied, RouteView};
+pub use stats::When;
 pub use tool_view::ToolView;
 pub use upkeep::HeadState;
 pub use watch::{Seen, WATCH_POLL_MS, Watch};
@@ -83,7 +85,8 @@ pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};
 pub use crate::store::sqlite::version as database_version;
 pub use crate::store::{Choice, Message, Pruned, RunEntry, Settle, StepProgress, StoredBytes, Verified};
-pub use crate::telemetry::{Cached, RunState};
+pub use crate::telemetry::stats::{By, GoalRow, KindRow, RequestRow, Rows, Spread, Stats, ToolRow, Window};
+pub use crate::telemetry::{Cached, RunState, span_of, trace_of};
 
 /// A host: tools, policy, sandbox and log, ready to run goals and lone calls. Cheap to clone.
 #[derive(Clone)]
@@ -111,11 +114,13 @@ pub struct StartOptions {
     pub approve: Approve,
     /// Who lets a run go on though tools that it may still call are not what they were.
     pub accept_tools: Option<String>,
+    /// The span for which a run is started: the run is part of its trace. A run that goes on stays in the trace that it has.
+    pub traceparent: Option<Traceparent>,
 }
 
 impl Default for StartOptions {
     fn default() -> Self {
-        Self { wait: Wait::Never, approve: Approve::Ask, accept_tools: None }
+        Self { wait: Wait::Never, approve: Approve::Ask, accept_tools: None, traceparent: None }
     }
 }
 
@@ -128,6 +133,8 @@ pub struct CallOptions {
     pub key: Option<String>,
     /// What a person says became of the call that was made under the key, where its process died.
     pub settled: Option<Settled>,
+    /// The span for which the call is made: it is part of its trace.
+    pub traceparent: Option<Traceparent>,
 }
 
 /// A person's word about a call whose end nobody saw.
@@ -199,7 +206,8 @@ impl Host {
     /// # Errors
     /// As [`Host::call`].
     pub async fn call_with(&self, tool: &str, args: Json, approve: &Approve) -> Result<CallReport, Failure> {
-        self.call_as(tool, args, &CallOptions { approve: approve.clone(), key: None, settled: None }).await
+        let options = CallOptions { approve: approve.clone(), key: None, settled: None, traceparent: None };
+        self.call_as(tool, args, &options).await
     }
 
     /// Calls one tool as `options` say.
@@ -246,9 +254,10 @@ impl Host {
     }
 
     fn start_as(&self, run: RunId, goal: StoredGoal, planner: Arc<dyn Planner>, options: StartOptions) -> RunHandle {
+        let trace = options.traceparent.map(|traceparent| traceparent.trace);
         let (driver, signals) = self.driver(planner, options);
         let (principal, budget) = (self.0.principal.clone(), self.0.budget.clone());
-        let start = Start { run: run.clone(), goal, principal, budget, parent: None };
+        let start = Start { run: run.clone(), goal, principal, budget, parent: None, trace };
         let task = tokio::spawn(async move { driver.start(start).await });
         RunHandle::new(self.clone(), run, signals, task)
     }
@@ -280,7 +289,7 @@ impl Host {
     fn driver(&self, planner: Arc<dyn Planner>, options: StartOptions) -> (Driver, broadcast::Receiver<Signal>) {
         let (sender, receiver) = broadcast::channel(SIGNALS_MAX);
         let parts = self.0.parts.clone();
-        let StartOptions { wait, approve, accept_tools } = options;
+        let StartOptions { wait, approve, accept_tools, traceparent: _ } = options;
         (Driver { parts, planner, wait, approve, accept_tools, signals: sender }, receiver)
     }
 

@@ -51,10 +51,14 @@ fn log(asked: Option<String>) {
     tracing_subscriber::registry().with(filter).with(FilterFn::new(is_kept)).with(lines).init();
 }
 
-/// Who writes below `warn` what is not for a log: the models' client whole requests and replies, and the bindings of
-/// WASI all that a guest passes to the host, which may be a secret that a rule reveals to it.
-const UNHEARD: [&str; 2] = ["genai", GUEST_TRACE_TARGET];
+/// Who writes below `warn` what is not for a log: the bindings of WASI all that a guest passes to the host, which may be a
+/// secret that a rule reveals to it, and HTTP/2 the headers of requests, keys among them.
+const UNHEARD: [&str; 2] = [GUEST_TRACE_TARGET, "h2"];
+
+/// Who is not heard at all: the models' client writes whole events of a model into its warnings.
+const SILENT: &str = "genai";
 
 fn is_kept(metadata: &Metadata<'_>) -> bool {
-    *metadata.level() <= Level::WARN || !UNHEARD.iter().any(|target| metadata.target().starts_with(target))
+    let is_of = |target: &str| metadata.target().starts_with(target);
+    !is_of(SILENT) && (*metadata.level() <= Level::WARN || !UNHEARD.iter().any(|target| is_of(target)))
 }

@@ -133,6 +133,7 @@ fn help_tells_every_command_and_every_exit_code() {
         "doctor",
         "runs",
         "show",
+        "stats",
         "explain",
         "watch",
         "approvals",

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use cofferdam::domain::{
     AskedModel, Budget, Caveat, CaveatKind, Cost, Decision, Digest, Effect, Event, Fact, GENESIS, Items, Kind,
     OnFailure, Parent, PlannedStep, Principal, RetryRule, Role, RunEnd, RunId, SCHEMA_VERSION, Settlement, SkipReason,
-    StepEnd, StepId, Suspension, TakesBack, Timestamp, Tokens, ToolName, UndoReason, Usage, Within,
+    StepEnd, StepId, Suspension, TakesBack, Timestamp, Tokens, ToolName, TraceId, UndoReason, Usage, Within,
 };
 use serde_json::Value;
 
@@ -110,7 +110,7 @@ fn facts() -> Vec<Fact> {
         reserved: cost,
         run,
     };
-    let created = |parent| Fact::RunCreated {
+    let created = |parent: Option<Parent>| Fact::RunCreated {
         principal: principal.clone(),
         goal: digest(1),
         planner: "workflow".into(),
@@ -119,6 +119,7 @@ fn facts() -> Vec<Fact> {
         budget: Budget { usd_micros_max: Some(1_000_000), ..Budget::default() },
         is_single_plan: true,
         has_assertions: false,
+        trace: parent.as_ref().map(|parent| TraceId::of_run(&parent.run)),
         parent,
     };
     let takes_back = Some(TakesBack { run: run(), after: Some(run()) });
@@ -283,6 +284,7 @@ fn facts() -> Vec<Fact> {
             denials: None,
             has_written: false,
             has_open_write: false,
+            trace: None,
         },
     ];
     facts.extend(waits.map(|why| Fact::RunSuspended { why }));

@@ -248,7 +248,7 @@ fn nowhere(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// A call under a name of the caller's.
 fn keyed() -> CallOptions {
-    CallOptions { approve: Approve::Ask, key: Some("golden".into()), settled: None }
+    CallOptions { approve: Approve::Ask, key: Some("golden".into()), settled: None, traceparent: None }
 }
 
 /// A person's yes to the one call that waits.

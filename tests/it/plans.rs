@@ -734,7 +734,7 @@ fn a_wrong_file_is_told_with_file_line_and_column_in_each_format() {
         let told = shop.run(&["plan", "check", name]).ends(3);
         let expected = format!(
             "{name}:{}: error: /steps/0/tool: there is no tool `math.evl`; did you mean `math.eval`?\n\
-             {name}:{}: error: /steps/1/args/expression: `math.eval`: expects text\n\
+             {name}:{}: error: /steps/1/args/expression: `math.eval`: expects text; its schema is {{\"type\":\"string\"}}\n\
              {name}:{}: error: /steps/1/when: condition `steps.c == 1`: there is no step `c`\n",
             places[0], places[2], places[1],
         );

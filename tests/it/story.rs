@@ -40,6 +40,7 @@ impl Canned {
             is_single_plan: true,
             has_assertions: false,
             parent,
+            trace: None,
         })
     }
 

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Parser, Subcommand};
 
-use crate::domain::{Digest, Json};
-use crate::host::Settle;
+use crate::domain::{Digest, Json, Traceparent};
+use crate::host::{By, Settle, When};
 
 use super::exit;
-use super::values::{age, binding, input, set, settle, word};
+use super::values::{age, binding, input, set, settle, when, word};
 
 /// Runs tools that nobody has to trust, and lets a planner choose them.
 #[derive(Debug, Parser)]
@@ -86,6 +86,8 @@ pub(super) enum Command {
     Runs(RunsArgs),
     /// Show a run, or one of its steps.
     Show(ShowArgs),
+    /// Reckon from the log what runs add up to: ends, times, failures, tokens, money, and what a successful goal costs.
+    Stats(StatsArgs),
     /// Tell why a step came about and what became of it: goal, plan, rule, approval, attempts, output.
     Explain(ExplainStepArgs),
     /// Follow a run that any process drives, event by event.
@@ -136,6 +138,9 @@ pub(super) struct RunArgs {
     /// A name for this request: a repeat under it finds the run of the first.
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
+    /// The W3C span for which this is done: the run is part of its trace. Without it TRACEPARENT is read.
+    #[arg(long, value_name = "TRACEPARENT")]
+    pub traceparent: Option<Traceparent>,
     /// Take no success with caveats: where something was skipped, degraded or cut, end with 9.
     #[arg(long)]
     pub strict: bool,
@@ -234,6 +239,47 @@ pub(super) struct CallArgs {
     /// Say what became of the call under this key, where its process died in the middle.
     #[arg(long, value_name = "done:JSON|retry|failed", value_parser = word, requires = "key")]
     pub settle: Option<Settle>,
+    /// The W3C span for which this is done: the call is part of its trace. Without it TRACEPARENT is read.
+    #[arg(long, value_name = "TRACEPARENT")]
+    pub traceparent: Option<Traceparent>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatsArgs {
+    /// What rows stand for; without it all goals are one.
+    #[arg(long, value_enum, default_value_t)]
+    pub by: StatsBy,
+    /// Goals created since then: a length of time such as 7d, or a time in UTC such as 2026-01-31.
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    pub since: Option<When>,
+    /// Goals created before then.
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    pub until: Option<When>,
+}
+
+/// What rows of `stats` stand for.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub(super) enum StatsBy {
+    #[default]
+    All,
+    Planner,
+    Model,
+    Toolset,
+    Tool,
+    Kind,
+}
+
+impl From<StatsBy> for By {
+    fn from(by: StatsBy) -> Self {
+        match by {
+            StatsBy::All => Self::All,
+            StatsBy::Planner => Self::Planner,
+            StatsBy::Model => Self::Model,
+            StatsBy::Toolset => Self::Toolset,
+            StatsBy::Tool => Self::Tool,
+            StatsBy::Kind => Self::Kind,
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]

@@ -23,7 +23,9 @@ pub(super) async fn call(session: &Session, args: CallArgs) -> Result<Code, Fail
     let approve = if args.yes { Approve::All { by: session.by(None) } } else { Approve::Ask };
     let host = session.host(ModelArgs::default())?;
     let settled = args.settle.map(|settle| Settled { settle, by: session.by(None) });
-    let report = host.call_as(&args.tool, input, &CallOptions { approve, key: args.key, settled }).await?;
+    let traceparent = session.traceparent(args.traceparent);
+    let options = CallOptions { approve, key: args.key, settled, traceparent };
+    let report = host.call_as(&args.tool, input, &options).await?;
     host.close().await?;
     show(&session.output, &report)
 }

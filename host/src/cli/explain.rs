@@ -37,8 +37,11 @@ pub(super) async fn command(session: &Session, args: &ExplainStepArgs) -> Result
 }
 
 fn words(explanation: &StepExplanation) -> String {
-    let StepExplanation { run, step, tool, status, links, .. } = explanation;
+    let StepExplanation { run, step, tool, status, trace_id, span_id, links, .. } = explanation;
     let mut words = format!("step {step} {tool} of run {run}: {}\n", status.replace('_', " "));
+    if let Some(trace_id) = trace_id {
+        words.push_str(&format!("trace {trace_id}, span {span_id}\n"));
+    }
     let mut of = run;
     for link in links {
         if link.run != *of {

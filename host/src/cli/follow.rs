@@ -1,7 +1,7 @@
 //! Follows a run of this process: shows its signals, asks the person, and passes on what the person says.
 
 use crate::domain::{Event, Fact, Failure, Kind, RunId};
-use crate::host::{ApprovalView, Choice, Host, Message, RunHandle, RunReport, Signal, StepReport};
+use crate::host::{ApprovalView, Choice, Host, Message, RunHandle, RunReport, Signal};
 
 use super::Session;
 use super::approval::Length;
@@ -36,9 +36,10 @@ impl<'a> Follow<'a> {
         Self { session, host, handle, screen, ask: is_asking.then(Ask::default), is_stopping: false }
     }
 
-    /// Tells the follower of steps that the run has already.
-    pub(super) fn knowing(mut self, steps: &[StepReport]) -> Self {
-        self.screen.know(steps);
+    /// Tells the follower of what the run has already.
+    pub(super) fn knowing(mut self, before: &RunReport) -> Self {
+        self.screen.know(&before.steps);
+        self.screen.know_trace(before.trace_id);
         self
     }
 

@@ -32,6 +32,7 @@ mod replay;
 mod run;
 mod runs;
 mod screen;
+mod stats;
 mod stop;
 mod story;
 mod suggest;
@@ -48,7 +49,7 @@ mod wit;
 use std::process::ExitCode;
 
 use crate::config::{Environment, Overrides, Settings};
-use crate::domain::{Failure, Kind};
+use crate::domain::{Failure, Kind, Traceparent};
 use crate::host::Host;
 
 use args::{Command, ModelArgs};
@@ -101,6 +102,7 @@ impl Session {
             Command::Build(args) => build::command(self, args),
             Command::Runs(args) => runs::list(self, &args).await,
             Command::Show(args) => runs::show(self, &args).await,
+            Command::Stats(args) => stats::command(self, &args).await,
             Command::Verify(args) => verify::command(self, &args).await,
             Command::Backup(args) => upkeep::backup(self, &args).await,
             Command::Prune(args) => upkeep::prune(self, &args).await,
@@ -180,6 +182,16 @@ impl Session {
             }
         }
         program
+    }
+
+    /// Returns the span for which something is done: that of a flag, or of the environment. What stands there and is none was
+    /// meant for somebody else, and is passed over.
+    fn traceparent(&self, flag: Option<Traceparent>) -> Option<Traceparent> {
+        let ambient = || {
+            let text = self.environment.get("TRACEPARENT")?;
+            text.parse().map_err(|what: String| self.output.say(&format!("TRACEPARENT is passed over: {what}"))).ok()
+        };
+        flag.or_else(ambient)
     }
 
     /// Returns the name under which a decision from here is kept.

@@ -39,7 +39,8 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failur
         Some(goal) => goal,
         None => Goal::recording(recording(&host, args.recording.as_deref()).await?, args.lenient),
     };
-    let plan = Attendance::new(session, &args.approval);
+    let mut plan = Attendance::new(session, &args.approval);
+    plan.options.traceparent = session.traceparent(args.traceparent);
     let handle = match &args.key {
         None => host.start(goal, plan.options).await?,
         Some(key) => match host.start_keyed(goal, plan.options.clone(), key).await? {
@@ -98,7 +99,7 @@ pub(super) async fn drive(session: &Session, run: &RunId) -> Result<Code, Failur
     let before = host.show(run).await?;
     let plan = Attendance::new(session, &ApprovalArgs::default());
     let handle = host.resume(run, plan.options).await?;
-    let follower = Follow::new(session, &host, handle, plan.is_asking).knowing(&before.steps);
+    let follower = Follow::new(session, &host, handle, plan.is_asking).knowing(&before);
     end.tell(session, &follow(&host, follower).await?)
 }
 
@@ -123,7 +124,7 @@ pub(super) async fn resume(session: &Session, args: ResumeArgs) -> Result<Code, 
     let plan = Attendance::new(session, &args.approval);
     let accept_tools = args.accept.then(|| session.by(None));
     let handle = host.resume(&run, StartOptions { accept_tools, ..plan.options }).await?;
-    let follower = Follow::new(session, &host, handle, plan.is_asking).knowing(&before.steps).asking(question);
+    let follower = Follow::new(session, &host, handle, plan.is_asking).knowing(&before).asking(question);
     match follow(&host, follower).await {
         // What was said has an effect there.
         Err(failure) if failure.kind == Kind::HostOwned && is_told => told_owner(session, &host, &run).await,
@@ -161,7 +162,7 @@ impl Attendance {
             None if is_asking => Wait::Forever,
             None => Wait::Never,
         };
-        Self { options: StartOptions { wait, approve, accept_tools: None }, is_asking }
+        Self { options: StartOptions { wait, approve, accept_tools: None, traceparent: None }, is_asking }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::domain::{Event, Fact, Failure, Json, RunId, StepId, ToolName};
-use crate::host::{Signal, StepReport};
+use crate::domain::{Event, Fact, Failure, Json, RunId, StepId, ToolName, TraceId};
+use crate::host::{Signal, StepReport, span_of, trace_of};
 
 use super::family::Family;
 use super::output::{Output, tell};
@@ -28,6 +28,8 @@ pub(super) struct Screen {
     /// `None` where nothing is drawn.
     bars: Option<Bars>,
     family: Family,
+    /// One for the run and those within it, once it is known.
+    trace: Option<TraceId>,
 }
 
 struct Bars {
@@ -38,12 +40,17 @@ struct Bars {
 impl Screen {
     pub(super) fn new(output: &Output, run: &RunId) -> Self {
         let bars = output.is_drawing().then(|| Bars { all: MultiProgress::new(), by_step: HashMap::new() });
-        Self { output: output.clone(), bars, family: Family::new(run.clone()) }
+        Self { output: output.clone(), bars, family: Family::new(run.clone()), trace: None }
     }
 
     /// Learns the tools of steps whose plan was accepted before this process took the run.
     pub(super) fn know(&mut self, steps: &[StepReport]) {
         self.family.know(steps);
+    }
+
+    /// Learns the trace of a run that was there before.
+    pub(super) fn know_trace(&mut self, trace: Option<TraceId>) {
+        self.trace = trace;
     }
 
     /// Shows a signal.
@@ -53,9 +60,10 @@ impl Screen {
     pub(super) fn show(&mut self, signal: &Signal) -> Result<(), Failure> {
         if let Signal::Event(event) = signal {
             self.family.learn(event);
+            self.trace = self.trace.or_else(|| trace_of(event));
         }
         if self.output.is_json {
-            return self.output.json_line(&document(signal, &self.family));
+            return self.output.json_line(&document(signal, &self.family, self.trace));
         }
         match signal {
             Signal::Event(event) => self.event(event),
@@ -161,10 +169,15 @@ pub(super) fn progress_line(step: &StepId, fraction: Option<f64>, message: &str)
     format!("{step}{percent} · the tool says: {}", text::line(message, MESSAGE_CHARS_MAX))
 }
 
+/// Returns an event as JSON, with its trace as far as that is known, and its span.
+pub(super) fn event_document(event: &Event, trace: Option<TraceId>) -> Json {
+    json!({ "signal": "event", "trace_id": trace, "span_id": span_of(event), "event": event })
+}
+
 /// Returns a signal as JSON; that of a run within the run with the steps that lead there, from the outermost one.
-fn document(signal: &Signal, family: &Family) -> Json {
+fn document(signal: &Signal, family: &Family, trace: Option<TraceId>) -> Json {
     let (mut document, run) = match signal {
-        Signal::Event(event) => (json!({ "signal": "event", "event": event }), &event.run),
+        Signal::Event(event) => (event_document(event, trace), &event.run),
         Signal::Progress { run, step, fraction, message } => {
             (json!({ "signal": "progress", "step": step, "fraction": fraction, "message": message }), run)
         }

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use crate::domain::Json;
-use crate::host::Settle;
+use crate::host::{Settle, When};
 
 /// Digits of a binding that a person must give: fewer could be those of another call.
 const BINDING_DIGITS_MIN: usize = 8;
@@ -25,6 +25,14 @@ pub(super) fn age(text: &str) -> Result<u64, String> {
     let (number, ms) = with_unit.ok_or_else(wrong)?;
     let number: u64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(ms).ok_or_else(wrong)
+}
+
+/// Reads a time: how long ago, such as `7d`, or in UTC, such as `2026-01-31`.
+pub(super) fn when(text: &str) -> Result<When, String> {
+    match age(text) {
+        Ok(ms) => Ok(When::Ago(ms)),
+        Err(_) => text.parse().map(When::At).map_err(|what: String| format!("{what}, and no length of time like 7d")),
+    }
 }
 
 /// Reads `name=value`.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::domain::{Failure, Json};
+use crate::domain::{Failure, Json, TraceId};
 use crate::host::{RunReport, RunState, Seen, StepProgress};
 
 use super::Session;
@@ -10,7 +10,7 @@ use super::args::{ModelArgs, WatchArgs};
 use super::exit::{self, Code};
 use super::output::Output;
 use super::runs;
-use super::screen::progress_line;
+use super::screen::{event_document, progress_line};
 use super::story::Cast;
 use super::timeline;
 
@@ -29,7 +29,7 @@ pub(super) async fn command(session: &Session, args: &WatchArgs) -> Result<Code,
         if let Seen::Event(event) = &seen {
             cast.learn(event);
         }
-        if !show(&session.output, &cast, &seen)? {
+        if !show(&session.output, &cast, &seen, watch.trace_id())? {
             return Ok(Code::SUCCEEDED);
         }
     }
@@ -48,9 +48,9 @@ fn stands(report: &RunReport) -> String {
 }
 
 /// Shows what was seen; answers whether somebody still reads.
-fn show(output: &Output, cast: &Cast, seen: &Seen) -> Result<bool, Failure> {
+fn show(output: &Output, cast: &Cast, seen: &Seen, trace: Option<TraceId>) -> Result<bool, Failure> {
     if output.is_json {
-        return output.line_of(&document(seen).to_string());
+        return output.line_of(&document(seen, trace).to_string());
     }
     match seen {
         Seen::Event(event) => match cast.line(event) {
@@ -64,9 +64,9 @@ fn show(output: &Output, cast: &Cast, seen: &Seen) -> Result<bool, Failure> {
 }
 
 /// The same documents as those of `run`.
-fn document(seen: &Seen) -> Json {
+fn document(seen: &Seen, trace: Option<TraceId>) -> Json {
     match seen {
-        Seen::Event(event) => json!({ "signal": "event", "event": event }),
+        Seen::Event(event) => event_document(event, trace),
         Seen::Progress(StepProgress { step, fraction, message, .. }) => {
             json!({ "signal": "progress", "step": step, "fraction": fraction, "message": message })
         }

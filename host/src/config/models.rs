@@ -45,7 +45,7 @@ pub struct ModelSettings {
     /// Whether the server is given the schema of the reply.
     pub is_constrained: bool,
     /// `None` where it is not written.
-    pub price: Option<Price>,
+    pub price: Option<PriceSource>,
     pub context_tokens_max: Option<u64>,
     pub reply_tokens_max: Option<u32>,
 }
@@ -74,6 +74,14 @@ impl ModelSettings {
             reply_tokens_max: None,
         }
     }
+}
+
+/// What a model costs, as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PriceSource {
+    Written(Price),
+    /// As another model costs: `openai/gpt-4.1-mini`, a provider and a model of the vendored data.
+    As(String),
 }
 
 /// A model as it is written, but for its name.

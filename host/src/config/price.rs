@@ -2,6 +2,8 @@
 
 use crate::domain::{Price, PriceBand};
 
+use super::PriceSource;
+
 /// Where such a price says that it comes from.
 const SOURCE: &str = "cofferdam.toml";
 
@@ -11,19 +13,20 @@ const DIGITS: usize = 6;
 /// US dollars for a million tokens: more is a slip of the pen.
 const USD_MAX: u64 = 1_000_000;
 
-const FORM: &str = "is 0, or `{ input = \"0.15\", reply = \"0.60\" }` in US dollars for a million tokens";
+const FORM: &str = "is 0, `{ input = \"0.15\", reply = \"0.60\" }` in US dollars for a million tokens, or `\"PROVIDER/MODEL\"` of the vendored data";
 
 /// Reads a price; what is not written of it is as dear as what is like it.
 ///
 /// # Errors
 /// What is wrong, as a fragment that fits after the name of the key.
-pub(super) fn read(value: &toml::Value) -> Result<Price, String> {
+pub(super) fn read(value: &toml::Value) -> Result<PriceSource, String> {
     let band = match value {
         toml::Value::Table(table) => band(table)?,
+        toml::Value::String(name) if name.contains('/') => return Ok(PriceSource::As(name.clone())),
         free if picodollars(free) == Some(0) => PriceBand::default(),
         _ => return Err(FORM.to_owned()),
     };
-    Ok(Price { source: SOURCE.to_owned(), bands: vec![band] })
+    Ok(PriceSource::Written(Price { source: SOURCE.to_owned(), bands: vec![band] }))
 }
 
 fn band(table: &toml::Table) -> Result<PriceBand, String> {
@@ -73,7 +76,10 @@ mod tests {
 
     fn of(text: &str) -> Result<PriceBand, String> {
         let table: toml::Table = format!("price = {text}").parse().expect("it is TOML");
-        read(&table["price"]).map(|price| price.bands[0])
+        read(&table["price"]).map(|price| match price {
+            PriceSource::Written(price) => price.bands[0],
+            PriceSource::As(name) => panic!("{name}"),
+        })
     }
 
     #[test]
@@ -87,6 +93,12 @@ mod tests {
             (3_000_000, 3_000_000, 3_000_000, 15_000_000)
         );
         assert_eq!(of("{ input = '0.000001', reply = 0 }").map(|band| band.input), Ok(1));
+    }
+
+    #[test]
+    fn a_model_may_cost_what_another_does() {
+        let as_other = PriceSource::As("openai/gpt-4.1".to_owned());
+        assert_eq!(read(&toml::Value::String("openai/gpt-4.1".to_owned())), Ok(as_other));
     }
 
     #[test]

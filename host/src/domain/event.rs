@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     Budget, Cost, Digest, Effect, Kind, OnFailure, Principal, RetryRule, RunId, StepId, Timestamp, Tokens, ToolName,
-    Usage, canonical,
+    TraceId, Usage, canonical,
 };
 
 /// The version that this program writes.
@@ -97,6 +97,9 @@ pub enum Fact {
         /// The step of another run that this run carries out.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<Parent>,
+        /// The trace that it is part of, where somebody brought one; else it is derived from the run's id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<TraceId>,
     },
     /// A session of lone calls began.
     SessionStarted { principal: Principal },
@@ -306,6 +309,9 @@ pub enum Fact {
         /// Whether one of its writes was not answered, or in a way that does not tell what became of it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         has_open_write: bool,
+        /// The trace that it is part of, where somebody brought one; else that of its session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<TraceId>,
     },
 }
 

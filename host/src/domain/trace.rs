@@ -53,6 +53,11 @@ impl TraceId {
     pub fn of_run(run: &RunId) -> Self {
         Self(first(&[b"cofferdam trace", run.as_str().as_bytes()]))
     }
+
+    /// Returns the trace of a run whose log tells `told`: where that is nothing, the run's own, or that of the run around it.
+    pub fn of_created(run: &RunId, around: Option<&RunId>, told: Option<Self>) -> Self {
+        told.unwrap_or_else(|| Self::of_run(around.unwrap_or(run)))
+    }
 }
 
 impl SpanId {
@@ -66,6 +71,17 @@ impl SpanId {
                 first(&[b"cofferdam span", run, b"step", step.as_str().as_bytes(), &attempt.to_le_bytes()])
             }
         })
+    }
+}
+
+impl SpanId {
+    /// Returns the span of a lone call, by its number in its session.
+    pub fn of_call(session: &RunId, call: u64) -> Self {
+        match StepId::new(0, &format!("call{call}")) {
+            Ok(step) => Self::of(session, Subject::Step(&step, 1)),
+            // No number makes a name that is none.
+            Err(_) => Self::of(session, Subject::Run),
+        }
     }
 }
 

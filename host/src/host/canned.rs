@@ -31,6 +31,7 @@ impl Canned {
             is_single_plan: true,
             has_assertions: false,
             parent: None,
+            trace: None,
         })
     }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::domain::{
-    Decision, Digest, Direction, Event, Fact, Failure, Json, Kind, Parent, Role, RunId, Seq, StepEnd, StepId,
-    Timestamp, ToolName, Usage, idempotency_key,
+    Decision, Digest, Direction, Event, Fact, Failure, Json, Kind, Parent, Role, RunId, Seq, SpanId, StepEnd, StepId,
+    Subject, Timestamp, ToolName, TraceId, Usage, idempotency_key,
 };
 use crate::host::Host;
 use crate::orchestrator::{CheckedPlan, CheckedStep, journal_digest};
@@ -28,6 +28,10 @@ pub struct StepExplanation {
     pub step: StepId,
     pub tool: ToolName,
     pub status: String,
+    /// The W3C trace of its run.
+    pub trace_id: Option<TraceId>,
+    /// The span of its last attempt, which its requests carry.
+    pub span_id: SpanId,
     /// Whether every digest fits what is kept.
     pub is_whole: bool,
     /// In the order of the log; those of the runs around it come first.
@@ -40,6 +44,7 @@ pub struct Link {
     pub run: RunId,
     pub seq: Seq,
     pub at: Timestamp,
+    pub span_id: SpanId,
     /// The kind of the event.
     pub fact: String,
     /// What it says, in the host's words; names in it are as others chose them.
@@ -93,8 +98,17 @@ pub(super) async fn explain(host: &Host, run: &RunId, step: &StepId) -> Result<S
         // Nothing can be said of what was erased.
         matches!(checked.state, DigestState::Fits | DigestState::Erased)
     });
-    let StepTrace { tool, status, .. } = chain.told;
-    Ok(StepExplanation { run: run.clone(), step: step.clone(), tool, status: status.to_owned(), is_whole, links })
+    let StepTrace { tool, status, attempts, .. } = chain.told;
+    Ok(StepExplanation {
+        run: run.clone(),
+        step: step.clone(),
+        tool,
+        status: status.to_owned(),
+        trace_id: chain.story.trace,
+        span_id: SpanId::of(run, Subject::Step(step, attempts)),
+        is_whole,
+        links,
+    })
 }
 
 /// The events of one run that a step stands on.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::domain::{
-    Caveat, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, Parent, Role, RunId, SkipReason, StepId,
-    Timestamp, ToolName, UndoReason, Usage,
+    Caveat, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, Parent, Role, RunId, SkipReason, SpanId,
+    StepId, Subject, Timestamp, ToolName, TraceId, UndoReason, Usage,
 };
 use crate::host::{ApprovalView, Host, PromptUsed, RunState, prompted};
 use crate::orchestrator::Goal as StoredGoal;
@@ -25,6 +25,9 @@ pub struct RunReport {
     pub goal: String,
     /// The step of another run that this run carries out.
     pub parent: Option<Parent>,
+    /// The W3C trace of which it is part, with the runs within it; `None` where its log cannot be read.
+    pub trace_id: Option<TraceId>,
+    pub span_id: SpanId,
     pub state: RunState,
     /// The living process that drives it.
     pub owner: Option<String>,
@@ -58,6 +61,8 @@ pub struct StepReport {
     pub role: Role,
     pub status: String,
     pub attempts: u32,
+    /// The span of its last attempt, which its requests carry.
+    pub span_id: SpanId,
     pub effect: Effect,
     pub started: Option<Timestamp>,
     pub ended: Option<Timestamp>,
@@ -109,7 +114,7 @@ fn unreadable(entry: &RunEntry, why: Failure) -> RunReport {
 /// A run as a list shows it: without what its steps took and brought.
 async fn brief(host: &Host, entry: &RunEntry, events: &[Event]) -> Result<RunReport, Failure> {
     let story = trace(events);
-    let steps = story.steps.iter().map(bare).collect();
+    let steps = story.steps.iter().map(|step| bare(&entry.run, step)).collect();
     Ok(RunReport { owner: entry.owner.clone(), steps, ..report(host, &entry.run, &story).await? })
 }
 
@@ -185,6 +190,8 @@ fn bare_report(run: &RunId, story: &Trace) -> RunReport {
         planner: story.planner.clone(),
         goal: String::new(),
         parent: story.parent.clone(),
+        trace_id: story.trace,
+        span_id: SpanId::of(run, Subject::Run),
         state: story.state,
         owner: None,
         failure: None,
@@ -228,13 +235,14 @@ async fn look_up<T: for<'de> serde::Deserialize<'de>>(
     }
 }
 
-fn bare(step: &StepTrace) -> StepReport {
+fn bare(run: &RunId, step: &StepTrace) -> StepReport {
     StepReport {
         step: step.step.clone(),
         tool: step.tool.clone(),
         role: step.role.clone(),
         status: step.status.to_owned(),
         attempts: step.attempts,
+        span_id: SpanId::of(run, Subject::Step(&step.step, step.attempts)),
         effect: step.effect,
         started: step.started,
         ended: step.ended,
@@ -263,7 +271,7 @@ async fn filled(host: &Host, run: &RunId, step: &StepTrace) -> Result<StepReport
         failure: look_up(host, run, step.failure).await?,
         log: look_up(host, run, step.log).await?.unwrap_or_default(),
         denials: look_up(host, run, step.denials).await?.unwrap_or_default(),
-        ..bare(step)
+        ..bare(run, step)
     })
 }
 

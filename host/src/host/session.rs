@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use crate::domain::{
     Digest, Direction, Effect, Fact, Failure, GENESIS, Json, Kind, Outcome, Principal, ReadyStep, RunId, Seq, StepEnd,
-    StepId, ToolName, Usage, idempotency_key,
+    StepId, ToolName, TraceId, Usage, idempotency_key,
 };
 use crate::host::{
     Approve, CallOptions, CallReport,
@@ -28,6 +28,14 @@ struct Log {
     calls: u64,
 }
 
+/// A call among those of its session.
+#[derive(Clone, Copy)]
+struct Lone {
+    number: u64,
+    /// The trace that somebody brought.
+    trace: Option<TraceId>,
+}
+
 impl Session {
     pub(super) async fn call(
         &self,
@@ -41,8 +49,9 @@ impl Session {
         tool.check_input(&args)?;
         let (run, number) = self.next(parts, principal).await?;
         let step = ready(&run, number, &tool, args)?;
+        let lone = Lone { number, trace: asked.traceparent.map(|traceparent| traceparent.trace) };
         let call = allowed(parts, principal, &step, &tool, &asked.approve)?;
-        let Some(key) = &asked.key else { return self.perform(parts, principal, (number, step), call, None).await };
+        let Some(key) = &asked.key else { return self.perform(parts, principal, (lone, step), call, None).await };
         // Policy comes first: what it denies takes no key.
         let request = keyed::call_request(tool.name(), &step.args);
         match keyed::claim(parts, principal, key, &request, &run).await? {
@@ -61,7 +70,7 @@ impl Session {
             }
         }
         let digest = keyed::digest(principal, key);
-        let performed = self.perform(parts, principal, (number, step), call, Some(digest)).await;
+        let performed = self.perform(parts, principal, (lone, step), call, Some(digest)).await;
         // Where nobody knows what it changed the key waits for a person's word.
         if let Ok(report) = &performed
             && !report.is_unknown()
@@ -75,7 +84,7 @@ impl Session {
         &self,
         parts: &Parts,
         principal: &Principal,
-        (number, step): (u64, ReadyStep),
+        (lone, step): (Lone, ReadyStep),
         call: Call,
         key: Option<Digest>,
     ) -> Result<CallReport, Failure> {
@@ -84,12 +93,12 @@ impl Session {
         // The call's time begins when it could run: a first compilation has bounds of its own.
         if let Err(failure) = parts.runner.prepare(&tool).await {
             let outcome = Outcome::never_ran(failure, Usage::default());
-            self.ended(parts, principal, number, &tool, args, effect, &outcome).await?;
+            self.ended(parts, principal, lone, &tool, args, effect, &outcome).await?;
             return Ok(CallReport { tool: tool.name().clone(), effect, outcome, repeats: None });
         }
         if effect.is_write() {
             let fact = Fact::CallStarted {
-                call: number,
+                call: lone.number,
                 tool: tool.name().clone(),
                 component: *tool.digest(),
                 args: args.digest(),
@@ -98,10 +107,10 @@ impl Session {
             };
             self.record(parts, fact, vec![args.clone()], Durability::Synced).await?;
         }
-        let link = LoneLink::new(parts, &call);
+        let link = LoneLink::new(parts, &call, lone.trace);
         let mut outcome = parts.runner.run(call, Arc::new(link)).await;
         outcome.result = outcome.result.and_then(|output| tool.check_output(&output).map(|()| output));
-        self.ended(parts, principal, number, &tool, args, effect, &outcome).await?;
+        self.ended(parts, principal, lone, &tool, args, effect, &outcome).await?;
         Ok(CallReport { tool: tool.name().clone(), effect, outcome, repeats: None })
     }
 
@@ -121,7 +130,7 @@ impl Session {
         &self,
         parts: &Parts,
         principal: &Principal,
-        call: u64,
+        lone: Lone,
         tool: &VerifiedTool,
         args: Payload,
         effect: Effect,
@@ -140,7 +149,7 @@ impl Session {
         let log = (!outcome.log.is_empty()).then(|| Payload::of(&outcome.log)).transpose()?;
         let denials = (!outcome.denials.is_empty()).then(|| Payload::of(&outcome.denials)).transpose()?;
         let fact = Fact::Called {
-            call,
+            call: lone.number,
             principal: principal.clone(),
             tool: tool.name().clone(),
             component: *tool.digest(),
@@ -152,6 +161,7 @@ impl Session {
             denials: denials.as_ref().map(Payload::digest),
             has_written: outcome.has_written,
             has_open_write: outcome.has_open_write,
+            trace: lone.trace,
         };
         let durability = if effect.is_write() { Durability::Synced } else { Durability::Queued };
         let payloads = [Some(args), Some(stored), log, denials].into_iter().flatten().collect();

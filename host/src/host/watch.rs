@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::domain::{Event, Failure, RunId, Seq, StepId, Suspension, Timestamp};
+use crate::domain::{Event, Failure, RunId, Seq, StepId, Suspension, Timestamp, TraceId};
 use crate::host::{Host, RunState, report};
 use crate::store::StepProgress;
 use crate::telemetry::Trace;
@@ -91,6 +91,11 @@ impl Watch {
     /// Returns where the run is, as far as it was read.
     pub fn state(&self) -> RunState {
         self.story.state
+    }
+
+    /// Returns the W3C trace of the run.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.story.trace
     }
 
     async fn look(&mut self) -> Result<(), Failure> {

@@ -25,6 +25,7 @@ mod cost;
 mod edges;
 mod risk;
 mod runs;
+mod schema;
 mod scope;
 mod step;
 

@@ -12,7 +12,7 @@ use tokio::sync::{OnceCell, broadcast, mpsc, oneshot, watch};
 use crate::clock::Clock;
 use crate::domain::{
     Digest, Failure, HostCallRecord, JournalEntry, Kind, Principal, Recorded, RecordedValue, StateOp, StateQuota,
-    StateReply, StateScope, StateSpace, StepId, ToolName,
+    StateReply, StateScope, StateSpace, StepId, Subject, ToolName, TraceId, Traceparent,
 };
 use crate::orchestrator::driver::{Parts, Signal};
 use crate::orchestrator::journal::{self, Answers};
@@ -37,6 +37,8 @@ pub(super) struct Wires {
     pub(super) writes: mpsc::Sender<WriteRequest>,
     pub(super) signals: broadcast::Sender<Signal>,
     pub(super) stop: watch::Receiver<bool>,
+    /// The run's trace.
+    pub(super) trace: TraceId,
 }
 
 /// The link of one live call.
@@ -229,6 +231,11 @@ impl CallLink for LiveLink {
             component: self.tool.component().to_owned(),
         };
         self.log.state(&space, op, quota).await
+    }
+
+    fn traceparent(&self) -> Option<Traceparent> {
+        let attempt = Subject::Step(&self.step, self.attempt);
+        Some(Traceparent::of(self.wires.trace, self.wires.owner.run(), attempt))
     }
 
     fn progress(&self, fraction: Option<f64>, message: &str) {

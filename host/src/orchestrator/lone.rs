@@ -8,7 +8,8 @@ use async_trait::async_trait;
 
 use crate::clock::Clock;
 use crate::domain::{
-    Failure, Kind, Principal, RunId, StateOp, StateQuota, StateReply, StateScope, StateSpace, ToolName, UpstreamEnd,
+    Failure, Kind, Principal, RunId, StateOp, StateQuota, StateReply, StateScope, StateSpace, Subject, ToolName,
+    TraceId, Traceparent, UpstreamEnd,
 };
 use crate::orchestrator::driver::Parts;
 use crate::orchestrator::upstreams::Upstreams;
@@ -21,6 +22,7 @@ pub struct LoneLink {
     tool: ToolName,
     principal: Principal,
     session: RunId,
+    traceparent: Traceparent,
     quotas: BTreeMap<StateScope, StateQuota>,
     log: Arc<dyn EventLog>,
     clock: Arc<dyn Clock>,
@@ -28,12 +30,14 @@ pub struct LoneLink {
 }
 
 impl LoneLink {
-    /// Makes the link of `call`.
-    pub fn new(parts: &Parts, call: &Call) -> Self {
+    /// Makes the link of `call`, which is part of a trace that somebody brought, or else of its session's.
+    pub fn new(parts: &Parts, call: &Call, brought: Option<TraceId>) -> Self {
+        let trace = TraceId::of_created(call.run(), None, brought);
         Self {
             tool: call.tool().name().clone(),
             principal: call.principal().clone(),
             session: call.run().clone(),
+            traceparent: Traceparent::of(trace, call.run(), Subject::Step(call.step(), call.attempt())),
             quotas: call.grant().state.clone(),
             log: parts.log.clone(),
             clock: parts.clock.clone(),
@@ -50,6 +54,10 @@ impl CallLink for LoneLink {
 
     fn answered(&self, upstream: &str, end: &UpstreamEnd) {
         self.upstreams.ended(&self.principal, &self.tool, upstream, end.failure, self.clock.now());
+    }
+
+    fn traceparent(&self) -> Option<Traceparent> {
+        Some(self.traceparent)
     }
 
     async fn state(&self, scope: StateScope, op: StateOp) -> Result<StateReply, Failure> {

@@ -199,6 +199,17 @@ impl VerifiedTool {
         &self.component.bytes
     }
 
+    /// Returns each place of `input` that does not fit the input schema, as a JSON pointer, and what is wrong there; the
+    /// first few.
+    pub fn misfits(&self, input: &Json) -> Vec<(String, String)> {
+        let errors = self.component.checks[self.index].input.iter_errors(input).take(ERRORS_SHOWN_MAX);
+        let misfit = |error: jsonschema::ValidationError<'_>| {
+            // Masked: as in a failure.
+            (error.instance_path().as_str().to_owned(), cut(&error.masked().to_string(), ERROR_CHARS_MAX))
+        };
+        errors.map(misfit).collect()
+    }
+
     /// Checks arguments against the input schema.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::domain::{
     Digest, Failure, HostCallRecord, Kind, Outcome, Recorded, RecordedValue, StateOp, StateReply, StateScope,
-    UpstreamEnd,
+    Traceparent, UpstreamEnd,
 };
 use crate::policy::Call;
 use crate::registry::VerifiedTool;
@@ -165,6 +165,11 @@ pub trait CallLink: Send + Sync {
     /// `data.conflict` where the quota is used up; `host.storage`; the guest hears of both.
     async fn state(&self, _scope: StateScope, _op: StateOp) -> Result<StateReply, Failure> {
         Err(Failure::new(Kind::PolicyDenied, "reach the state of a tool: this call has none"))
+    }
+
+    /// Returns the span of the call, which its requests carry to whom they go; `None` where nobody follows it.
+    fn traceparent(&self) -> Option<Traceparent> {
+        None
     }
 
     /// Passes on a progress report: `fraction` of the work done, 0 to 1.

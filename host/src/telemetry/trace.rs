@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     Caveat, Digest, Effect, Event, Fact, Kind, Parent, Role, RunEnd, Settlement, StepEnd, StepId, Suspension,
-    Timestamp, ToolName, UndoReason,
+    Timestamp, ToolName, TraceId, UndoReason,
 };
 
+use super::span::trace_of;
 use super::step::StepTrace;
 
 /// The story of a run, by digests; payloads are looked up by whoever tells it.
@@ -20,6 +21,8 @@ pub struct Trace {
     pub pack: Option<Digest>,
     /// The step of another run that this run carries out.
     pub parent: Option<Parent>,
+    /// The W3C trace that it is part of.
+    pub trace: Option<TraceId>,
     pub state: RunState,
     pub failure: Option<Digest>,
     pub answer: Option<Digest>,
@@ -72,6 +75,7 @@ pub fn trace(events: &[Event]) -> Trace {
 impl Trace {
     /// Tells one event more.
     pub fn tell(&mut self, event: &Event) {
+        self.trace = self.trace.or_else(|| trace_of(event));
         match &event.fact {
             Fact::RunCreated { goal, planner, parent, .. } => {
                 (self.created, self.goal) = (event.at, Some(*goal));

@@ -2,7 +2,7 @@ use expect_test::{Expect, expect};
 use serde_json::json;
 
 use super::*;
-use crate::domain::{Access, Digest, Effect, Kind, LogLine, Mount, Role, StepId, Timestamp, ToolName};
+use crate::domain::{Access, Digest, Effect, Kind, LogLine, Mount, Role, SpanId, StepId, Subject, Timestamp, ToolName};
 use crate::host::ApprovalView;
 
 const RUN: &str = "r-01arz3ndektsv4rrffq69g5fav";
@@ -15,6 +15,8 @@ fn report(state: RunState) -> RunReport {
         planner: "workflow".into(),
         goal: "Sum\u{1b}[2J the orders".into(),
         parent: None,
+        trace_id: None,
+        span_id: SpanId::of(&RUN.parse().unwrap(), Subject::Run),
         state,
         owner: None,
         failure: None,
@@ -52,6 +54,7 @@ fn read() -> StepReport {
         role: Role::Do,
         status: "succeeded".into(),
         attempts: 1,
+        span_id: SpanId::of(&RUN.parse().unwrap(), Subject::Step(&id("read"), 1)),
         started: Some(Timestamp(1_700_000_000_000)),
         ended: None,
         retry: None,

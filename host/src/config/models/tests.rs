@@ -4,8 +4,8 @@ use std::path::Path;
 
 use expect_test::{Expect, expect};
 
-use crate::config::{Chosen, Environment, Models, Overrides, SecretSource, Settings};
-use crate::domain::{Effect, Failure, Kind};
+use crate::config::{Chosen, Environment, ModelSettings, Models, Overrides, PriceSource, SecretSource, Settings};
+use crate::domain::{Effect, Failure, Kind, PriceBand};
 use crate::planner::model::Protocol;
 
 fn parse(text: &str) -> Result<Option<Models>, Failure> {
@@ -21,6 +21,13 @@ fn refused(text: &str, expected: Expect) {
     let failure = parse(text).expect_err("the file is wrong");
     assert_eq!(failure.kind, Kind::DataConfig);
     expected.assert_eq(&failure.message);
+}
+
+fn written(model: &ModelSettings) -> Option<PriceBand> {
+    match &model.price {
+        Some(PriceSource::Written(price)) => price.bands.first().copied(),
+        _ => None,
+    }
 }
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
@@ -62,14 +69,11 @@ fn models_tiers_and_thresholds_are_read() {
     let [claude, mini, small] = models.as_slice() else { panic!("{models:?}") };
     assert_eq!((small.protocol, small.model.as_str()), (Protocol::Ollama, "qwen3:8b"));
     assert_eq!((small.base_url.as_str(), small.temperature), ("http://localhost:11434/v1", Some(0.0)));
-    assert_eq!(small.price.as_ref().map(|price| price.bands[0].input), Some(0));
+    assert_eq!(written(small).map(|band| band.input), Some(0));
     assert_eq!((small.context_tokens_max, mini.reply_tokens_max), (Some(32_768), Some(4_096)));
     assert_eq!(mini.protocol, Protocol::OpenaiChat);
     assert!(matches!(&mini.api_key, Some(SecretSource::Command(words)) if words.len() == 3));
-    assert_eq!(
-        mini.price.as_ref().map(|price| (price.bands[0].input, price.bands[0].cached)),
-        Some((400_000, 100_000))
-    );
+    assert_eq!(written(mini).map(|band| (band.input, band.cached)), Some((400_000, 100_000)));
     assert_eq!((claude.temperature, claude.is_constrained, claude.price.clone()), (Some(0.5), false, None));
     let tiers: Vec<_> =
         routes.tiers.iter().map(|tier| (tier.name.as_str(), tier.models.len(), tier.effect_max)).collect();
@@ -122,7 +126,7 @@ fn a_mistake_is_told_with_its_line() {
     refused(
         "[models.a]\nprice = 'free'",
         expect![
-            "read cofferdam.toml:3:9: `price` is 0, or `{ input = \"0.15\", reply = \"0.60\" }` in US dollars for a million tokens"
+            "read cofferdam.toml:3:9: `price` is 0, `{ input = \"0.15\", reply = \"0.60\" }` in US dollars for a million tokens, or `\"PROVIDER/MODEL\"` of the vendored data"
         ],
     );
     refused(

@@ -9,6 +9,7 @@ use crate::domain::{
 use crate::host::PromptUsed;
 use crate::orchestrator::Goal;
 use crate::planner::ContextPack;
+use crate::telemetry::span_of;
 
 use super::{Chain, DigestState, Link};
 
@@ -31,6 +32,7 @@ pub(super) async fn of(chain: &Chain<'_>, event: &Event, policy: Option<Digest>)
         run: event.run.clone(),
         seq: event.seq,
         at: event.at,
+        span_id: span_of(event),
         fact: name.unwrap_or_default(),
         says: says(chain, event, policy).await?,
         quote: None,

@@ -110,8 +110,13 @@ impl Check<'_> {
         let fields: Vec<_> = contract.params.iter().map(|param| (param.name.as_str(), &param.ty)).collect();
         let mut misfits = Vec::new();
         fit_fields(&fields, args, at, Some(&|value| self.opened(value, local)), &mut misfits);
+        if misfits.is_empty() {
+            return self.constraints(at, args, tool, local);
+        }
         for misfit in misfits {
-            self.flaw(Kind::DataInput, &misfit.at, format!("`{}`: {}", contract.name, misfit.what));
+            let there = misfit.at.strip_prefix(at).unwrap_or_default();
+            let what = format!("`{}`: {}", contract.name, misfit.what);
+            self.misfit(&misfit.at, &what, &contract.input_schema, there);
         }
     }
 

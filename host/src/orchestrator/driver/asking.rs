@@ -1,6 +1,6 @@
 //! Chooses a model, reserves what asking it may cost, and asks: the one place that sends a request to a planner.
 
-use crate::domain::{AskedModel, Cost, Digest, Fact, Failure, Kind, ToolName};
+use crate::domain::{AskedModel, Cost, Digest, Fact, Failure, Kind, Subject, ToolName, Traceparent};
 use crate::orchestrator::ask::{
     REPLY_TOKENS_MAX, Reserved, Unanswered, charge, features, has_other, reserve, retry_request,
 };
@@ -41,7 +41,7 @@ impl Drive {
         let Some((asked, route)) = self.chosen(&pack, goal.is_critical)? else {
             let fact = Fact::PlanRequested { turn, pack: pack_digest, asked: None, reserved: Cost::default() };
             self.record(vec![fact], vec![stored], Durability::Synced).await?;
-            let allowance = self.allowance(None);
+            let allowance = self.allowance(turn, None);
             self.send(turn, pack, allowance);
             return Ok(());
         };
@@ -57,7 +57,7 @@ impl Drive {
                 let model = AskedModel { reply_tokens_max: reserved.reply_tokens_max, ..asked.model };
                 let asked = Asked { model, reserved, ..asked };
                 self.record(vec![requested(&asked)], vec![stored, route], Durability::Synced).await?;
-                let allowance = self.allowance(Some(&asked));
+                let allowance = self.allowance(turn, Some(&asked));
                 self.asked = Some(asked);
                 self.send(turn, pack, allowance);
                 Ok(())
@@ -114,14 +114,14 @@ impl Drive {
         parts.upstreams.open_until(&self.run.principal, &tool, &quote.server, parts.clock.now()).is_some()
     }
 
-    fn allowance(&self, asked: Option<&Asked>) -> Allowance {
+    fn allowance(&self, turn: u32, asked: Option<&Asked>) -> Allowance {
         Allowance {
             model: asked.map(|asked| asked.model.model.clone()),
             wall_ms_max: self.wall_ms_left().min(PLANNER_WALL_MS_MAX),
             first_token_ms_max: FIRST_TOKEN_MS_MAX,
             idle_ms_max: IDLE_MS_MAX,
             reply_tokens_max: asked.map_or(REPLY_TOKENS_MAX, |asked| asked.reserved.reply_tokens_max),
-            traceparent: None,
+            traceparent: Some(Traceparent::of(self.run.trace, &self.run.id, Subject::Turn(turn)).to_string()),
         }
     }
 

@@ -137,7 +137,14 @@ impl Drive {
             }
             (_, None) => return Ok(None),
         };
-        Ok(Some(Start { run, goal, principal: self.run.principal.clone(), budget, parent: Some(parent) }))
+        Ok(Some(Start {
+            run,
+            goal,
+            principal: self.run.principal.clone(),
+            budget,
+            parent: Some(parent),
+            trace: Some(self.run.trace),
+        }))
     }
 
     /// Notes how a run within the run ended, or that it waits for a person.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::domain::{
     Budget, Digest, Effect, Event, Fact, Failure, GENESIS, Json, Kind, Mount, Outcome, Parent, PlanLimits, Principal,
-    RunId, Seq, StepId, Suspension, ToolName,
+    RunId, Seq, StepId, Suspension, ToolName, TraceId,
 };
 use crate::orchestrator::check::{CheckedStep, Proposed};
 use crate::orchestrator::driver::in_hand::{InHand, VALUES_BYTES_MAX};
@@ -200,6 +200,8 @@ pub struct Start {
     pub budget: Budget,
     /// The step of another run that it carries out.
     pub parent: Option<Parent>,
+    /// The trace that it is part of, where somebody brought one.
+    pub trace: Option<TraceId>,
 }
 
 impl Driver {
@@ -221,6 +223,7 @@ impl Driver {
             is_single_plan: self.planner.is_single_plan(),
             has_assertions: !start.goal.assert.is_empty(),
             parent: start.parent,
+            trace: start.trace,
         };
         let batch = Batch { after: (0, GENESIS), facts: vec![(parts.clock.now(), fact)], payloads: vec![goal] };
         let events = parts.log.append(&*owner, batch, Durability::Synced).await?;

@@ -293,6 +293,7 @@ impl Drive {
             writes: self.writes.0.clone(),
             signals: self.driver.signals.clone(),
             stop: self.stop.subscribe(),
+            trace: self.run.trace,
         };
         let is_keyed = effect <= Effect::Idempotent;
         let link = Arc::new(LiveLink::new(&self.driver.parts, &call, wires, is_keyed, answers));

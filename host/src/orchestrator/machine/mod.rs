@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::domain::{
     Budget, Caveat, Cost, Digest, Effect, Epoch, Event, Fact, GENESIS, Kind, Parent, PlannedStep, Principal, Role,
-    RunEnd, RunId, Seq, StepId, Suspension, TakesBack, Timestamp, ToolName, UndoReason, Within,
+    RunEnd, RunId, Seq, StepId, Suspension, TakesBack, Timestamp, ToolName, TraceId, UndoReason, Within,
 };
 use crate::orchestrator::{compensate, schedule};
 
@@ -44,6 +44,8 @@ pub struct Run {
     pub is_single_plan: bool,
     /// The step of another run that this one carries out.
     pub parent: Option<Parent>,
+    /// One for the run and the runs within it, in whichever process.
+    pub trace: TraceId,
     pub planning: Planning,
     pub steps: HashMap<StepId, Step>,
     /// Ids in the order of their plans, each item behind its step.
@@ -122,6 +124,7 @@ impl Run {
             is_single_plan,
             has_assertions,
             parent,
+            trace,
         } = &event.fact
         else {
             return Err(IllegalTransition { seq: event.seq, what: "a run begins with its creation".into() });
@@ -142,6 +145,7 @@ impl Run {
             budget: budget.clone(),
             is_single_plan: *is_single_plan,
             parent: parent.clone(),
+            trace: TraceId::of_created(&event.run, parent.as_ref().map(|parent| &parent.run), *trace),
             planning: Planning::default(),
             steps: HashMap::new(),
             order: Vec::new(),

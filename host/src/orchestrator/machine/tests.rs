@@ -77,6 +77,7 @@ impl Hand {
             is_single_plan,
             has_assertions: false,
             parent,
+            trace: None,
         };
         let run: RunId = "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap();
         let first =

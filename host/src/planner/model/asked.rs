@@ -145,14 +145,18 @@ impl Model {
         let failure = Failure { hint: trouble.hint.map(|hint| self.redacted(&hint)), ..failure };
         let detail: String = self.redacted(&trouble.detail).chars().take(DETAIL_CHARS_MAX).collect();
         let failure = if detail.is_empty() { failure } else { failure.detail(detail) };
+        let tokens = if trouble.is_free { Some(Tokens::default()) } else { base.tokens };
         let raw = if base.raw.is_empty() { kept(self.redacted(&trouble.body), ERROR_BYTES_MAX) } else { base.raw };
-        Planned { reply: Err(failure), raw, retry_after_ms: trouble.retry_after_ms, ..base }
+        Planned { reply: Err(failure), raw, tokens, retry_after_ms: trouble.retry_after_ms, ..base }
     }
 
     fn proposal(&self, heard: &Heard, pack: &ContextPack) -> Result<Proposal, Failure> {
         if !heard.refusal.is_empty() {
             let detail: String = heard.refusal.chars().take(DETAIL_CHARS_MAX).collect();
             return Err(self.failure(Kind::ModelRefusal, "the model refused").detail(detail));
+        }
+        if let Some(why) = &heard.invalid {
+            return Err(self.failure(Kind::ModelInvalidJson, &format!("the arguments of a call cannot be read: {why}")));
         }
         match &heard.finish {
             Some(Finish::Withheld(why)) => Err(self

@@ -104,26 +104,21 @@ impl State {
 }
 
 fn read(protocol: Protocol, data: &str, heard: &mut Heard) {
-    match parsed(protocol, data) {
-        Err(fault) => heard.fault = Some(fault),
-        Ok(event) => match protocol {
-            Protocol::OpenaiChat | Protocol::Ollama => openai_chat::read(&event, heard),
-            Protocol::OpenaiResponses => openai_responses::read(&event, heard),
-            Protocol::Anthropic => anthropic::read(&event, heard),
-            Protocol::Gemini => gemini::read(&event, heard),
-        },
-    }
-}
-
-fn parsed(protocol: Protocol, data: &str) -> Result<Json, Fault> {
-    let parsed = match protocol {
-        // Here the model's own JSON is a part of the event, so that what is wrong with it must be seen now.
-        Protocol::Gemini => strict::from_json(data, EVENT_DEPTH_MAX),
-        _ => serde_json::from_str(data),
+    let event: Json = match serde_json::from_str(data) {
+        Ok(event) => event,
+        Err(error) if error.is_eof() => return heard.fault = Some(Fault::Cut),
+        Err(error) => return heard.fault = Some(Fault::Garbled(error.to_string())),
     };
-    parsed.map_err(|error| match () {
-        () if error.is_eof() => Fault::Cut,
-        () if error.is_data() => Fault::InvalidJson(error.to_string()),
-        () => Fault::Garbled(error.to_string()),
-    })
+    match protocol {
+        Protocol::OpenaiChat | Protocol::Ollama => openai_chat::read(&event, heard),
+        Protocol::OpenaiResponses => openai_responses::read(&event, heard),
+        Protocol::Anthropic => anthropic::read(&event, heard),
+        Protocol::Gemini => {
+            gemini::read(&event, heard);
+            // Here the model's own JSON is a part of the event, so that what is wrong with it must be seen now.
+            if let Err(error) = strict::from_json(data, EVENT_DEPTH_MAX) {
+                heard.misreads(data, error.to_string());
+            }
+        }
+    }
 }

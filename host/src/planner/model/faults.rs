@@ -19,6 +19,8 @@ pub(super) struct Trouble {
     /// The body of an error, to be kept.
     pub body: String,
     pub retry_after_ms: Option<u64>,
+    /// Whether it is known that the model was not asked, and so that nothing is to be paid.
+    pub is_free: bool,
 }
 
 /// Words by which servers tell that a request is longer than the model can read. There is no code that all of them use.
@@ -40,8 +42,15 @@ const OVERFLOW_WORDS: [&str; 11] = [
 const FILTER_WORDS: [&str; 3] = ["content_filter", "responsibleaipolicyviolation", "content_policy_violation"];
 
 /// Words that make an error within a stream one of the caller.
-const CALLER_WORDS: [&str; 6] =
-    ["invalid_request", "invalid_argument", "authentication", "permission", "not_found", "unsupported"];
+const CALLER_WORDS: [&str; 7] = [
+    "invalid_request",
+    "invalid_argument",
+    "invalid_api_key",
+    "authentication",
+    "permission",
+    "not_found",
+    "unsupported",
+];
 
 impl Trouble {
     fn new(kind: Kind, what: impl Into<String>) -> Self {
@@ -88,6 +97,7 @@ fn of_status(status: u16, headers: &HeaderMap, body: String, now: Timestamp) -> 
             (Kind::NetworkRateLimited, "what the account may spend is spent: see its settings".into())
         }
         429 => (Kind::NetworkRateLimited, again(wait_ms)),
+        400 if has(&said, &["api_key_invalid"]) => (Kind::NetworkHttp4xx, "check the api key".into()),
         400 if has(&said, &["temperature"]) => {
             (Kind::NetworkHttp4xx, "write `temperature = \"default\"` for this model".into())
         }
@@ -104,7 +114,9 @@ fn of_status(status: u16, headers: &HeaderMap, body: String, now: Timestamp) -> 
     };
     let waits = matches!(kind, Kind::NetworkRateLimited | Kind::NetworkHttp5xx);
     let trouble = Trouble::new(kind, format!("the server answered {status}")).hint(hint).detail(body.clone());
-    Trouble { retry_after_ms: wait_ms.filter(|_| waits), body, ..trouble }
+    // A server that failed may have asked its model before.
+    let is_free = kind != Kind::NetworkHttp5xx;
+    Trouble { retry_after_ms: wait_ms.filter(|_| waits), body, is_free, ..trouble }
 }
 
 /// Tells what a server said within a stream, or what is wrong with the stream itself.
@@ -114,9 +126,6 @@ pub(super) fn of_fault(fault: Fault) -> Trouble {
         Fault::Cut => cut(),
         Fault::Garbled(why) => {
             Trouble::new(Kind::NetworkHttp5xx, "the server sent an event that is no JSON").detail(why)
-        }
-        Fault::InvalidJson(why) => {
-            Trouble::new(Kind::ModelInvalidJson, format!("the arguments of a call are no JSON that can be read: {why}"))
         }
         Fault::TooLong => Trouble::new(Kind::ModelTruncated, "the reply is longer than a reply may be")
             .hint("reply with a shorter plan"),
@@ -161,7 +170,8 @@ fn of_connection(error: &(dyn Error + 'static), base_url: &str) -> Trouble {
         () if is_connect => (Kind::NetworkConnect, "no connection to the server came about"),
         () => return cut().detail(causes),
     };
-    Trouble::new(kind, what).hint(format!("is a model served at {base_url}?")).detail(causes)
+    let trouble = Trouble::new(kind, what).hint(format!("is a model served at {base_url}?")).detail(causes);
+    Trouble { is_free: is_connect, ..trouble }
 }
 
 /// Answers whether an error of TLS lies below.

@@ -8,10 +8,10 @@ use crate::domain::{Json, Tokens};
 pub(super) const REPLY_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of a model's reasoning that are kept: as much as a person reads of it.
-const REASONING_BYTES_MAX: usize = 256 << 10;
+pub(super) const REASONING_BYTES_MAX: usize = 256 << 10;
 
 /// Calls of one reply: more steps no plan has.
-const CALLS_MAX: usize = 256;
+pub(super) const CALLS_MAX: usize = 256;
 
 /// Characters of a model's name that are kept, as its server tells it.
 const MODEL_CHARS_MAX: usize = 200;
@@ -28,6 +28,8 @@ pub(super) struct Heard {
     pub counted: Counted,
     /// How the model ended. Without it the reply is not whole.
     pub finish: Option<Finish>,
+    /// What is wrong with JSON that the model wrote, where that is a part of the protocol's own.
+    pub invalid: Option<String>,
     /// Why nothing more is heard.
     pub fault: Option<Fault>,
     bytes: usize,
@@ -66,8 +68,6 @@ pub(super) enum Fault {
     Cut,
     /// An event that is no event of this protocol.
     Garbled(String),
-    /// JSON that the model wrote, and that is none.
-    InvalidJson(String),
     /// More than a reply may be.
     TooLong,
 }
@@ -138,6 +138,13 @@ impl Heard {
         } else {
             self.call(at, tool, arguments);
         }
+    }
+
+    /// Takes an event as it came, in place of the calls in it, which cannot be read.
+    pub(super) fn misreads(&mut self, event: &str, why: String) {
+        self.calls.clear();
+        self.say(event);
+        self.invalid.get_or_insert(why);
     }
 
     pub(super) fn is_by(&mut self, model: &Json) {

@@ -16,6 +16,9 @@ use crate::planner::{Allowance, ContextPack, prompt};
 /// The name of the reply's schema on the wire.
 const SCHEMA_NAME: &str = "proposal";
 
+/// Bytes of a request around its prompt and its schema, the model's name twice included.
+const ENVELOPE_BYTES_MAX: u64 = 1_024;
+
 /// The version of Anthropic's protocol.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
 
@@ -24,12 +27,13 @@ pub(super) fn request(pack: &ContextPack) -> ChatRequest {
     ChatRequest::new(vec![ChatMessage::user(prompt::user(pack))]).with_system(prompt::system(pack))
 }
 
-/// Returns the most tokens that a provider can count for a request with this pack: a byte is a token at most.
+/// Returns the most tokens that a provider can count for a request with this pack: a byte of what is sent is a token at most.
 pub(super) fn tokens_max(options: &ModelOptions, pack: &ContextPack) -> u64 {
     let texts = [prompt::system(pack), prompt::user(pack)].map(Json::from);
     let schema = schema(options, pack).unwrap_or_default();
     let bytes: usize = texts.iter().chain([&schema]).map(|part| part.to_string().len()).sum();
-    u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(options.protocol.overhead_tokens())
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(ENVELOPE_BYTES_MAX);
+    bytes.saturating_add(options.protocol.overhead_tokens())
 }
 
 /// Returns how the reply is asked for.

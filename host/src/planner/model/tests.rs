@@ -3,9 +3,11 @@
 use cofferdam_kit::FakeLlm;
 use serde_json::json;
 
+use super::heard::{CALLS_MAX, Counted, Fault, Heard, REASONING_BYTES_MAX, REPLY_BYTES_MAX};
 use super::*;
 use crate::domain::{Effect, Json, Secret, Tokens};
 use crate::planner::prompt::{self, Dialect};
+use crate::planner::route::{Thresholds, Tier};
 use crate::planner::{OfferedTool, Proposal, Repair};
 
 const KEY: &str = "sk-very-secret";
@@ -237,4 +239,89 @@ fn a_models_name_cannot_leave_its_place_in_the_path() {
     }
     let listed = ModelOptions::new(Protocol::Gemini, "models/gemini-3-pro").endpoint().unwrap();
     assert!(listed.path().ends_with("/v1beta/models/gemini-3-pro:streamGenerateContent"), "{listed}");
+}
+
+#[test]
+fn what_is_kept_of_a_reply_has_bounds() {
+    let mut heard = Heard::default();
+    heard.think(&"ä".repeat(REASONING_BYTES_MAX));
+    assert_eq!((heard.reasoning.len(), heard.fault.clone()), (REASONING_BYTES_MAX, None), "it is cut, and no fault");
+    heard.say(&"x".repeat(REPLY_BYTES_MAX));
+    assert_eq!(heard.fault, None);
+    heard.call(0, "a.b", "");
+    assert_eq!((heard.fault, heard.calls.len()), (Some(Fault::TooLong), 0));
+    let mut many = Heard::default();
+    (0..=CALLS_MAX as u64).for_each(|at| many.call(at, "a", ""));
+    assert_eq!((many.fault, many.calls.len()), (Some(Fault::TooLong), CALLS_MAX));
+    // A number of a call is a name, and nothing is made room for below it.
+    let mut far = Heard::default();
+    far.call(u64::MAX, "a.b", "{}");
+    assert_eq!((far.fault, far.calls.len()), (None, 1));
+}
+
+#[test]
+fn a_call_that_is_told_whole_stands_where_its_parts_stood() {
+    let mut heard = Heard::default();
+    heard.call(0, "a.b", "{\"x\"");
+    heard.call(1, "c.d", "{}");
+    heard.whole_call(0, "a.b", "{\"x\": 1}");
+    let calls: Vec<_> = heard.calls.iter().map(|call| (call.tool.as_str(), call.arguments.as_str())).collect();
+    assert_eq!(calls, [("a.b", "{\"x\": 1}"), ("c.d", "{}")]);
+}
+
+#[test]
+fn tokens_are_whole_or_nobody_knows_them() {
+    let counted = Counted { prompt: Some(100), reply: Some(20), ..Counted::default() };
+    assert_eq!(counted.tokens(), Some(Tokens { prompt: 100, reply: 20, ..Tokens::default() }));
+    let lesser = Counted { total: Some(150), reasoning: Some(900), ..counted };
+    let tokens = lesser.tokens().unwrap();
+    assert_eq!((tokens.reply, tokens.reasoning), (50, 50), "what is counted beside the reply is paid for too");
+    let written =
+        Counted { prompt: Some(5), cached: Some(10), cache_write: Some(7), cache_write_1h: Some(9), ..counted };
+    let tokens = written.tokens().unwrap();
+    assert_eq!(
+        (tokens.prompt, tokens.cache_write_5m, tokens.cache_write_1h),
+        (17, 0, 7),
+        "no part is more than its whole"
+    );
+    for unknown in [
+        Counted { reply: None, ..counted },
+        Counted { prompt: None, ..counted },
+        Counted { prompt: Some(0), reply: Some(0), ..Counted::default() },
+    ] {
+        assert_eq!(unknown.tokens(), None, "{unknown:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_no_model_can_read_is_not_sent() {
+    let options = ModelOptions::new(Protocol::OpenaiChat, "m").at("http://127.0.0.1:9/v1");
+    let planner = ModelPlanner::single(ModelOptions { context_tokens_max: Some(10), ..options }).unwrap();
+    let planned = planner.plan(&pack(), &allowance()).await;
+    assert_eq!(planned.tokens, Some(Tokens::default()));
+    assert_eq!(planned.reply.unwrap_err().kind, Kind::ModelContextOverflow);
+}
+
+#[test]
+fn routes_name_models_that_are_there() {
+    let model = |name: &str| ModelOptions { name: name.to_owned(), ..ModelOptions::new(Protocol::Ollama, "m") };
+    let tier = |name: &str, models: &[&str]| Tier {
+        name: name.to_owned(),
+        models: models.iter().map(|&model| model.to_owned()).collect(),
+        effect_max: Effect::Once,
+    };
+    let planner = |models: Vec<ModelOptions>, tiers: Vec<Tier>| {
+        ModelPlanner::new(models, Routes { tiers, thresholds: Thresholds::default() }).map(|planner| planner.name())
+    };
+    let two = || vec![model("a"), model("b")];
+    assert_eq!(planner(two(), vec![tier("x", &["a"]), tier("y", &["b", "a"])]), Ok("models:a,b".to_owned()));
+    assert_eq!(planner(two(), vec![tier("x", &["b"])]), Ok("model:b".to_owned()));
+    for (models, tiers) in [
+        (two(), vec![]),
+        (two(), vec![tier("x", &[])]),
+        (two(), vec![tier("x", &["c"])]),
+        (vec![model("a"), model("a")], vec![tier("x", &["a"])]),
+    ] {
+        assert_eq!(planner(models, tiers).unwrap_err().kind, Kind::DataConfig);
+    }
 }

@@ -209,6 +209,7 @@ pub(in crate::store) fn created(parent: Option<u64>) -> Fact {
             calls_left: Default::default(),
             takes_back: None,
         }),
+        trace: None,
     }
 }
 

@@ -12,7 +12,8 @@ pub(super) const REQUEST_HEADERS_MAX: usize = 100;
 /// Headers of one answer: servers send some thirty.
 pub(super) const RESPONSE_HEADERS_MAX: usize = 200;
 
-/// What a guest does not set: the message's framing and its connection are the host's, and so is who is asking. Some
+/// What a guest does not set: the message's framing and its connection are the host's, and so is who is asking, and in
+/// which trace. Some
 /// servers take a method or a path from a header instead, which is not the one that a rule allowed.
 const REFUSED: &[&str] = &[
     "authorization",
@@ -26,6 +27,8 @@ const REFUSED: &[&str] = &[
     "keep-alive",
     "te",
     "trailer",
+    "traceparent",
+    "tracestate",
     "transfer-encoding",
     "upgrade",
     "via",
@@ -63,6 +66,17 @@ const ACCEPTED: &str = "gzip, deflate, br";
 /// The key by which a server recognises a repeated write.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// The span for which a request is made.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What the host knows of the call for which a request is made.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Marks<'a> {
+    /// The key of this write.
+    pub(super) key: Option<&'a str>,
+    pub(super) traceparent: Option<&'a str>,
+}
+
 /// Checks what a guest set.
 ///
 /// # Errors
@@ -90,21 +104,26 @@ fn is_refused(name: &HeaderName) -> bool {
     REFUSED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || REFUSED.contains(&name.as_str())
 }
 
-/// Adds what the host sets: who asks, what it can undo, and for a write that has no key of the guest's own the one of this
-/// write.
+/// Adds what the host sets: who asks, in which trace, what it can undo, and for a write that has no key of the guest's own
+/// the one of this write.
 ///
 /// # Errors
-/// `invalid.header` where the key is no header text.
-pub(super) fn complete(mut headers: HeaderMap, method: Method, key: Option<&str>) -> Result<HeaderMap, Refusal> {
+/// `invalid.header` where a mark is no header text.
+pub(super) fn complete(mut headers: HeaderMap, method: Method, marks: Marks<'_>) -> Result<HeaderMap, Refusal> {
     headers.remove(header::CONTENT_LENGTH);
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
     headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     // A part of a coded body cannot be decoded.
     let accepted = if headers.contains_key(header::RANGE) { "identity" } else { ACCEPTED };
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
-    if let Some(key) = key.filter(|_| !method.is_read()) {
-        let key = HeaderValue::from_str(key).map_err(|_| Refusal::header("header `idempotency-key`"))?;
-        headers.entry(IDEMPOTENCY_KEY).or_insert(key);
+    let value = |name: HeaderName, text: &str| {
+        HeaderValue::from_str(text).map_err(|_| Refusal::header(format!("header `{name}`")))
+    };
+    if let Some(key) = marks.key.filter(|_| !method.is_read()) {
+        headers.entry(IDEMPOTENCY_KEY).or_insert(value(IDEMPOTENCY_KEY, key)?);
+    }
+    if let Some(traceparent) = marks.traceparent {
+        headers.insert(TRACEPARENT, value(TRACEPARENT, traceparent)?);
     }
     Ok(headers)
 }
@@ -161,6 +180,8 @@ mod tests {
         entries.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
     }
 
+    const KEY: Marks<'_> = Marks { key: Some("k"), traceparent: None };
+
     #[test]
     fn what_frames_a_message_or_says_who_asks_is_not_a_guests_to_set() {
         for name in [
@@ -174,6 +195,8 @@ mod tests {
             "x-http-method-override",
             "x_http_method_override",
             "x-forwarded-prefix",
+            "traceparent",
+            "tracestate",
         ] {
             let refusal = check(&map(&[(name, "x")])).unwrap_err();
             assert_eq!((refusal.code, refusal.about), (Some("invalid.header"), format!("header `{name}`")));
@@ -186,19 +209,22 @@ mod tests {
 
     #[test]
     fn the_host_completes_a_head() {
-        let headers = complete(map(&[("content-length", "3")]), Method::Post, Some("k")).unwrap();
+        let headers = complete(map(&[("content-length", "3")]), Method::Post, KEY).unwrap();
         assert_eq!(headers["idempotency-key"], "k");
-        let own = complete(map(&[("idempotency-key", "mine")]), Method::Post, Some("k")).unwrap();
+        let own = complete(map(&[("idempotency-key", "mine")]), Method::Post, KEY).unwrap();
         assert_eq!(own.get_all("idempotency-key").iter().collect::<Vec<_>>(), ["mine"], "the guest's own stays");
         assert_eq!(headers["accept-encoding"], "gzip, deflate, br");
         assert!(headers["user-agent"].to_str().unwrap().starts_with("cofferdam/"));
         assert!(!headers.contains_key("content-length"), "the body knows its own");
-        let headers = complete(map(&[("range", "bytes=0-9"), ("user-agent", "mine")]), Method::Get, Some("k")).unwrap();
+        let headers = complete(map(&[("range", "bytes=0-9"), ("user-agent", "mine")]), Method::Get, KEY).unwrap();
         assert_eq!(
             (&headers["accept-encoding"], &headers["user-agent"]),
             (&"identity".parse().unwrap(), &"mine".parse().unwrap())
         );
         assert!(!headers.contains_key("idempotency-key"), "a read needs none");
+        assert!(!headers.contains_key("traceparent"), "nobody follows it");
+        let traced = Marks { key: None, traceparent: Some("00-a-b-01") };
+        assert_eq!(complete(HeaderMap::new(), Method::Get, traced).unwrap()["traceparent"], "00-a-b-01");
     }
 
     #[test]

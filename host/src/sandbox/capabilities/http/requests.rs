@@ -7,7 +7,7 @@ use http::header::HeaderMap;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 use super::clients::{Clients, Key};
-use super::headers;
+use super::headers::{self, Marks};
 use super::quota::Quota;
 use super::refusal::Refusal;
 use super::upstream::{self, RequestEnd, Sent};
@@ -202,7 +202,9 @@ impl Requests {
     fn admitted(&self, url: WebUrl, method: Method, headers: HeaderMap, what: &str) -> Result<Admitted, Refusal> {
         let allowing = self.allowing(&url, method)?;
         let idempotency = (!method.is_read()).then(|| self.idempotency_key(&url, method));
-        let mut headers = headers::complete(headers, method, idempotency.as_deref())?;
+        let traceparent = self.journal.link().traceparent().map(|traceparent| traceparent.to_string());
+        let marks = Marks { key: idempotency.as_deref(), traceparent: traceparent.as_deref() };
+        let mut headers = headers::complete(headers, method, marks)?;
         self.carries_none(&url, &headers)?;
         let size = |bytes: u64| too_long(u32::try_from(bytes).ok(), format!("a head of {bytes} bytes"));
         self.head_bytes(&url, method, &headers).map_err(size)?;
