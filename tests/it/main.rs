@@ -29,6 +29,7 @@ mod models;
 mod network;
 mod notify;
 mod numbers;
+mod packs;
 mod planners;
 mod plans;
 mod policy;

@@ -68,7 +68,8 @@ async fn recording(host: &Host, named: Option<&str>) -> Result<Recording, Failur
 /// Starts a workflow that a person has confirmed, and follows it.
 pub(super) async fn confirmed(session: &Session, host: &Host, goal: Goal) -> Result<Code, Failure> {
     let end = Finish { commands: session.commands(&ModelArgs::default()), is_strict: false };
-    let plan = Attendance::new(session, &ApprovalArgs::default());
+    let mut plan = Attendance::new(session, &ApprovalArgs::default());
+    plan.options.traceparent = session.traceparent(None);
     let handle = host.start(goal, plan.options).await?;
     let follower = Follow::new(session, host, handle, plan.is_asking);
     end.tell(session, &follow(host, follower).await?)
