@@ -51,6 +51,7 @@ mod report;
 mod routes;
 mod session;
 mod stats;
+mod suggest;
 mod tool_view;
 mod upkeep;
 mod watch;
@@ -78,7 +79,8 @@ pub use crate::orchestrator::{
 };
 pub use crate::planner::recorded::Recording;
 pub use crate::planner::route::Routed;
-pub use crate::planner::workflow::{Place, WorkflowPlanner, schema as workflow_schema};
+pub use crate::planner::suggest::{Form, FormField, FoundValue, SuggestedTool, Suggestion};
+pub use crate::planner::workflow::{Format as WorkflowFormat, Place, WorkflowPlanner, schema as workflow_schema};
 pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};

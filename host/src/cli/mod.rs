@@ -36,6 +36,7 @@ mod screen;
 mod stats;
 mod stop;
 mod story;
+mod suggest;
 mod text;
 mod timeline;
 mod tools;
@@ -88,6 +89,7 @@ impl Session {
     async fn perform(&self, command: Command) -> Result<Code, Failure> {
         match command {
             Command::Run(args) => run::run(self, args).await,
+            Command::Suggest(args) => suggest::command(self, args).await,
             Command::Resume(args) => run::resume(self, args).await,
             Command::Call(args) => call::call(self, args).await,
             Command::Tools => tools::list(self).await,

@@ -35,6 +35,7 @@ pub use check::{
 };
 pub use compensate::{is_undone_by_run, left, to_undo};
 pub use condition::{ANSWER, Condition};
+pub use context::offered;
 pub use drift::{ChangeKind, CheckedTool, ToolChange};
 pub use driver::{
     ApprovalView, Approve, Driver, EndedRun, Goal, Parts, PlannerOf, SIGNALS_MAX, STOPPED_MAX, Signal, Start, Wait,
