@@ -19,7 +19,7 @@ use super::fuse::{Blow, Fuse, Rng};
 use super::guest::SimRunner;
 use super::notifier::SimNotifier;
 use super::person::Person;
-use super::planner::{SimPlanner, Turn};
+use super::planner::{SimPlanner, Turn, routes};
 use super::tools::{CATALOG, POLICY};
 use super::world::World;
 
@@ -280,7 +280,7 @@ impl Simulation<'_> {
         let planner: Arc<dyn Planner> = if self.case.turns.is_empty() {
             Arc::new(WorkflowPlanner::of_json(&self.case.workflow).expect("the workflow reads"))
         } else {
-            Arc::new(SimPlanner { turns: self.case.turns.clone(), fuse: fuse.clone() })
+            Arc::new(SimPlanner { turns: self.case.turns.clone(), routes: routes(), fuse: fuse.clone() })
         };
         let (world, process) = (self.world.clone(), self.processes);
         let parts = Parts {

@@ -22,6 +22,7 @@ pub(super) fn hold(whole: &Whole<'_>, saw: &mut Saw) {
             seed: whole.seed,
             due: BTreeMap::new(),
             outstanding: BTreeMap::new(),
+            requested: Cost::default(),
             asked: HashSet::new(),
             approved: HashSet::new(),
         };
@@ -44,6 +45,8 @@ struct Course<'a> {
     due: BTreeMap<StepId, Timestamp>,
     /// What was reserved for calls of which nobody has seen the end.
     outstanding: BTreeMap<StepId, Cost>,
+    /// What was reserved for the request to a model of which nobody has seen the end.
+    requested: Cost,
     /// Steps about which a person was asked, and the calls that were approved: with these arguments.
     asked: HashSet<StepId>,
     approved: HashSet<(StepId, Digest)>,
@@ -60,7 +63,12 @@ impl Course<'_> {
             Fact::ReconcileBegun { of, .. } => self.asks_alone(of),
             Fact::StepUnknown { step, .. } => self.had_begun(event.seq, step, saw),
             // What was interrupted, and not gone on with, is given up at the end.
-            Fact::RunEnded { .. } => self.outstanding.clear(),
+            Fact::RunEnded { .. } => {
+                self.outstanding.clear();
+                self.requested = Cost::default();
+            }
+            Fact::PlanRequested { reserved, .. } => self.requested = *reserved,
+            Fact::PlanReplied { .. } | Fact::PlanFailed { .. } => self.requested = Cost::default(),
             // What takes back another run takes back steps of that one.
             Fact::UndoBegun { steps, .. } if self.run.takes_back().is_none() => self.last_first(event.seq, steps, saw),
             _ => {}
@@ -188,7 +196,7 @@ impl Course<'_> {
 
     /// No more goes on at once than may.
     fn after(&self, saw: &mut Saw) {
-        let outstanding = self.outstanding.values().fold(Cost::default(), |sum, cost| sum.plus(*cost));
+        let outstanding = self.outstanding.values().fold(self.requested, |sum, cost| sum.plus(*cost));
         assert_eq!(
             self.run.reserved,
             outstanding,

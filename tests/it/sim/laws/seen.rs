@@ -1,6 +1,8 @@
 //! Which parts of the world a simulation met: a law about what never happens holds nothing.
 
-use cofferdam::domain::{BY_RECONCILE, Decision, Fact, Role, RunEnd, Settlement, SkipReason, Suspension, UndoReason};
+use cofferdam::domain::{
+    BY_RECONCILE, Decision, Fact, Kind, Role, RunEnd, Settlement, SkipReason, Suspension, UndoReason,
+};
 use cofferdam::orchestrator::RunStatus;
 
 use super::{Saw, Told, Whole};
@@ -36,6 +38,8 @@ pub const WORLD: &[&str] = &[
     "world: an outcome of another run is taken from the cache",
     "world: a budget is used up",
     "world: a run waits for a time",
+    "world: a model is down, and another one is asked",
+    "world: a reply is paid for",
     "world: a call is interrupted",
     "world: a request is not let out",
 ];
@@ -100,7 +104,10 @@ fn met(told: &Told, fact: &Fact) -> Option<&'static str> {
         Fact::ApprovalDecided { decision: Decision::Modify { .. }, .. } => "world: a person changes the call",
         Fact::ApprovalExpired { .. } => "world: nobody decides",
         Fact::PlanRejected { .. } => "world: a planner's reply is refused",
+        Fact::PlanFailed { retry: Some(_), .. } => "world: a model is down, and another one is asked",
+        Fact::PlanFailed { kind: Kind::PolicyBudget, .. } => "world: a request is not sent for want of money",
         Fact::PlanFailed { .. } => "world: a planner fails for good",
+        Fact::PlanReplied { cost, .. } if cost.usd_micros > 0 => "world: a reply is paid for",
         Fact::QuestionAnswered { .. } => "world: a planner asks, and is answered",
         Fact::Answered { .. } => "world: a planner answers",
         Fact::StepCached { from, .. } if *from != told.run.id => {

@@ -4,6 +4,7 @@ use super::body::Body;
 use super::error::ErrorKind;
 use super::protocol::Protocol;
 use super::reply::{Drip, Reply};
+use super::request::Ask;
 
 /// An answer, ready to be sent.
 pub(super) struct Answer {
@@ -18,25 +19,38 @@ pub(super) struct Answer {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Manner {
     pub delay_ms: u64,
+    pub event_delay_ms: u64,
     pub drip: Option<Drip>,
     pub cut_after: Option<usize>,
     pub cut_after_events: Option<usize>,
     pub stall_after_events: Option<usize>,
+    pub heartbeat: Option<Heartbeat>,
     pub reset: bool,
+    pub hang_up: bool,
+}
+
+/// What a stalled stream says, and how often.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heartbeat {
+    pub ms: u64,
+    pub says: &'static str,
 }
 
 impl Answer {
     /// Makes the answer that `reply` is.
-    pub(super) fn of(reply: &Reply, protocol: Protocol, body: Body) -> Self {
+    pub(super) fn of(reply: &Reply, ask: &Ask, body: Body) -> Self {
         let manner = Manner {
             delay_ms: reply.delay_ms,
+            event_delay_ms: reply.event_delay_ms,
             drip: reply.drip,
             cut_after: reply.cut_after,
             cut_after_events: reply.cut_after_events,
             stall_after_events: reply.stall_after_events,
+            heartbeat: reply.heartbeat_ms.map(|ms| Heartbeat { ms, says: ask.route.protocol.heartbeat() }),
             reset: reply.reset,
+            hang_up: reply.hang_up,
         };
-        Self { status: reply.status(protocol), headers: reply.headers(protocol), body, manner }
+        Self { status: reply.status(ask), headers: reply.headers(ask), body, manner }
     }
 
     /// Makes the answer to a request that no step expected, or that is none.

@@ -58,7 +58,8 @@ impl Body {
     }
 }
 
-fn chunk(frame: &[u8]) -> Vec<u8> {
+/// Writes a frame as a chunk of HTTP/1.1.
+pub(super) fn chunk(frame: &[u8]) -> Vec<u8> {
     let mut chunk = format!("{:x}\r\n", frame.len()).into_bytes();
     chunk.extend(frame);
     chunk.extend(b"\r\n");

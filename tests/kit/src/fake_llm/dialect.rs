@@ -93,6 +93,9 @@ const ANTHROPIC: Dialect = Dialect {
     limits: Limits { properties: usize::MAX, levels: usize::MAX, enum_values: usize::MAX, optional: 24, unions: 16 },
 };
 
+/// Tools of one request whose arguments Anthropic decodes strictly.
+const STRICT_TOOLS_MAX: usize = 20;
+
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
 
 /// Keywords one of which each schema has, so that something is said of the value.
@@ -118,8 +121,11 @@ pub(super) fn wrongs(protocol: Protocol, body: &Value) -> Vec<Wrong> {
             &OPENAI
         }
         Protocol::Messages => {
-            places.push("/output_config/format/schema".to_owned());
             places.extend(tools("", "input_schema"));
+            if places.len() > STRICT_TOOLS_MAX {
+                return vec![Wrong::new("/tools", format!("a request has at most {STRICT_TOOLS_MAX} strict tools"))];
+            }
+            places.push("/output_config/format/schema".to_owned());
             &ANTHROPIC
         }
         // They ignore what they do not know.

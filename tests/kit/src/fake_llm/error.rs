@@ -55,8 +55,8 @@ impl ErrorKind {
         Body::whole(protocol.json_type(), &self.value(protocol, message))
     }
 
-    /// Makes the event that says this in the middle of a stream.
-    pub(super) fn event(self, protocol: Protocol, model: &str) -> String {
+    /// Makes the event that says this in the middle of a stream, behind so many others.
+    pub(super) fn event(self, protocol: Protocol, model: &str, events: usize) -> String {
         let message = self.message(protocol, model);
         match protocol {
             Protocol::Chat => event(&self.value(protocol, &message)),
@@ -66,7 +66,7 @@ impl ErrorKind {
             Protocol::Responses => {
                 let code = self.openai().1.unwrap_or("server_error");
                 named_event(&json!({
-                    "type": "error", "sequence_number": 0, "code": code, "message": message, "param": null,
+                    "type": "error", "sequence_number": events, "code": code, "message": message, "param": null,
                 }))
             }
         }

@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::State;
-use super::answer::Answer;
+use super::answer::{Answer, Heartbeat};
+use super::body::chunk;
 use super::request::Recorded;
 
 /// Longest head of a request, in bytes: as servers commonly have it.
@@ -145,14 +146,8 @@ impl Head {
 
 async fn send(mut stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
     pause(answer.manner.delay_ms).await;
-    stream.write_all(answer.head().as_bytes()).await?;
-    for piece in answer.pieces() {
-        pause(answer.manner.drip.map_or(0, |drip| drip.ms)).await;
-        stream.write_all(&piece).await?;
-    }
-    if answer.manner.stall_after_events.is_some() {
-        // Until the server ends, which drops this.
-        std::future::pending::<()>().await;
+    if !answer.manner.hang_up {
+        speak(&mut stream, answer).await?;
     }
     if answer.manner.reset {
         stream.set_zero_linger()?;
@@ -160,6 +155,28 @@ async fn send(mut stream: TcpStream, answer: &Answer) -> std::io::Result<()> {
         return Ok(());
     }
     stream.shutdown().await
+}
+
+async fn speak(stream: &mut TcpStream, answer: &Answer) -> std::io::Result<()> {
+    let manner = &answer.manner;
+    stream.write_all(answer.head().as_bytes()).await?;
+    for piece in answer.pieces() {
+        pause(manner.drip.map_or(manner.event_delay_ms, |drip| drip.ms)).await;
+        stream.write_all(&piece).await?;
+    }
+    if manner.stall_after_events.is_some() {
+        stall(stream, manner.heartbeat).await?;
+    }
+    Ok(())
+}
+
+/// Lasts until the client leaves, or the server ends, which drops this.
+async fn stall(stream: &mut TcpStream, heartbeat: Option<Heartbeat>) -> std::io::Result<()> {
+    let Some(heartbeat) = heartbeat else { return std::future::pending().await };
+    loop {
+        pause(heartbeat.ms).await;
+        stream.write_all(&chunk(heartbeat.says.as_bytes())).await?;
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a fake server keeps people waiting in real time")]

@@ -242,7 +242,7 @@ impl Inner {
         }
         let ask = Ask { route, body: &request.body, bytes: request.bytes.len() };
         match step.reply.body(&ask, self.taken - 1) {
-            Ok(body) => Answer::of(&step.reply, route.protocol, body),
+            Ok(body) => Answer::of(&step.reply, &ask, body),
             Err(fault) => self.faulty(format!("step {}: {fault}", self.taken)),
         }
     }

@@ -96,6 +96,15 @@ impl Protocol {
         Body::stream(self.stream_type(), events)
     }
 
+    /// Returns what keeps a stream awake and says nothing.
+    pub(super) fn heartbeat(self) -> &'static str {
+        match self {
+            Self::Chat | Self::Responses | Self::Gemini => ": keep-alive\n\n",
+            Self::Messages => "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+            Self::Ollama => "\n",
+        }
+    }
+
     pub(super) fn json_type(self) -> &'static str {
         match self {
             Self::Gemini => "application/json; charset=UTF-8",

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::body::Body;
 use super::error::ErrorKind;
-use super::protocol::Protocol;
 use super::request::Ask;
 use super::said::Said;
 use super::usage::Usage;
@@ -43,6 +42,8 @@ pub struct Reply {
     pub usage: Usage,
     /// Waits before the first byte.
     pub delay_ms: u64,
+    /// Waits before each event; a body that is no stream is one.
+    pub event_delay_ms: u64,
     /// Sends the body in small pieces.
     pub drip: Option<Drip>,
     /// Closes the connection after so many bytes of the body as it is on the wire.
@@ -51,12 +52,17 @@ pub struct Reply {
     pub cut_after_events: Option<usize>,
     /// Sends nothing more after so many events, and does not close either.
     pub stall_after_events: Option<usize>,
-    /// Says the `error` after so many events, in the stream.
+    /// While it stalls, says so often that it is still there, in the manner of the provider: nothing comes, and never
+    /// nothing.
+    pub heartbeat_ms: Option<u64>,
+    /// Says the `error` after so many events, in the stream. A request for no stream gets the error alone.
     pub fails_after_events: Option<usize>,
     /// The event of this number, from 1, is not JSON; a body that is no stream is the first.
     pub malformed_event: Option<usize>,
     /// Ends the connection with a reset, as a broken network does, and not with a goodbye.
     pub reset: bool,
+    /// Ends the connection before the first byte; nothing needs to be said then.
+    pub hang_up: bool,
 }
 
 /// A call that the model asks for.
@@ -93,6 +99,7 @@ impl Reply {
         let contents = self.contents();
         match (contents, self.error, self.fails_after_events) {
             (1, None, None) | (0, Some(_), None) | (1, Some(_), Some(_)) => {}
+            (0, None, None) if self.hang_up => {}
             (_, None, Some(_)) => return Err("`fails_after_events` needs an `error`".to_owned()),
             _ => {
                 return Err(
@@ -105,6 +112,12 @@ impl Reply {
         }
         if self.drip.is_some_and(|drip| drip.bytes == 0) {
             return Err("a drip of 0 bytes never ends".to_owned());
+        }
+        if self.drip.is_some() && self.event_delay_ms > 0 {
+            return Err("a drip does not know where an event begins".to_owned());
+        }
+        if self.heartbeat_ms.is_some_and(|ms| ms == 0 || self.stall_after_events.is_none()) {
+            return Err("a heartbeat is of a stall, and not at all times".to_owned());
         }
         if self.malformed_event == Some(0) {
             return Err("events are counted from 1".to_owned());
@@ -130,16 +143,18 @@ impl Reply {
     /// An echo of a request that does not bound its reply.
     pub(super) fn body(&self, ask: &Ask, turn: usize) -> Result<Body, String> {
         let protocol = ask.route.protocol;
-        let mut body = match (&self.raw, self.error, self.fails_after_events) {
+        let mut body = match (&self.raw, self.http_error(ask), self.error) {
             (Some(raw), ..) => Body::bytes("application/json", raw.clone().into_bytes()),
-            (None, Some(error), None) => error.body(protocol, &ask.model()),
-            (None, Some(error), Some(events)) => {
+            (None, Some(error), _) => error.body(protocol, &ask.model()),
+            (None, None, error) => {
                 let mut body = self.spoken(ask, turn)?;
-                body.frames.truncate(events);
-                body.frames.push(error.event(protocol, &ask.model()).into_bytes());
+                if let (Some(error), Some(events)) = (error, self.fails_after_events) {
+                    body.frames.truncate(events);
+                    let event = error.event(protocol, &ask.model(), body.frames.len());
+                    body.frames.push(event.into_bytes());
+                }
                 body
             }
-            (None, None, _) => self.spoken(ask, turn)?,
         };
         if let Some(n) = self.malformed_event {
             body.malform(n);
@@ -156,17 +171,24 @@ impl Reply {
         Ok(if is_stream { protocol.stream(&said) } else { protocol.whole(&said) })
     }
 
+    /// Returns the error that is the whole answer, where it is not one in the middle of a stream.
+    fn http_error(&self, ask: &Ask) -> Option<ErrorKind> {
+        let is_stream = ask.route.protocol.is_stream(ask.route, ask.body);
+        self.error.filter(|_| self.fails_after_events.is_none() || !is_stream)
+    }
+
     /// Returns the status that is answered.
-    pub(super) fn status(&self, protocol: Protocol) -> u16 {
-        let of_error = self.error.filter(|_| self.fails_after_events.is_none()).map(|error| error.status(protocol));
+    pub(super) fn status(&self, ask: &Ask) -> u16 {
+        let of_error = self.http_error(ask).map(|error| error.status(ask.route.protocol));
         self.status.or(of_error).unwrap_or(200)
     }
 
     /// Returns the headers that are not about the body: those of the provider, then those of the script.
-    pub(super) fn headers(&self, protocol: Protocol) -> Vec<(String, String)> {
+    pub(super) fn headers(&self, ask: &Ask) -> Vec<(String, String)> {
+        let id = ask.route.protocol.request_id_header();
         let mut headers: Vec<(String, String)> =
-            protocol.request_id_header().map(|name| (name.to_owned(), "req_fake".to_owned())).into_iter().collect();
-        if self.error == Some(ErrorKind::RateLimit) && self.fails_after_events.is_none() {
+            id.map(|name| (name.to_owned(), "req_fake".to_owned())).into_iter().collect();
+        if self.http_error(ask) == Some(ErrorKind::RateLimit) {
             headers.push(("retry-after".to_owned(), RETRY_AFTER_S.to_owned()));
         }
         headers.retain(|(name, _)| !self.headers.keys().any(|given| given.eq_ignore_ascii_case(name)));

@@ -106,3 +106,10 @@ async fn headers_and_status_are_the_scripts() {
     assert_eq!(response.text().await.unwrap(), "{\"error\":{}}");
     assert_eq!(server.finish(), Ok(()));
 }
+
+#[test]
+fn the_script_in_the_readme_is_one() {
+    let readme = include_str!("../../README.md");
+    let script = readme.split("```jsonl\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a script");
+    assert_eq!(Script::parse(script).unwrap().steps.len(), script.lines().count());
+}

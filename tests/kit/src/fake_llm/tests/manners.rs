@@ -77,6 +77,41 @@ async fn a_stalled_stream_sends_nothing_and_stays_open() {
 }
 
 #[tokio::test]
+async fn a_stall_can_have_a_heartbeat() {
+    for (protocol, beat) in
+        [(Protocol::Messages, "event: ping\n"), (Protocol::Chat, ": keep-alive\n"), (Protocol::Ollama, "\n")]
+    {
+        let step = r#"{"reply": {"text": "hello zebra", "stall_after_events": 1, "heartbeat_ms": 2}}"#;
+        let server = FakeLlm::start(step).unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client.post(url(&server, protocol, true)).header("anthropic-version", "2023-06-01");
+        let mut response = request.json(&ask(protocol, true)).send().await.unwrap();
+        let mut heard = String::new();
+        while heard.matches(beat).count() < 4 {
+            heard += std::str::from_utf8(&response.chunk().await.unwrap().expect("it stays open")).unwrap();
+        }
+        assert!(!heard.contains("bra"), "{heard}");
+        drop(response);
+        assert_eq!(server.finish(), Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn events_can_be_slow() {
+    let late = r#"{"reply": {"text": "hello there", "event_delay_ms": 60000}}"#;
+    for (protocol, is_stream) in [(Protocol::Responses, true), (Protocol::Gemini, false)] {
+        let server = FakeLlm::start(late).unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client.post(url(&server, protocol, is_stream)).json(&ask(protocol, is_stream));
+        // The head is there, and the first event is not.
+        let mut response = request.send().await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), response.chunk()).await.is_err(), "{protocol:?}");
+        let answered = replied(protocol, is_stream, &json!({"text": "hello there", "event_delay_ms": 1})).await;
+        assert!(!answered.is_cut && answered.text.len() > 100, "{protocol:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_drip_is_slow_and_whole() {
     let reply = json!({"text": "hello there", "drip": {"bytes": 100, "ms": 1}, "delay_ms": 5});
     for protocol in Protocol::ALL {
@@ -187,6 +222,24 @@ async fn an_error_can_come_in_the_middle_of_a_stream() {
         let answered = replied(protocol, true, &reply).await;
         assert_eq!((answered.status, answered.is_cut), (200, false));
         assert!(answered.text.contains(part), "{protocol:?} {}", answered.text);
+        // There is no middle where there is no stream.
+        let answered = replied(protocol, false, &reply).await;
+        assert!(answered.status >= 500 && !answered.text.contains("hello"), "{protocol:?} {}", answered.text);
+    }
+    let reply = json!({"text": "hello there", "error": "server", "fails_after_events": 4});
+    let answered = replied(Protocol::Responses, true, &reply).await;
+    assert_eq!(reader::events(&answered.text)[4].json()["sequence_number"], 4);
+}
+
+#[tokio::test]
+async fn a_server_can_hang_up_without_a_word() {
+    for (step, end) in [
+        (r#"{"reply": {"hang_up": true}}"#, None),
+        (r#"{"reply": {"hang_up": true, "reset": true}}"#, Some(std::io::ErrorKind::ConnectionReset)),
+    ] {
+        let server = FakeLlm::start(step).unwrap();
+        assert_eq!(raw(&server, Protocol::Messages).await, (String::new(), end));
+        assert_eq!(server.finish(), Ok(()));
     }
 }
 
@@ -198,6 +251,8 @@ fn a_script_that_cannot_be_meant_is_refused() {
         (json!({"raw": "{}", "reasoning": "a"}), "all there is"),
         (json!({"text": "a", "drip": {"bytes": 0, "ms": 1}}), "never ends"),
         (json!({"text": "a", "malformed_event": 0}), "from 1"),
+        (json!({"text": "a", "heartbeat_ms": 5}), "of a stall"),
+        (json!({"text": "a", "drip": {"bytes": 1, "ms": 1}, "event_delay_ms": 1}), "where an event begins"),
         (json!({"text": "a", "usage": {"prompt": 5, "cached": 6}}), "more cached"),
         (json!({"text": "a", "usage": {"reply": 5, "reasoning": 6}}), "more reasoning"),
         (json!({"text": "a", "usage": "loud"}), "usage"),

@@ -360,6 +360,23 @@ fn messages_limit_what_may_be_left_out_and_what_may_be_several_things() {
 }
 
 #[test]
+fn messages_take_so_many_strict_tools() {
+    let with = |count: usize| {
+        let mut body = messages();
+        body["tools"] = (0..count)
+            .map(|n| {
+                json!({"name": format!("t{n}"), "strict": true, "input_schema": {
+                    "type": "object", "additionalProperties": false,
+                }})
+            })
+            .collect();
+        faults(Protocol::Messages, &body).join("; ")
+    };
+    assert_eq!(with(20), "");
+    assert!(with(21).contains("`/tools`: a request has at most 20 strict tools"));
+}
+
+#[test]
 fn messages_need_their_version() {
     let body = ask(Protocol::Messages, false);
     for (headers, told) in
