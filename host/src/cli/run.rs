@@ -33,7 +33,7 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failur
         (None, Some(goal)) => Some(Goal::text(goal).with_inputs(inputs)?.asserting(args.assert.clone())?),
         (None, None) => None,
     };
-    let goal = if args.critical { goal.critical() } else { goal };
+    let goal = if args.critical { goal.map(Goal::critical) } else { goal };
     let end = Finish { commands: session.commands(&args.model), is_strict: args.strict };
     let host = session.host(args.model)?;
     let goal = match goal {
