@@ -1,13 +1,13 @@
 //! What a host tells about runs: stories with their payloads looked up.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Caveat, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, Parent, Role, RunId, SkipReason, SpanId,
+    Caveat, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, Parent, Risk, Role, RunId, SkipReason, SpanId,
     StepId, Subject, Timestamp, ToolName, TraceId, UndoReason, Usage,
 };
 use crate::host::{ApprovalView, Host, PromptUsed, RunState, prompted};
-use crate::orchestrator::{CheckedPlan, Goal as StoredGoal};
+use crate::orchestrator::Goal as StoredGoal;
 use crate::policy::mounts;
 use crate::store::RunEntry;
 use crate::telemetry::{Cached, ModelUse, StepTrace, Trace, trace};
@@ -280,12 +280,15 @@ async fn filled(host: &Host, run: &RunId, step: &StepTrace) -> Result<StepReport
 
 async fn approval(host: &Host, run: &RunId, story: &Trace, step: &StepTrace) -> Result<Option<ApprovalView>, Failure> {
     let Some(asked) = &step.asked else { return Ok(None) };
-    let plan: Option<CheckedPlan> = look_up(host, run, story.plans.get(&step.step.turn()).copied()).await?;
+    let plan: Option<Json> = look_up(host, run, story.plans.get(&step.step.turn()).copied()).await?;
     let of = match &step.role {
         Role::Item { of } => of,
         _ => &step.step,
     };
-    let risk = plan.and_then(|plan| plan.steps.into_iter().find(|step| step.planned.id == *of)?.risk);
+    // Of the plan nothing else is read here: one that a program of another time wrote does not keep a person from deciding.
+    let steps = plan.as_ref().and_then(|plan| plan["steps"].as_array());
+    let planned = steps.into_iter().flatten().find(|step| step["planned"]["id"] == of.as_str());
+    let risk = planned.and_then(|step| Risk::deserialize(&step["risk"]).ok());
     let parts = &host.0.parts;
     Ok(Some(ApprovalView {
         risk,
