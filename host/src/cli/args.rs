@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Parser, Subcommand};
 
-use crate::domain::{Digest, Json, Traceparent};
+use crate::domain::{Digest, Json, Traceparent, usd_per_million};
 use crate::host::{By, Settle, When};
 
 use super::exit;
@@ -78,6 +78,8 @@ pub(super) enum Command {
     Diff(DiffArgs),
     /// Look at a workflow file without running it.
     Plan(PlanArgs),
+    /// Tell which models a run asked and why, or would.
+    Route(RouteArgs),
     /// Ask the policy.
     Policy(PolicyArgs),
     /// Look at the settings, the tools and the machine, and say what to do.
@@ -123,6 +125,12 @@ pub(super) struct RunArgs {
     /// A condition in CEL over `answer` that must hold for the goal to be reached. May be repeated.
     #[arg(long, value_name = "CONDITION", requires = "goal")]
     pub assert: Vec<String>,
+    /// The goal matters more than usual: the strongest models plan it.
+    #[arg(long, requires = "goal")]
+    pub critical: bool,
+    /// Money that the run may cost in US dollars, where that is less than the settings allow.
+    #[arg(long, value_name = "USD", value_parser = usd_max)]
+    pub usd_max: Option<u64>,
     /// What a planner said in an earlier run, or in a file of `replay --export`, takes the place of a planner.
     #[arg(long, value_name = "RUN|FILE")]
     pub recording: Option<String>,
@@ -148,6 +156,38 @@ pub(super) struct RunArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub approval: ApprovalArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RouteArgs {
+    #[command(subcommand)]
+    pub command: RouteCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RouteCommand {
+    /// Tell each request of a run to a model, why it went there, and what it took; or where a goal would be sent.
+    Explain(RouteExplainArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RouteExplainArgs {
+    /// A run's id, the beginning of one, or `last`.
+    #[arg(required_unless_present = "goal", conflicts_with = "goal")]
+    pub run: Option<String>,
+    /// A goal in words, of which nothing is sent.
+    #[arg(long, value_name = "TEXT")]
+    pub goal: Option<String>,
+    /// The goal matters more than usual.
+    #[arg(long, requires = "goal")]
+    pub critical: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Reads dollars as people write them, in millionths: a dollar has as many as a million tokens at a dollar have prices.
+fn usd_max(text: &str) -> Result<u64, String> {
+    usd_per_million(text)
 }
 
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -29,6 +29,7 @@ mod output;
 mod plan;
 mod policy;
 mod replay;
+mod route;
 mod run;
 mod runs;
 mod screen;
@@ -97,6 +98,7 @@ impl Session {
             Command::Lock(args) => lock::command(self, &args),
             Command::Diff(args) => diff::command(self, &args),
             Command::Plan(args) => plan::command(self, args).await,
+            Command::Route(args) => route::command(self, args).await,
             Command::Policy(args) => policy::command(self, &args),
             Command::Doctor => doctor::command(self).await,
             Command::Build(args) => build::command(self, args),

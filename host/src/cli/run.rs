@@ -33,6 +33,7 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failur
         (None, Some(goal)) => Some(Goal::text(goal).with_inputs(inputs)?.asserting(args.assert.clone())?),
         (None, None) => None,
     };
+    let goal = if args.critical { goal.map(Goal::critical) } else { goal };
     let end = Finish { commands: session.commands(&args.model), is_strict: args.strict };
     let host = session.host(args.model)?;
     let goal = match goal {
@@ -41,6 +42,7 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failur
     };
     let mut plan = Attendance::new(session, &args.approval);
     plan.options.traceparent = session.traceparent(args.traceparent);
+    plan.options.usd_micros_max = args.usd_max;
     let handle = match &args.key {
         None => host.start(goal, plan.options).await?,
         Some(key) => match host.start_keyed(goal, plan.options.clone(), key).await? {
@@ -163,7 +165,7 @@ impl Attendance {
             None if is_asking => Wait::Forever,
             None => Wait::Never,
         };
-        Self { options: StartOptions { wait, approve, accept_tools: None, traceparent: None }, is_asking }
+        Self { options: StartOptions { wait, approve, ..StartOptions::default() }, is_asking }
     }
 }
 

@@ -195,7 +195,7 @@ fn a_reply_in_the_format_fits_and_another_does_not() {
     let input =
         json!({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}, "m": {"type": "string"}}});
     for dialect in DIALECTS {
-        let schema = reply_schema(&pack(&[input.clone()]), dialect);
+        let schema = reply_schema(&pack(std::slice::from_ref(&input)), dialect);
         let validator = jsonschema::validator_for(&schema).unwrap();
         let is_strict = dialect == Dialect::Strict;
         // In the strict form all is there, if only as null; in the others it is left out.
