@@ -198,8 +198,15 @@ fn long_run(events: u64) -> Vec<Fact> {
         parent: None,
         trace: None,
     };
-    let accepted =
-        Fact::PlanAccepted { turn: 1, reply: GENESIS, plan: GENESIS, steps, has_answer: false, has_assertions: false };
+    let accepted = Fact::PlanAccepted {
+        turn: 1,
+        reply: GENESIS,
+        plan: GENESIS,
+        steps,
+        has_answer: false,
+        has_assertions: false,
+        checked_by: cofferdam::domain::CHECK_VERSION,
+    };
     let of_step = |n: u64| {
         let (ready, started) = (step(n), step(n));
         [

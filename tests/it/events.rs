@@ -208,6 +208,7 @@ fn facts() -> Vec<Fact> {
             steps: vec![planned(), touching, role(Role::Item { of: step() })],
             has_answer: true,
             has_assertions: true,
+            checked_by: 2,
         },
         Fact::Answered { turn: 1, reply: digest(5), answer: digest(6) },
         Fact::Asked { turn: 1, reply: digest(5), question: digest(6) },

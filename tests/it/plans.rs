@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use cofferdam::domain::{
-    Budget, CallTemplate, Cost, Effect, Failure, Json, Kind, Plan, PlanLimits, StepId, references,
+    Budget, CHECK_VERSION, CallTemplate, Cost, Effect, Failure, Json, Kind, Plan, PlanLimits, StepId, references,
 };
-use cofferdam::orchestrator::{CheckedPlan, Condition, Earlier, Flaw, Known, flaws_of, graph};
+use cofferdam::orchestrator::{CheckedPlan, Condition, Earlier, Flaw, GoalMarks, Known, flaws_of, graph};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
 use cofferdam::policy::About;
 use cofferdam::registry::{Catalog, Options, VerifiedComponent, VerifiedTool};
@@ -80,7 +80,16 @@ fn checked_within(plan: &Plan, budget: &Budget) -> Result<CheckedPlan, Vec<Flaw>
     flaws_of(
         plan,
         2,
-        &Known { catalog: &CATALOG, earlier: &earlier, about: &about, limits: &limits, budget, proposed: None },
+        &Known {
+            catalog: &CATALOG,
+            earlier: &earlier,
+            about: &about,
+            limits: &limits,
+            budget,
+            proposed: None,
+            goal: GoalMarks::default(),
+            checked_by: CHECK_VERSION,
+        },
     )
 }
 

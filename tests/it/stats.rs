@@ -106,7 +106,15 @@ impl Script {
             PlannedStep::call(step(name), tool.parse().expect("a tool"), vec![], Effect::Once)
         };
         let (reply, plan, steps) = (GENESIS, GENESIS, steps.iter().map(plan).collect());
-        self.fact(Fact::PlanAccepted { turn: 1, reply, plan, steps, has_answer: true, has_assertions: true })
+        self.fact(Fact::PlanAccepted {
+            turn: 1,
+            reply,
+            plan,
+            steps,
+            has_answer: true,
+            has_assertions: true,
+            checked_by: 2,
+        })
     }
 
     fn began(self, name: &str, usd_micros: u64, within: Option<RunId>) -> Self {

@@ -66,6 +66,7 @@ impl Canned {
             steps,
             has_answer,
             has_assertions,
+            checked_by: 2,
         })
     }
 

@@ -10,6 +10,7 @@ use cofferdam::domain::{
 };
 use cofferdam::host::{Goal, Host, RunReport, RunState, StartOptions};
 use cofferdam::planner::route::{Routes, Thresholds, Tier};
+use cofferdam::planner::workflow::{Format, WorkflowPlanner};
 use cofferdam::planner::{Allowance, ContextPack, Planned, Planner, Proposal, Quote};
 use cofferdam::policy::Policy;
 use serde_json::json;
@@ -280,7 +281,9 @@ async fn too_little_money_and_an_unknown_price_send_nothing() {
             Fact::PlanFailed { kind, .. } => Some(*kind),
             _ => None,
         });
-        assert_eq!(failed, Some(Kind::PolicyBudget), "{part}");
+        assert_eq!(failed, Some(Kind::PolicyBudget));
+        let failure = told.failure();
+        assert!(failure.message.contains(part) && failure.hint.is_some(), "{failure:?}");
         assert!(matches!(events.last().unwrap().fact, Fact::RunEnded { end: RunEnd::BudgetExhausted { .. }, .. }));
     }
 }
@@ -367,4 +370,85 @@ async fn what_a_model_thought_changes_nothing() {
     for thought in ["I will do as I was told.", "{\"steps\": []}", ""] {
         assert_eq!(admitted(Some(thought)).await, without);
     }
+}
+
+/// A workflow that reads, and hands what it read to a workflow whose model is told of it.
+const HANDED: &str = r#"
+workflow = "handed"
+goal = "Read, then have it handled."
+
+[[steps]]
+id = "read"
+tool = "math.eval"
+args = { expression = "20 + 22" }
+
+[[steps]]
+id = "inner"
+args = { text = { "$from" = "read" } }
+[steps.run.workflow]
+workflow = "inner"
+goal = "Hand it on."
+inputs = { text = "" }
+[[steps.run.workflow.steps]]
+id = "handle"
+args = { text = { "$input" = "text" } }
+run = { goal = "Handle this." }
+"#;
+
+#[tokio::test]
+async fn what_tools_brought_is_known_as_such_however_many_runs_hand_it_on() {
+    for (flow, is_asked) in [(HANDED.to_owned(), true), (HANDED.replace("{ \"$from\" = \"read\" }", "\"42\""), false)] {
+        let flow = WorkflowPlanner::parse(&flow, Format::Toml).expect("the workflow reads");
+        let replies = vec![writes("a"), answers()];
+        let told = self::told(Script::new(replies), Budget::default(), POLICY, true, Goal::Workflow(flow)).await;
+        let is_waiting = told.report.state == RunState::Suspended(Suspension::Approval);
+        assert_eq!((is_waiting, told.folders.text("data/a.md").is_none()), (is_asked, is_asked), "{:#?}", told.report);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_failed_too_often_is_left_alone_and_nothing_is_sent() {
+    let down = || fails(Kind::NetworkHttp5xx);
+    let mut script = Script::new(vec![down(), down(), down(), down(), down(), down()]);
+    script.routes = Routes::single("s1");
+    let (folders, script) = (Folders::new(), Arc::new(script));
+    let policy = Policy::parse(POLICY, folders.outer()).expect("the policy reads");
+    let builder = Host::builder().helper(helper()).cache_dir(cache_dir()).policy(policy).planner(script.clone());
+    let budget = Budget { wall_ms_max: 8_000, ..Budget::default() };
+    let host = builder.tool("math", cofferdam_guests::component("math")).budget(budget).build().expect("a host");
+    let run = async || {
+        let handle = host.start(Goal::text("Add."), StartOptions::default()).await.expect("it starts");
+        handle.finished().await.expect("it is driven")
+    };
+    // Its breaker opens with the fifth: the first run asks as often as it may, the second once.
+    let first = run().await;
+    assert_eq!(first.failure.as_ref().map(|failure| failure.kind), Some(Kind::NetworkHttp5xx));
+    let asked = script.models().len();
+    assert_eq!(asked, 5, "four may fail before the last one does");
+    let second = run().await;
+    assert_eq!((second.state, script.models().len()), (RunState::BudgetExhausted, asked), "{:?}", second.failure);
+    let events = host.events(&second.run).await.unwrap();
+    let open = events.iter().find_map(|event| match &event.fact {
+        Fact::PlanFailed { kind: Kind::NetworkCircuitOpen, retry, .. } => {
+            Some((event.at, retry.expect("it is tried again")))
+        }
+        _ => None,
+    });
+    let (at, due) = open.expect("it is told that the server is left alone");
+    assert!((5_000..=10_000).contains(&due.ms_since(at)), "{at} {due}");
+}
+
+#[tokio::test]
+async fn a_run_within_that_took_more_than_was_held_stops_the_run_around_it() {
+    let flow = |on_failure: &str| {
+        let text = format!(
+            "workflow = \"w\"\ngoal = \"Add.\"\n[[steps]]\nid = \"inner\"\non_failure = \"{on_failure}\"\nargs = {{}}\nrun = {{ goal = \"Add.\" }}\n"
+        );
+        Goal::Workflow(WorkflowPlanner::parse(&text, Format::Toml).expect("the workflow reads"))
+    };
+    let greedy = Planned { tokens: Some(Tokens { prompt: 100, reply: 9_000, ..Tokens::default() }), ..adds() };
+    let told = self::told(Script::new(vec![greedy]), capped(3_000), POLICY, false, flow("skip")).await;
+    assert_eq!(told.report.state, RunState::BudgetExhausted, "{:#?}", told.report);
+    let told = self::told(Script::new(vec![adds(), answers()]), capped(3_000), POLICY, false, flow("skip")).await;
+    assert_eq!(told.report.state, RunState::Succeeded, "{:#?}", told.report);
 }

@@ -327,6 +327,7 @@ mod tests {
                     steps: vec![write, each],
                     has_answer: false,
                     has_assertions: true,
+                    checked_by: crate::domain::CHECK_VERSION,
                 },
                 Fact::StepReady { step: id("t1.write"), args: digest(), key: digest(), duplicate_of: None },
                 Fact::ApprovalRequested {

@@ -16,6 +16,10 @@ use crate::domain::{
 /// The version that this program writes.
 pub const SCHEMA_VERSION: u16 = 2;
 
+/// The rules by which plans are checked. 1 held no written arguments to the constraints of a tool's schema, noted no risk, and
+/// did not tell which runs within a run a model plans.
+pub const CHECK_VERSION: u16 = 2;
+
 /// What the host's own names begin with, where a fact says by whom: no person goes by such a name.
 pub const BY_HOST: &str = "host:";
 
@@ -175,6 +179,8 @@ pub enum Fact {
         has_answer: bool,
         /// Whether conditions must hold in the end.
         has_assertions: bool,
+        /// By which rules it was checked: [`CHECK_VERSION`] today.
+        checked_by: u16,
     },
     /// The planner gave the run's answer. Payloads: the reply, the answer.
     Answered { turn: u32, reply: Digest, answer: Digest },

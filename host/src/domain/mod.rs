@@ -38,9 +38,9 @@ pub use digest::Digest;
 pub use doubt::{Doubt, leaves_open};
 pub use effect::Effect;
 pub use event::{
-    AskedModel, BY_BUDGET, BY_HOST, BY_RECONCILE, Caveat, CaveatKind, Decision, Epoch, Event, Fact, GENESIS, Items,
-    Parent, PlannedStep, Role, RunEnd, SCHEMA_VERSION, Seq, Settlement, SkipReason, StepEnd, Suspension, TakesBack,
-    UndoReason, Within,
+    AskedModel, BY_BUDGET, BY_HOST, BY_RECONCILE, CHECK_VERSION, Caveat, CaveatKind, Decision, Epoch, Event, Fact,
+    GENESIS, Items, Parent, PlannedStep, Role, RunEnd, SCHEMA_VERSION, Seq, Settlement, SkipReason, StepEnd,
+    Suspension, TakesBack, UndoReason, Within,
 };
 pub use failure::{Failure, Fault, Kind, MESSAGE_CHARS_MAX, Retry, escaped, is_deceptive, printable};
 pub use grant::{Access, Grant, HttpGrant, Limits, LimitsPatch, Mount, SecretGrant};

@@ -58,8 +58,17 @@ impl Canned {
     pub(crate) fn plan(mut self, steps: Vec<PlannedStep>) -> Self {
         let (pack, reply, plan) =
             (self.payload(&json!("pack")), self.payload(&json!("reply")), self.payload(&json!("plan")));
-        self.fact(Fact::PlanRequested { turn: 1, pack, asked: None, reserved: Cost::default() })
-            .fact(Fact::PlanAccepted { turn: 1, reply, plan, steps, has_answer: false, has_assertions: false })
+        self.fact(Fact::PlanRequested { turn: 1, pack, asked: None, reserved: Cost::default() }).fact(
+            Fact::PlanAccepted {
+                turn: 1,
+                reply,
+                plan,
+                steps,
+                has_answer: false,
+                has_assertions: false,
+                checked_by: crate::domain::CHECK_VERSION,
+            },
+        )
     }
 
     /// The step has its arguments.

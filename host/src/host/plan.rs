@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::domain::{Cost, Effect, Failure, Json, Kind, Plan};
+use crate::domain::{CHECK_VERSION, Cost, Effect, Failure, Json, Kind, Plan};
 use crate::host::Host;
-use crate::orchestrator::{CheckedPlan, CheckedStep, Flaw, Graph, Known, cost_of, flaws_of, graph};
+use crate::orchestrator::{CheckedPlan, CheckedStep, Flaw, GoalMarks, Graph, Known, cost_of, flaws_of, graph};
 use crate::planner::workflow::{Place, WorkflowPlanner};
 use crate::policy::about;
 use crate::registry::VerifiedTool;
@@ -88,6 +88,8 @@ impl Host {
         let about = |tool: &VerifiedTool| about(&parts.policy, tool);
         let known = Known {
             proposed: None,
+            goal: GoalMarks::default(),
+            checked_by: CHECK_VERSION,
             catalog: &parts.catalog,
             earlier: &BTreeMap::new(),
             about: &about,

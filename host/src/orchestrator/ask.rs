@@ -99,7 +99,8 @@ fn too_little(budget: &Budget, left: Cost, model: &str, quote: &Quote) -> Failur
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SoFar {
     pub failed_steps: usize,
-    pub escalations: u32,
+    /// The last tier that was not up to the goal.
+    pub above: Option<String>,
     /// Of the money that the run may cost.
     pub budget_permille: u32,
     /// Models that did not answer this request, or are left alone for a while.
@@ -109,7 +110,7 @@ pub struct SoFar {
 impl Default for SoFar {
     /// A run that has not begun.
     fn default() -> Self {
-        Self { failed_steps: 0, escalations: 0, budget_permille: 1_000, down: BTreeSet::new() }
+        Self { failed_steps: 0, above: None, budget_permille: 1_000, down: BTreeSet::new() }
     }
 }
 
@@ -120,7 +121,7 @@ impl SoFar {
         let failed = run.planning.down.iter().filter(|_| run.planning.is_asked).cloned();
         Self {
             failed_steps: run.steps.values().filter(|step| step.status.is_failed()).count(),
-            escalations: run.planning.escalations,
+            above: run.planning.above.clone(),
             budget_permille: budget_permille(run),
             down: failed.chain(down).collect(),
         }
@@ -143,7 +144,7 @@ pub fn features(so_far: &SoFar, pack: &ContextPack, is_critical: bool) -> Featur
         schema_depth: count(schemas().map(depth).max().unwrap_or(0)),
         required_args: count(schemas().map(required).max().unwrap_or(0)),
         failed_steps: count(so_far.failed_steps),
-        escalations: so_far.escalations,
+        above: so_far.above.clone(),
         is_critical,
         budget_permille: so_far.budget_permille,
         down: so_far.down.iter().cloned().collect(),

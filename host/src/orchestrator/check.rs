@@ -122,9 +122,12 @@ pub struct CheckedRun {
     /// What a model is to plan for.
     pub goal: Option<String>,
     pub budget: BudgetPatch,
-    /// Whether what the model reads of it holds what other steps brought.
+    /// Whether its words or inputs hold what tools brought, as far as a model within it may read them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_tainted: bool,
+    /// Whether the strongest models plan it, as the goal around it matters more than usual.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_critical: bool,
 }
 
 /// What a plan may refer to beyond itself, what may be called, and what may be spent.
@@ -139,6 +142,26 @@ pub struct Known<'a> {
     pub budget: &'a Budget,
     /// What is known of the request whose reply this plan is; `None` for one that a person wrote.
     pub proposed: Option<&'a Proposed>,
+    /// What runs within the run take over of its goal.
+    pub goal: GoalMarks,
+    /// By which rules it is checked: [`CHECK_VERSION`](crate::domain::CHECK_VERSION), unless an old plan is checked again.
+    pub checked_by: u16,
+}
+
+/// What runs within a run take over of its goal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GoalMarks {
+    /// Whether its words or inputs hold what tools brought.
+    pub is_tainted: bool,
+    /// Whether it matters more than usual.
+    pub is_critical: bool,
+}
+
+impl GoalMarks {
+    /// Returns what runs within a run for `goal` take over.
+    pub fn of(goal: &Goal) -> Self {
+        Self { is_tainted: goal.is_tainted, is_critical: goal.is_critical }
+    }
 }
 
 /// What is known of a request whose reply is a plan.

@@ -30,8 +30,8 @@ mod upstreams;
 mod wanted;
 
 pub use check::{
-    CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, ITEMS_MAX, Known, Proposed, RUN_TOOL, budget_within, check,
-    cost_of, flaws_of,
+    CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, GoalMarks, ITEMS_MAX, Known, Proposed, RUN_TOOL,
+    budget_within, check, cost_of, flaws_of,
 };
 pub use compensate::{is_undone_by_run, left, to_undo};
 pub use condition::{ANSWER, Condition};

@@ -282,6 +282,7 @@ fn ends(ending: &Ending, end: &RunEnd) -> bool {
         (Ending::Loop { .. }, RunEnd::Failed { kind, .. }) => *kind == Kind::ModelLoop,
         (Ending::Stalled, RunEnd::Failed { kind, .. }) => *kind == Kind::HostBug,
         (Ending::Budget { .. }, RunEnd::BudgetExhausted { .. }) => true,
+        (Ending::Unaffordable { failure }, RunEnd::BudgetExhausted { failure: told }) => failure == told,
         (Ending::Cancelled { by }, RunEnd::Cancelled { by: told }) => by == told,
         _ => false,
     }

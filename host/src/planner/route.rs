@@ -73,8 +73,9 @@ pub struct Features {
     pub schema_depth: u32,
     pub required_args: u32,
     pub failed_steps: u32,
-    /// How often a tier has shown in this run that it is not up to the goal.
-    pub escalations: u32,
+    /// The last tier that has shown in this run that it is not up to the goal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<String>,
     /// The person says that it matters more than usual.
     pub is_critical: bool,
     /// Of the money that the run may cost; 1,000 where nobody bounds it.
@@ -129,14 +130,16 @@ pub fn choose(routes: &Routes, features: &Features) -> Option<Choice> {
         why.push(format!("a tool near to the goal is `{}`", features.effect));
     }
     let raised = raises(&routes.thresholds, features);
-    let escalations = usize::try_from(features.escalations).unwrap_or(usize::MAX);
-    let wanted = if features.is_critical { last } else { raised.len().max(floor).saturating_add(escalations) };
+    let above = features.above.as_ref().and_then(|name| routes.tiers.iter().position(|tier| tier.name == *name));
+    // None that was not up to it is asked again, not even to stand in; but for the last there is.
+    let floor = above.map_or(floor, |above| floor.max(above + 1).min(last));
+    let wanted = if features.is_critical { last } else { raised.len().max(floor) };
     why.extend(raised);
     if features.is_critical {
         why.push("the goal is critical".into());
     }
-    if escalations > 0 {
-        why.push(format!("escalated {escalations} times"));
+    if let Some(above) = &features.above {
+        why.push(format!("tier `{above}` was not up to it"));
     }
     let wanted = wanted.min(last);
     // Upwards first, as a dearer tier is up to it too; then down to the floor.
@@ -147,7 +150,10 @@ pub fn choose(routes: &Routes, features: &Features) -> Option<Choice> {
     // Where none is up the one that is wanted is asked again.
     let (at, model) = match up {
         Some(up) => up,
-        None => (wanted, routes.tiers.get(wanted)?.models.first()?),
+        None => {
+            let wanted = (wanted..=last).chain((floor..wanted).rev()).find(allowed)?;
+            (wanted, routes.tiers.get(wanted)?.models.first()?)
+        }
     };
     let tier = routes.tiers.get(at)?;
     let stands_in = tier.models.iter().take_while(|other| *other != model);
@@ -205,7 +211,7 @@ mod tests {
             schema_depth: 1,
             required_args: 2,
             failed_steps: 0,
-            escalations: 0,
+            above: None,
             is_critical: false,
             budget_permille: 1_000,
             down: vec![],
@@ -216,6 +222,7 @@ mod tests {
     #[test]
     fn the_matrix() {
         let down = |models: &[&str]| models.iter().map(|&model| model.to_owned()).collect::<Vec<_>>();
+        let above = |tier: &str| Some(tier.to_owned());
         for (features, model, reasons) in [
             (plain(), "s1", 0),
             (Features { effect: Effect::Idempotent, ..plain() }, "m1", 1),
@@ -226,9 +233,12 @@ mod tests {
             (Features { failed_steps: 2, ..plain() }, "m1", 1),
             // What raises does not add to what the effect needs anyway; what was tried in vain does.
             (Features { effect: Effect::Idempotent, failed_steps: 2, ..plain() }, "m1", 2),
-            (Features { effect: Effect::Idempotent, escalations: 1, ..plain() }, "l1", 2),
-            (Features { escalations: 1, ..plain() }, "m1", 1),
-            (Features { escalations: 9, ..plain() }, "l1", 1),
+            (Features { effect: Effect::Idempotent, above: above("medium"), ..plain() }, "l1", 2),
+            (Features { above: above("small"), ..plain() }, "m1", 1),
+            (Features { above: above("large"), ..plain() }, "l1", 1),
+            // Whatever else has changed, the one above the one that failed is asked, and none below stands in.
+            (Features { candidates: 99, budget_permille: 1, above: above("medium"), ..plain() }, "l1", 1),
+            (Features { above: above("small"), down: down(&["m1", "l1", "l2"]), ..plain() }, "m1", 1),
             (Features { is_critical: true, ..plain() }, "l1", 1),
             // Little money is left: only what must be is dear.
             (Features { candidates: 99, budget_permille: 199, ..plain() }, "s1", 0),
@@ -236,7 +246,7 @@ mod tests {
             (Features { down: down(&["s1"]), ..plain() }, "s2", 1),
             (Features { down: down(&["s1", "s2"]), ..plain() }, "m1", 1),
             (Features { down: down(&["s1", "s2", "m1", "l1"]), ..plain() }, "l2", 2),
-            (Features { escalations: 2, down: down(&["l1", "l2"]), ..plain() }, "m1", 2),
+            (Features { is_critical: true, down: down(&["l1", "l2"]), ..plain() }, "m1", 2),
             // Nothing below the floor stands in; where all are down the one that is wanted is asked again.
             (Features { effect: Effect::Once, down: down(&["l1", "l2"]), ..plain() }, "l1", 1),
         ] {

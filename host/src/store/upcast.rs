@@ -13,11 +13,22 @@ pub(super) type Step = fn(Json) -> Json;
 const OLDEST: u16 = 1;
 
 /// The step at `n` begins at version `OLDEST + n`.
-const STEPS: &[Step] = &[one_repair];
+const STEPS: &[Step] = &[from_1];
+
+/// The name under which runs within runs are kept.
+const RUN_TOOL: &str = "cofferdam.run";
 
 /// From 1 to 2. How often a reply is made good became part of the budget: before, it was once. What else came with 2 has
 /// defaults that mean what its absence meant.
-fn one_repair(mut body: Json) -> Json {
+fn from_1(mut body: Json) -> Json {
+    if body["fact"]["fact"] == "plan_accepted" {
+        body["fact"]["checked_by"] = 1.into();
+        let steps = body["fact"]["steps"].as_array_mut();
+        for step in steps.into_iter().flatten().filter(|step| step["tool"] == RUN_TOOL) {
+            // Which of them a model plans was not told: each is given money as if it were.
+            step["asks_model"] = true.into();
+        }
+    }
     if let Some(budget) = body.pointer_mut("/fact/budget").and_then(Json::as_object_mut) {
         budget.insert("repairs_max".to_owned(), 1.into());
     }

@@ -333,6 +333,7 @@ mod tests {
             steps,
             has_answer: false,
             has_assertions: false,
+            checked_by: crate::domain::CHECK_VERSION,
         }
     }
 

@@ -45,6 +45,8 @@ pub(super) struct Turn {
     pub(super) seq: Seq,
     pub(super) reply: Digest,
     pub(super) plan: Digest,
+    /// By which rules it was checked.
+    pub(super) checked_by: u16,
     /// What the planner was shown.
     pub(super) pack: Option<Digest>,
     /// Steps of earlier turns that had succeeded, and whether they were done for each item of a list.
@@ -56,6 +58,8 @@ pub(super) struct Story {
     pub(super) principal: Principal,
     pub(super) goal: Digest,
     pub(super) budget: Budget,
+    /// Whether its planner reads what steps brought, and goes on.
+    pub(super) reads: bool,
     pub(super) turns: Vec<Turn>,
     pub(super) made: Vec<Made>,
 }
@@ -89,17 +93,19 @@ impl Story {
     /// `data.conflict` where it is no run.
     pub(super) fn of(events: &[Event], run: &RunId) -> Result<Self, Failure> {
         let created = events.iter().find_map(|event| match &event.fact {
-            Fact::RunCreated { principal, goal, budget, .. } => Some((principal.clone(), *goal, budget.clone())),
+            Fact::RunCreated { principal, goal, budget, is_single_plan, .. } => {
+                Some((principal.clone(), *goal, budget.clone(), !is_single_plan))
+            }
             _ => None,
         });
         let no_run = || Failure::new(Kind::DataConflict, format!("play `{run}` back: it is not a run"));
-        let (principal, goal, budget) = created.ok_or_else(|| no_run().hint("list runs with `runs`"))?;
+        let (principal, goal, budget, reads) = created.ok_or_else(|| no_run().hint("list runs with `runs`"))?;
         let mut reader = Reader::default();
         for event in events {
             reader.read(event.seq, &event.fact);
         }
         let Reader { turns, made, .. } = reader;
-        Ok(Self { principal, goal, budget, turns, made })
+        Ok(Self { principal, goal, budget, reads, turns, made })
     }
 }
 
@@ -107,11 +113,12 @@ impl Reader {
     fn read(&mut self, seq: Seq, fact: &Fact) {
         match fact {
             Fact::PlanRequested { turn, pack, .. } => drop(self.packs.insert(*turn, *pack)),
-            Fact::PlanAccepted { turn, reply, plan, steps, .. } => {
+            Fact::PlanAccepted { turn, reply, plan, steps, checked_by, .. } => {
                 let earlier = self.outputs.keys().filter_map(|id| Some((id.clone(), self.planned.get(id)?)));
                 let earlier = earlier.map(|(id, step)| (id, (step.tool.clone(), step.items.is_some()))).collect();
                 let pack = self.packs.get(turn).copied();
-                self.turns.push(Turn { turn: *turn, seq, reply: *reply, plan: *plan, pack, earlier });
+                let (turn, reply, plan, checked_by) = (*turn, *reply, *plan, *checked_by);
+                self.turns.push(Turn { turn, seq, reply, plan, checked_by, pack, earlier });
                 self.plan(steps);
             }
             Fact::UndoBegun { steps, .. } => self.plan(steps),

@@ -8,7 +8,7 @@ use crate::host::goal::planner_of;
 use crate::host::replay::made::{Story, Turn};
 use crate::host::replay::tree::differs;
 use crate::host::replay::{Replayed, Verdict, untold};
-use crate::orchestrator::{CheckedPlan, CheckedStep, Earlier, Goal, Known, Proposed, check};
+use crate::orchestrator::{CheckedPlan, CheckedStep, Earlier, Goal, GoalMarks, Known, Proposed, check};
 use crate::planner::parse::{ReplyLimits, read};
 use crate::planner::{Allowance, ContextPack, Proposal};
 use crate::policy::{self, About};
@@ -23,9 +23,9 @@ pub(super) async fn replayed(host: &Host, run: &RunId, goal: &Goal, story: &Stor
     let mut parts = Vec::new();
     for turn in &story.turns {
         let then: CheckedPlan = host.kept(run, &turn.plan).await?;
-        let result = match proposal(host, run, goal, turn).await? {
+        let result = match proposal(host, run, goal, (story, turn)).await? {
             Err(verdict) => verdict,
-            Ok((proposal, proposed)) => planned(host, story, (turn, &then), (proposal, proposed))?,
+            Ok((proposal, proposed)) => planned(host, story, (turn, &then), (proposal, proposed, GoalMarks::of(goal)))?,
         };
         parts.push(Replayed::told(turn.seq, format!("turn {}", turn.turn), result));
     }
@@ -37,11 +37,11 @@ async fn proposal(
     host: &Host,
     run: &RunId,
     goal: &Goal,
-    turn: &Turn,
-) -> Result<Result<(Proposal, Proposed), Verdict>, Failure> {
+    (story, turn): (&Story, &Turn),
+) -> Result<Result<(Proposal, Option<Proposed>), Verdict>, Failure> {
     let Some(pack) = turn.pack else { return Ok(Err(untold("nothing tells what the planner was shown"))) };
     let pack: ContextPack = host.kept(run, &pack).await?;
-    let proposed = Proposed::of(goal, &pack);
+    let proposed = story.reads.then(|| Proposed::of(goal, &pack));
     let read = if goal.workflow.is_some() || goal.recording.is_some() {
         planner_of(goal, None)?.plan(&pack, &Allowance::default()).await.reply
     } else {
@@ -60,7 +60,7 @@ fn planned(
     host: &Host,
     story: &Story,
     (turn, then): (&Turn, &CheckedPlan),
-    (proposal, proposed): (Proposal, Proposed),
+    (proposal, proposed, goal): (Proposal, Option<Proposed>, GoalMarks),
 ) -> Result<Verdict, Failure> {
     let Proposal::Plan(plan) = proposal else { return Ok(untold("the reply reads as no plan")) };
     let parts = &host.0.parts;
@@ -83,8 +83,10 @@ fn planned(
         about: &about,
         limits: &parts.plan_limits,
         budget: &story.budget,
-        // What a person wrote nobody doubted, and before risks were kept nobody noted them.
-        proposed: then.steps.iter().any(|step| step.risk.is_some()).then_some(&proposed),
+        // What a person wrote nobody doubted, and by the first rules nobody noted risks.
+        proposed: proposed.as_ref().filter(|_| turn.checked_by > 1),
+        goal,
+        checked_by: turn.checked_by,
     };
     let now = match check(&plan, turn.turn, &known) {
         // What the tools were is no decision: they may have changed since.

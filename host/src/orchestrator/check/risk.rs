@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{HostRisk, Json, PlanStep, PlannedStep, PlannerRisk, Risk, references};
 use crate::orchestrator::check::Check;
+use crate::orchestrator::condition::Condition;
 use crate::orchestrator::types::below;
 use crate::policy::About;
 
@@ -16,8 +17,19 @@ impl Check<'_> {
         let proposed = self.known.proposed?;
         let mut taint = BTreeMap::new();
         find_taint(&self.renamed(&step.args), "", DEPTH_MAX, &mut taint);
+        if let Some(for_each) = &step.for_each
+            && !references(&for_each.list).is_ok_and(|found| found.is_empty())
+        {
+            find_items(&step.args, "", DEPTH_MAX, &mut taint, &self.sources(&for_each.list));
+        }
         if let Some(for_each) = &step.for_each {
             find_taint(&self.renamed(&for_each.list), "/for_each/in", DEPTH_MAX, &mut taint);
+        }
+        if let Some(condition) = step.when.as_deref().and_then(|text| Condition::parse(text).ok()) {
+            let steps: BTreeSet<String> = condition.steps().iter().map(|name| self.full_name(name)).collect();
+            if !steps.is_empty() {
+                taint.insert("/when".to_owned(), steps);
+            }
         }
         let planner = PlannerRisk { confidence: step.confidence, flags: step.flags.clone() };
         let host = HostRisk {
@@ -34,6 +46,35 @@ impl Check<'_> {
             worst: planned.cost,
         };
         Some(Risk { planner, host })
+    }
+
+    /// The steps that a value refers to, by their full ids.
+    fn sources(&self, value: &Json) -> BTreeSet<String> {
+        let value = self.renamed(value);
+        references(&value).into_iter().flatten().map(|source| source.step.to_owned()).collect()
+    }
+}
+
+/// Finds the arguments that hold a part of an item, of a list that steps brought.
+fn find_items(
+    value: &Json,
+    at: &str,
+    depth_left: usize,
+    found: &mut BTreeMap<String, BTreeSet<String>>,
+    sources: &BTreeSet<String>,
+) {
+    match value {
+        Json::Object(fields) if fields.contains_key("$item") => {
+            found.entry(at.to_owned()).or_default().extend(sources.iter().cloned());
+        }
+        Json::Object(fields) if depth_left > 0 && !fields.contains_key("$literal") => {
+            fields.iter().for_each(|(key, value)| find_items(value, &below(at, key), depth_left - 1, found, sources));
+        }
+        Json::Array(items) if depth_left > 0 => {
+            let items = items.iter().enumerate();
+            items.for_each(|(n, item)| find_items(item, &format!("{at}/{n}"), depth_left - 1, found, sources));
+        }
+        _ => {}
     }
 }
 

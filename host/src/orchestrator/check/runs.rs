@@ -66,7 +66,16 @@ impl Check<'_> {
         let inputs = self.inputs(args_at, args, workflow.inputs(), local);
         let (earlier, budget) = (BTreeMap::new(), budget_within(self.known.budget, &run.budget));
         let Known { catalog, about, limits, .. } = *self.known;
-        let known = Known { catalog, earlier: &earlier, about, limits, budget: &budget, proposed: None };
+        let known = Known {
+            catalog,
+            earlier: &earlier,
+            about,
+            limits,
+            budget: &budget,
+            proposed: None,
+            goal: self.known.goal,
+            checked_by: self.known.checked_by,
+        };
         let mut check = Check::new(TURN, &known);
         check.root = format!("{}{at}", self.root);
         check.inputs = Some(inputs);
@@ -76,6 +85,7 @@ impl Check<'_> {
         // Its plan is asked for once.
         let parallel = run.budget.parallel_max.unwrap_or_default();
         let cost = Cost { parallel, ..cost::worst(&checked.steps).plus(Cost { turns: 1, ..Cost::default() }) };
+        let cost = if self.known.checked_by > 1 { unbounded(cost, &checked.steps) } else { cost };
         let asks_model = checked.steps.iter().any(|step| step.planned.asks_model);
         Some(Within { effect, cost, touches, asks_model })
     }
@@ -160,6 +170,22 @@ fn within(steps: &[CheckedStep]) -> (Effect, Vec<String>) {
     touches.sort();
     touches.dedup();
     (effect, touches)
+}
+
+/// What nobody bounds for a run that a model plans is not bounded for the run around it either.
+fn unbounded(cost: Cost, steps: &[CheckedStep]) -> Cost {
+    let of_models = || steps.iter().map(|step| &step.planned).filter(|planned| planned.asks_model);
+    let all =
+        |sum: u64, of: &dyn Fn(&Cost) -> u64| if of_models().any(|planned| of(&planned.cost) == 0) { 0 } else { sum };
+    let all_u32 =
+        |sum: u32, of: &dyn Fn(&Cost) -> u32| if of_models().any(|planned| of(&planned.cost) == 0) { 0 } else { sum };
+    Cost {
+        calls: all_u32(cost.calls, &|cost| cost.calls),
+        turns: all_u32(cost.turns, &|cost| cost.turns),
+        fuel: all(cost.fuel, &|cost| cost.fuel),
+        bytes: all(cost.bytes, &|cost| cost.bytes),
+        ..cost
+    }
 }
 
 /// What a run that nobody has planned yet may cost: what is not bounded for it is what will be left.

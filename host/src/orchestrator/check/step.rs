@@ -110,7 +110,7 @@ impl Check<'_> {
         let fields: Vec<_> = contract.params.iter().map(|param| (param.name.as_str(), &param.ty)).collect();
         let mut misfits = Vec::new();
         fit_fields(&fields, args, at, Some(&|value| self.opened(value, local)), &mut misfits);
-        if misfits.is_empty() {
+        if misfits.is_empty() && self.known.checked_by > 1 {
             return self.constraints(at, args, tool, local);
         }
         for misfit in misfits {
@@ -281,9 +281,17 @@ impl Check<'_> {
         let unknown = Within { effect: Effect::Once, cost: Cost::default(), touches: Vec::new(), asks_model: true };
         let Within { effect, cost, touches, asks_model } = within.unwrap_or(unknown);
         let planned = PlannedStep { cost, touches, asks_model, ..PlannedStep::call(id, name, Vec::new(), effect) };
-        let is_tainted = run.goal.is_some() && references(&step.args).is_ok_and(|found| !found.is_empty());
-        let (workflow, goal, budget) = (run.workflow.clone(), run.goal.clone(), run.budget.clone());
-        let checked = CheckedRun { workflow, goal, budget, is_tainted };
+        let brings = |value: &Json| references(value).is_ok_and(|found| !found.is_empty());
+        let is_told = brings(&step.args) || step.for_each.as_ref().is_some_and(|for_each| brings(&for_each.list));
+        let is_noted = self.known.checked_by > 1;
+        let planned = PlannedStep { asks_model: planned.asks_model && is_noted, ..planned };
+        let checked = CheckedRun {
+            workflow: run.workflow.clone(),
+            goal: run.goal.clone(),
+            budget: run.budget.clone(),
+            is_tainted: is_noted && (is_told || self.known.goal.is_tainted),
+            is_critical: is_noted && self.known.goal.is_critical,
+        };
         Some((planned, Some(checked)))
     }
 }

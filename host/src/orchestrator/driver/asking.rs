@@ -1,10 +1,13 @@
 //! Chooses a model, reserves what asking it may cost, and asks: the one place that sends a request to a planner.
 
-use crate::domain::{AskedModel, Cost, Digest, Fact, Failure, Kind, Subject, ToolName, Traceparent};
+use std::collections::BTreeSet;
+
+use crate::domain::{AskedModel, Cost, Digest, Fact, Failure, Kind, Subject, Timestamp, ToolName, Traceparent};
 use crate::orchestrator::ask::{
     REPLY_TOKENS_MAX, Reserved, SoFar, Unanswered, charge, features, has_other, reserve, retry_request, routed,
 };
-use crate::orchestrator::check::Proposed;
+use crate::orchestrator::breaker::Admit;
+use crate::orchestrator::check::{GoalMarks, Proposed};
 use crate::orchestrator::driver::{Done, Drive, Goal};
 use crate::planner::route::{Features, Routed};
 use crate::planner::{Allowance, ContextPack, Planned, Quote};
@@ -30,6 +33,14 @@ pub(super) struct Asked {
     reserved: Reserved,
 }
 
+/// What is about to be asked.
+struct Chosen {
+    asked: Asked,
+    route: Payload,
+    /// Until when the server of every model that may be asked is left alone.
+    left_alone: Option<Timestamp>,
+}
+
 impl Drive {
     pub(super) async fn ask_planner(&mut self, turn: u32) -> Result<(), Failure> {
         let goal: Goal = self.stored(&self.run.goal.clone()).await?;
@@ -37,8 +48,9 @@ impl Drive {
         let stored = Payload::of(&pack)?;
         let pack_digest = stored.digest();
         self.asked = None;
+        self.goal = GoalMarks::of(&goal);
         self.proposed = (!self.run.is_single_plan).then(|| Proposed::of(&goal, &pack));
-        let Some((asked, route)) = self.chosen(&pack, goal.is_critical)? else {
+        let Some(Chosen { asked, route, left_alone }) = self.chosen(&pack, goal.is_critical)? else {
             let fact = Fact::PlanRequested { turn, pack: pack_digest, asked: None, reserved: Cost::default() };
             self.record(vec![fact], vec![stored], Durability::Synced).await?;
             let allowance = self.allowance(turn, None);
@@ -52,6 +64,17 @@ impl Drive {
             asked: Some(asked.model.clone()),
             reserved: asked.reserved.cost,
         };
+        if let Some(until) = left_alone {
+            // Nothing is sent.
+            self.record(vec![requested(&asked)], vec![stored, route], Durability::Synced).await?;
+            let now = self.driver.parts.clock.now();
+            let failure = Failure::new(
+                Kind::NetworkCircuitOpen,
+                format!("ask model `{model}`: its server failed too often, and is left alone"),
+            );
+            self.asked = Some(asked);
+            return self.unanswered(turn, failure, Some(until.ms_since(now))).await;
+        }
         match reserve(&self.run, &model, &asked.quote) {
             Ok(reserved) => {
                 let model = AskedModel { reply_tokens_max: reserved.reply_tokens_max, ..asked.model };
@@ -74,39 +97,46 @@ impl Drive {
     }
 
     /// Chooses a model; nothing for a planner that has none. With the choice comes what it depends on.
-    fn chosen(&self, pack: &ContextPack, is_critical: bool) -> Result<Option<(Asked, Payload)>, Failure> {
+    fn chosen(&self, pack: &ContextPack, is_critical: bool) -> Result<Option<Chosen>, Failure> {
         let planner = &self.driver.planner;
         let Some(routes) = planner.routes() else { return Ok(None) };
-        let models = routes.tiers.iter().flat_map(|tier| &tier.models);
-        let down = models.filter(|model| self.is_left_alone(pack, model)).cloned();
-        let routed = routed(routes, features(&SoFar::of(&self.run, down), pack, is_critical))?;
-        let Routed { features, choice, .. } = routed.clone();
-        let bug = || Failure::new(Kind::HostBug, format!("ask model `{}`: the planner does not have it", choice.model));
-        let quote = planner.quote(pack, &choice.model).ok_or_else(bug)?;
-        if let Ok(tool) = model_tool() {
-            // The first request after a while is the one that shows whether the server is back.
-            let parts = &self.driver.parts;
-            parts.upstreams.admit(&self.run.principal, &tool, &quote.server, parts.clock.now());
+        let mut down = BTreeSet::new();
+        // One that is left alone for a while gives way to the next; where all are, nothing is sent.
+        loop {
+            let routed = routed(routes, features(&SoFar::of(&self.run, down.iter().cloned()), pack, is_critical))?;
+            let asked = self.asked_of(pack, &routed)?;
+            let left_alone = self.left_alone(&asked.quote.server);
+            if left_alone.is_some() && down.insert(asked.model.model.clone()) {
+                continue;
+            }
+            return Ok(Some(Chosen { asked, route: Payload::of(&routed)?, left_alone }));
         }
-        let route = Payload::of(&routed)?;
-        let effect_max = routes.tier(&choice.tier).ok_or_else(bug)?.effect_max;
-        let price = quote.price.as_ref().map(|price| price.source.clone());
-        let model = AskedModel {
-            model: choice.model,
-            tier: choice.tier,
-            effect_max,
-            route: route.digest(),
-            price,
-            reply_tokens_max: quote.reply_tokens_max.min(REPLY_TOKENS_MAX),
-        };
-        Ok(Some((Asked { features, model, quote, reserved: Reserved::default() }, route)))
     }
 
-    /// Whether the server of a model has failed too often of late.
-    fn is_left_alone(&self, pack: &ContextPack, model: &str) -> bool {
+    fn asked_of(&self, pack: &ContextPack, routed: &Routed) -> Result<Asked, Failure> {
+        let Routed { routes, features, choice } = routed;
+        let bug = || Failure::new(Kind::HostBug, format!("ask model `{}`: the planner does not have it", choice.model));
+        let quote = self.driver.planner.quote(pack, &choice.model).ok_or_else(bug)?;
+        let model = AskedModel {
+            model: choice.model.clone(),
+            tier: choice.tier.clone(),
+            effect_max: routes.tier(&choice.tier).ok_or_else(bug)?.effect_max,
+            route: Payload::of(routed)?.digest(),
+            price: quote.price.as_ref().map(|price| price.source.clone()),
+            reply_tokens_max: quote.reply_tokens_max.min(REPLY_TOKENS_MAX),
+        };
+        Ok(Asked { features: features.clone(), model, quote, reserved: Reserved::default() })
+    }
+
+    /// Until when a server is left alone that has failed too often of late. The first request after that is the one that shows
+    /// whether it is back; others wait for what it brings.
+    fn left_alone(&self, server: &str) -> Option<Timestamp> {
         let parts = &self.driver.parts;
-        let (Some(quote), Ok(tool)) = (self.driver.planner.quote(pack, model), model_tool()) else { return false };
-        parts.upstreams.open_until(&self.run.principal, &tool, &quote.server, parts.clock.now()).is_some()
+        let tool = model_tool().ok()?;
+        match parts.upstreams.admit(&self.run.principal, &tool, server, parts.clock.now()) {
+            Admit::Yes => None,
+            Admit::No(until) => Some(until),
+        }
     }
 
     fn allowance(&self, turn: u32, asked: Option<&Asked>) -> Allowance {

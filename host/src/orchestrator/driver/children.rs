@@ -307,5 +307,5 @@ pub fn goal_of(sub_run: &CheckedRun, args: &Json) -> Goal {
     let words = sub_run.goal.clone().or(of_workflow).unwrap_or_default();
     let has_args = args.as_object().is_some_and(|args| !args.is_empty());
     let text = if workflow.is_none() && has_args { format!("{words}\n\nInputs: {args}") } else { words };
-    Goal { text, workflow, is_tainted: sub_run.is_tainted, ..Goal::default() }
+    Goal { text, workflow, is_tainted: sub_run.is_tainted, is_critical: sub_run.is_critical, ..Goal::default() }
 }

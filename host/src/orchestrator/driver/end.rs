@@ -110,6 +110,7 @@ impl Drive {
             Ending::Loop { .. } => RunEnd::Failed { kind: Kind::ModelLoop, failure: own },
             Ending::Stalled => RunEnd::Failed { kind: Kind::HostBug, failure: own },
             Ending::Budget { .. } => RunEnd::BudgetExhausted { failure: own },
+            Ending::Unaffordable { failure } => RunEnd::BudgetExhausted { failure },
             Ending::Cancelled { by } => RunEnd::Cancelled { by },
         };
         self.record(vec![Fact::RunEnded { end, caveats }], stored, Durability::Synced).await

@@ -17,7 +17,7 @@ use crate::domain::{
     Budget, Digest, Effect, Event, Fact, Failure, GENESIS, Json, Kind, Mount, Outcome, Parent, PlanLimits, Principal,
     Risk, RunId, Seq, StepId, Suspension, ToolName, TraceId,
 };
-use crate::orchestrator::check::{CheckedStep, Proposed};
+use crate::orchestrator::check::{CheckedStep, GoalMarks, Proposed};
 use crate::orchestrator::driver::in_hand::{InHand, VALUES_BYTES_MAX};
 use crate::orchestrator::link::WriteRequest;
 use crate::orchestrator::machine::{Command, IllegalTransition, Run, RunStatus};
@@ -278,6 +278,8 @@ struct Drive {
     is_planning: bool,
     /// Of which model the planner was asked last, in this process.
     asked: Option<asking::Asked>,
+    /// What runs within the run take over of its goal, once it was read.
+    goal: GoalMarks,
     /// What is known of its last request, in this process.
     proposed: Option<Proposed>,
     /// What its reply took, until it is noted with what the reply is worth.
@@ -323,6 +325,7 @@ impl Drive {
             is_planning: false,
             asked: None,
             proposed: None,
+            goal: GoalMarks::default(),
             replied: None,
             writes: mpsc::channel(WRITE_REQUESTS_MAX),
             stop: watch::Sender::new(false),

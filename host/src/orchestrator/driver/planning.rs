@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Fact, Failure, Json, Kind, StepId, ToolName};
+use crate::domain::{CHECK_VERSION, Fact, Failure, Json, Kind, StepId, ToolName};
 use crate::orchestrator::budget::budget_left;
 use crate::orchestrator::check::{CheckedPlan, Earlier, Known, check, check_answer};
 use crate::orchestrator::context::{self, Ended, View};
@@ -72,8 +72,10 @@ impl Drive {
     pub(super) async fn planned(&mut self, turn: u32, planned: Planned) -> Result<(), Failure> {
         self.is_planning = false;
         if self.run.undo.is_some() {
-            // Nobody waits for it any more: the run was stopped while the planner thought, and is being taken back.
-            return Ok(());
+            // Nobody waits for it any more: the run was stopped while the planner thought, and is being taken back. What it
+            // took is noted all the same.
+            self.replied = self.replied(turn, &planned)?;
+            return if self.replied.is_some() { self.tell(Vec::new(), Vec::new()).await } else { Ok(()) };
         }
         self.replied = self.replied(turn, &planned)?;
         let reply = Payload::new(planned.raw);
@@ -141,7 +143,9 @@ impl Drive {
     /// Whether a dearer tier may be asked than the one that was.
     fn has_above(&self) -> bool {
         let asked = self.asked.as_ref().zip(self.driver.planner.routes());
-        asked.is_some_and(|(asked, routes)| routes.has_above(&asked.model.tier))
+        // No tier is escalated from twice, so that this ends.
+        let escalations = usize::try_from(self.run.planning.escalations).unwrap_or(usize::MAX);
+        asked.is_some_and(|(asked, routes)| routes.has_above(&asked.model.tier) && escalations + 1 < routes.tiers.len())
     }
 
     /// Whether another model is to make good what this one was not up to: it said so itself, or went beyond what it may
@@ -167,6 +171,8 @@ impl Drive {
             limits,
             budget: &budget,
             proposed: self.proposed.as_ref(),
+            goal: self.goal,
+            checked_by: CHECK_VERSION,
         })
     }
 
@@ -179,6 +185,7 @@ impl Drive {
             steps: plan.steps.iter().map(|step| step.planned.clone()).collect(),
             has_answer: plan.answer.is_some(),
             has_assertions: !plan.assert.is_empty(),
+            checked_by: CHECK_VERSION,
         };
         self.remember(turn, plan);
         self.tell(vec![fact], vec![reply, stored]).await

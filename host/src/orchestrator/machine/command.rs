@@ -92,6 +92,10 @@ pub enum Ending {
     Budget {
         what: String,
     },
+    /// What is left of the budget does not allow the next request to a model.
+    Unaffordable {
+        failure: Digest,
+    },
     Cancelled {
         by: String,
     },

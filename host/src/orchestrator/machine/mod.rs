@@ -75,6 +75,8 @@ pub struct Run {
     /// What ended calls did cost, and what running ones may.
     pub spent: Cost,
     pub reserved: Cost,
+    /// The bound that did not hold: models took more than was reserved for them.
+    pub over: Option<&'static str>,
     /// Calls begun, by tool, those of runs within the run included.
     pub calls_of: BTreeMap<ToolName, u32>,
     /// How often the same call failed in the same way.
@@ -163,6 +165,7 @@ impl Run {
             notified: BTreeSet::new(),
             spent: Cost::default(),
             reserved: Cost::default(),
+            over: None,
             calls_of: BTreeMap::new(),
             failures_of: BTreeMap::new(),
         };
@@ -607,7 +610,11 @@ impl Run {
                 *self.calls_of.entry(step.planned.tool.clone()).or_default() += u32::from(!is_again);
             }
             Fact::StepEnded { cost, within, .. } => {
-                self.reserved = self.reserved.minus(step.reserved);
+                let reserved = step.reserved;
+                if step.run.is_some() {
+                    self.note_over(*cost, reserved);
+                }
+                self.reserved = self.reserved.minus(reserved);
                 self.spent = self.spent.plus(Cost { parallel: 0, ..*cost });
                 for (tool, calls) in within.iter().flat_map(|within| &within.calls) {
                     let of_tool = self.calls_of.entry(tool.clone()).or_default();
@@ -627,8 +634,12 @@ impl Run {
         }
         let reserved = std::mem::take(&mut step.reserved);
         self.reserved = self.reserved.minus(reserved);
-        let usd_micros = step.planned.cost.usd_micros.min(reserved.usd_micros);
-        self.spent = self.spent.plus(Cost { calls: reserved.calls.min(1), usd_micros, ..Cost::default() });
+        let (usd_micros, tokens) = match step.planned.asks_model {
+            // What its models took is not known: all of it, for all that is.
+            true => (reserved.usd_micros, reserved.tokens),
+            false => (step.planned.cost.usd_micros.min(reserved.usd_micros), 0),
+        };
+        self.spent = self.spent.plus(Cost { calls: reserved.calls.min(1), usd_micros, tokens, ..Cost::default() });
     }
 
     /// Another call that waits for a decision is another matter, though its step is the same.

@@ -30,14 +30,13 @@ pub struct Planning {
     pub down: Vec<String>,
     /// When the same is to be asked again.
     pub retry_at: Option<Timestamp>,
-    /// How often a tier has shown that it is not up to the goal.
+    /// How often a tier has shown that it is not up to the goal, and the last that did.
     pub escalations: u32,
+    pub above: Option<String>,
     /// What is reserved for the request under way.
     pub reserved: Cost,
     /// What the reply took is known.
     pub has_replied: bool,
-    /// A reply took more than was reserved for it: what bounds the budget did not hold.
-    pub is_over: bool,
 }
 
 impl Run {
@@ -97,13 +96,11 @@ impl Run {
     }
 
     fn plan_replied(&mut self, cost: Cost) -> Result<(), &'static str> {
-        let planning = &mut self.planning;
-        if planning.has_replied {
+        if self.planning.has_replied {
             return Err("it has replied");
         }
-        let is_over = |most: Option<u64>, cost: u64, reserved: u64| most.is_some() && cost > reserved;
-        planning.is_over |= is_over(self.budget.usd_micros_max, cost.usd_micros, planning.reserved.usd_micros)
-            || is_over(self.budget.tokens_max, cost.tokens, planning.reserved.tokens);
+        self.note_over(cost, self.planning.reserved);
+        let planning = &mut self.planning;
         planning.has_replied = true;
         self.reserved = self.reserved.minus(std::mem::take(&mut planning.reserved));
         self.spent = self.spent.plus(cost);
@@ -123,6 +120,16 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Notes the bound that did not hold, where models took more than was reserved for them.
+    pub(super) fn note_over(&mut self, cost: Cost, reserved: Cost) {
+        let bounds = [
+            ("usd_micros_max", self.budget.usd_micros_max, cost.usd_micros, reserved.usd_micros),
+            ("tokens_max", self.budget.tokens_max, cost.tokens, reserved.tokens),
+        ];
+        let over = bounds.into_iter().find(|(_, most, cost, reserved)| most.is_some() && cost > reserved);
+        self.over = self.over.or(over.map(|(bound, ..)| bound));
     }
 
     /// What nobody settled was spent, for all that is known.
@@ -146,6 +153,9 @@ impl Planning {
             true => (0, false),
             false => (self.refusals + 1, is_same),
         };
-        self.escalations += u32::from(is_escalated);
+        if is_escalated {
+            self.escalations += 1;
+            self.above = self.asked.as_ref().map(|(_, tier)| tier.clone());
+        }
     }
 }

@@ -151,7 +151,15 @@ impl Hand {
 }
 
 fn accepted(steps: Vec<PlannedStep>) -> Fact {
-    Fact::PlanAccepted { turn: 1, reply: digest(0), plan: digest(0), steps, has_answer: false, has_assertions: false }
+    Fact::PlanAccepted {
+        turn: 1,
+        reply: digest(0),
+        plan: digest(0),
+        steps,
+        has_answer: false,
+        has_assertions: false,
+        checked_by: crate::domain::CHECK_VERSION,
+    }
 }
 
 fn started(name: &str, attempt: u32) -> Fact {

@@ -26,7 +26,7 @@ pub(super) fn next(run: &Run, now: Timestamp) -> Vec<Command> {
     match &run.status {
         RunStatus::Ended(_) => Vec::new(),
         _ if run.cancelled.is_some() => stop(run, now),
-        _ if run.planning.is_over && run.undo.is_none() => out_of(run, now, model_bound(run)),
+        _ if run.undo.is_none() && run.over.is_some() => out_of(run, now, run.over.unwrap_or_default()),
         RunStatus::Suspended(_) => due(run, now),
         RunStatus::Undoing => undo(run, now),
         _ if is_out_of_time(run, now) => out_of(run, now, "wall_ms_max"),
@@ -160,8 +160,8 @@ fn plan(run: &Run, now: Timestamp) -> Vec<Command> {
     if planning.retry_at.is_some_and(|due| now < due) {
         return Vec::new();
     }
-    if let Some((Kind::PolicyBudget, _)) = planning.failed {
-        return out_of(run, now, model_bound(run));
+    if let Some((Kind::PolicyBudget, failure)) = planning.failed {
+        return wind_up(run, now, None, Ending::Unaffordable { failure });
     }
     if let Some((kind, failure)) = planning.failed {
         return vec![end(run, Ending::PlannerFailed { kind, failure })];
@@ -180,11 +180,6 @@ fn plan(run: &Run, now: Timestamp) -> Vec<Command> {
     }
     let turn = if planning.is_asked { planning.turn } else { planning.turn + 1 };
     vec![Command::Plan { turn }]
-}
-
-/// The bound that requests to models meet.
-fn model_bound(run: &Run) -> &'static str {
-    if run.budget.usd_micros_max.is_some() { "usd_micros_max" } else { "tokens_max" }
 }
 
 /// The same call that failed in the same way so often that another time would tell nothing new.

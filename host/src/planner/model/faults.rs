@@ -114,8 +114,8 @@ fn of_status(status: u16, headers: &HeaderMap, body: String, now: Timestamp) -> 
     };
     let waits = matches!(kind, Kind::NetworkRateLimited | Kind::NetworkHttp5xx);
     let trouble = Trouble::new(kind, format!("the server answered {status}")).hint(hint).detail(body.clone());
-    // A server that failed may have asked its model before.
-    let is_free = kind != Kind::NetworkHttp5xx;
+    // A server that failed may have asked its model before; one that is overloaded says that it did not.
+    let is_free = kind != Kind::NetworkHttp5xx || matches!(status, 503 | 529);
     Trouble { retry_after_ms: wait_ms.filter(|_| waits), body, is_free, ..trouble }
 }
 

@@ -11,7 +11,15 @@ fn success_is_told_by_its_conditions() {
     else {
         panic!()
     };
-    hand.take(Fact::PlanAccepted { turn, reply, plan, steps, has_answer, has_assertions: true });
+    hand.take(Fact::PlanAccepted {
+        turn,
+        reply,
+        plan,
+        steps,
+        has_answer,
+        has_assertions: true,
+        checked_by: crate::domain::CHECK_VERSION,
+    });
     hand.does("a", succeeded());
     hand.refuses(Fact::RunEnded { end: RunEnd::Succeeded { answer: None }, caveats: vec![] });
     assert_eq!(hand.next(), [Command::Verify { turn: 1 }]);

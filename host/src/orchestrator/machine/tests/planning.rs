@@ -154,7 +154,7 @@ fn a_request_that_the_budget_does_not_allow_ends_the_run() {
     let mut hand = bounded();
     hand.take(requested(1, "a", Cost::default()));
     hand.take(Fact::PlanFailed { turn: 1, kind: Kind::PolicyBudget, failure: digest(5), retry: None });
-    assert_eq!(hand.next(), end(out("usd_micros_max"), &[]));
+    assert_eq!(hand.next(), end(Ending::Unaffordable { failure: digest(5) }, &[]));
 }
 
 #[test]
