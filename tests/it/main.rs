@@ -31,6 +31,7 @@ mod notify;
 mod numbers;
 mod plans;
 mod policy;
+mod providers;
 mod replay;
 mod runs;
 mod saga;

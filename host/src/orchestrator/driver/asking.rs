@@ -107,11 +107,11 @@ impl Drive {
         Ok(Some((Asked { features, model, quote, reserved: Reserved::default() }, route)))
     }
 
-    /// Whether the server of a model has failed too often of late.
+    /// Whether the server of a model has failed too often of late, or another request looks whether it is back.
     fn is_left_alone(&self, pack: &ContextPack, model: &str) -> bool {
         let parts = &self.driver.parts;
         let (Some(quote), Ok(tool)) = (self.driver.planner.quote(pack, model), model_tool()) else { return false };
-        parts.upstreams.open_until(&self.run.principal, &tool, &quote.server, parts.clock.now()).is_some()
+        parts.upstreams.is_left_alone(&self.run.principal, &tool, &quote.server, parts.clock.now())
     }
 
     fn allowance(&self, turn: u32, asked: Option<&Asked>) -> Allowance {
