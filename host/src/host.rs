@@ -44,6 +44,7 @@ mod keyed;
 mod message;
 mod notify;
 mod plan;
+mod prices;
 mod prompted;
 mod recording;
 mod replay;
@@ -51,6 +52,7 @@ mod report;
 mod routes;
 mod session;
 mod stats;
+mod suggest;
 mod tool_view;
 mod upkeep;
 mod watch;
@@ -61,6 +63,7 @@ pub use drift::RunDrift;
 pub use explain_step::{CheckedDigest, DigestState, Link, StepExplanation};
 pub use goal::Goal;
 pub use handle::RunHandle;
+pub use prices::{PriceData, price_data};
 pub use prompted::PromptUsed;
 pub use replay::{ReplayReport, Replayed, Verdict as ReplayVerdict};
 pub use report::{RunReport, StepReport};
@@ -73,11 +76,13 @@ pub use watch::{Seen, WATCH_POLL_MS, Watch};
 pub use plan::{PlanFlaw, PlanStepView, PlanView, read_workflow};
 
 pub use crate::orchestrator::{
-    ApprovalView, Approve, ChangeKind, Edge, EdgeKind, Graph, Node, NodeKind, Notice, Notifier, Signal, ToolChange,
-    Wait,
+    ApprovalView, Approve, ChangeKind, Edge, EdgeKind, Foreseen, Graph, Node, NodeKind, Notice, Notifier, Signal,
+    ToolChange, Wait,
 };
 pub use crate::planner::recorded::Recording;
-pub use crate::planner::workflow::{Place, WorkflowPlanner, schema as workflow_schema};
+pub use crate::planner::route::Routed;
+pub use crate::planner::suggest::{Form, FormField, FoundValue, SuggestedTool, Suggestion};
+pub use crate::planner::workflow::{Format as WorkflowFormat, Place, WorkflowPlanner, schema as workflow_schema};
 pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};
 pub use crate::registry::{Change, Lock, Origin, Part, PinState, changes};
 pub use crate::sandbox::{GUEST_TRACE_TARGET, Helper, Runtime, helper_main, runtime};
@@ -112,13 +117,15 @@ pub struct StartOptions {
     pub approve: Approve,
     /// Who lets a run go on though tools that it may still call are not what they were.
     pub accept_tools: Option<String>,
+    /// Money, in millionths of a US dollar, where the run may cost less than the settings allow.
+    pub usd_micros_max: Option<u64>,
     /// The span for which a run is started: the run is part of its trace. A run that goes on stays in the trace that it has.
     pub traceparent: Option<Traceparent>,
 }
 
 impl Default for StartOptions {
     fn default() -> Self {
-        Self { wait: Wait::Never, approve: Approve::Ask, accept_tools: None, traceparent: None }
+        Self { wait: Wait::Never, approve: Approve::Ask, accept_tools: None, usd_micros_max: None, traceparent: None }
     }
 }
 
@@ -253,8 +260,11 @@ impl Host {
 
     fn start_as(&self, run: RunId, goal: StoredGoal, planner: Arc<dyn Planner>, options: StartOptions) -> RunHandle {
         let trace = options.traceparent.map(|traceparent| traceparent.trace);
+        let mut budget = self.0.budget.clone();
+        // A run may be given less than the settings allow, and never more.
+        budget.usd_micros_max = [budget.usd_micros_max, options.usd_micros_max].into_iter().flatten().min();
         let (driver, signals) = self.driver(planner, options);
-        let (principal, budget) = (self.0.principal.clone(), self.0.budget.clone());
+        let principal = self.0.principal.clone();
         let start = Start { run: run.clone(), goal, principal, budget, parent: None, trace };
         let task = tokio::spawn(async move { driver.start(start).await });
         RunHandle::new(self.clone(), run, signals, task)
@@ -287,7 +297,7 @@ impl Host {
     fn driver(&self, planner: Arc<dyn Planner>, options: StartOptions) -> (Driver, broadcast::Receiver<Signal>) {
         let (sender, receiver) = broadcast::channel(SIGNALS_MAX);
         let parts = self.0.parts.clone();
-        let StartOptions { wait, approve, accept_tools, traceparent: _ } = options;
+        let StartOptions { wait, approve, accept_tools, traceparent: _, usd_micros_max: _ } = options;
         (Driver { parts, planner, wait, approve, accept_tools, signals: sender }, receiver)
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A copy of the example, over components that are built already.
-struct Example(TempDir);
+pub struct Example(TempDir);
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/store-report")
@@ -31,7 +31,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 impl Example {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let example = Self(TempDir::new().expect("a folder for the test"));
         for folder in ["data", "templates"] {
             copy(&source().join(folder), &example.path(folder));
@@ -46,7 +46,7 @@ impl Example {
         example
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -54,7 +54,7 @@ impl Example {
         fs::read_to_string(self.path("reports/2025.md")).expect("the report is there")
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         command.args(args).current_dir(self.0.path()).env_clear().env("HOME", self.0.path()).stdin(Stdio::null());
         // Shared by all commands: components are compiled once, and sealed under one key.
@@ -65,7 +65,7 @@ impl Example {
 
     /// Runs with `--json` and returns the report, which is the last line.
     #[track_caller]
-    fn report_of(&self, args: &[&str]) -> Value {
+    pub fn report_of(&self, args: &[&str]) -> Value {
         let output = self.run(args);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{out}\n{err}");

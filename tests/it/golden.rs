@@ -10,17 +10,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cofferdam::clock::SystemClock;
-use cofferdam::domain::{Fact, Failure, Outcome, Principal, RunId, SCHEMA_VERSION, Suspension};
+use cofferdam::domain::{Fact, Failure, Outcome, Price, PriceBand, Principal, RunId, SCHEMA_VERSION, Suspension};
 use cofferdam::host::{
-    Approve, CallOptions, Choice, Goal, HeadState, Host, HostBuilder, Message, ReplayVerdict, Replayed, RunReport,
-    RunState, Settle, StartOptions,
+    Approve, CallOptions, Choice, Goal, HeadState, Host, HostBuilder, Message, ReplayVerdict, Replayed, RouteView,
+    RunReport, RunState, Settle, StartOptions,
 };
 use cofferdam::orchestrator::Run;
+use cofferdam::planner::model::{ModelOptions, ModelPlanner, Protocol};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
 use cofferdam::policy::{Call, Policy};
 use cofferdam::registry::VerifiedTool;
 use cofferdam::sandbox::{Begin, CallLink, HostCall, HostCallEnd, Runner};
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
+use cofferdam_kit::FakeLlm;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tempfile::TempDir;
@@ -312,6 +314,18 @@ async fn a_run_that_ended_long_ago_is_played_back() {
             let is_told = |part: &Replayed| part.result == ReplayVerdict::Same || part.part == "t1.read";
             assert!(report.parts.iter().all(is_told), "{report:#?}");
         }
+        // Before the second version no golden run was planned by a model.
+        if version >= 2 {
+            let run = run_of(version, "planned");
+            let report = host.replay(&run, &BTreeMap::new()).await.unwrap();
+            assert!(report.diverged.is_none() && report.is_same(), "{report:#?}");
+            let requests = host.routes(&run).await.unwrap();
+            let outcomes: Vec<_> = requests.iter().filter_map(|request| request.outcome.as_deref()).collect();
+            assert_eq!(outcomes, ["plan_rejected", "plan_accepted", "answered"]);
+            let picos = |request: &RouteView| request.replied.as_ref().unwrap().usd_picos.unwrap();
+            // 200 tokens at 2 µ$, 1,000 at half of one, 60 at 8.
+            assert!(requests.iter().all(|request| request.is_same() && picos(request) == 1_380_000_000));
+        }
         let done = host.show(&run_of(version, "done")).await.unwrap();
         assert_eq!(done.answer, Some(json!("12")));
         let step = &done.steps[0].step;
@@ -435,7 +449,9 @@ async fn make_ended(place: &Place) -> BTreeMap<&'static str, RunId> {
     let runs = host.runs(99).await.unwrap();
     let session = runs.iter().find(|report| report.state == RunState::Session).expect("a session");
     let inner = runs.iter().find(|report| report.parent.is_some()).expect("a run within");
+    let planned = planned(place).await;
     let all = BTreeMap::from([
+        ("planned", planned),
         ("done", done.run.clone()),
         ("undone", undone.run.clone()),
         ("session", session.run.clone()),
@@ -447,6 +463,37 @@ async fn make_ended(place: &Place) -> BTreeMap<&'static str, RunId> {
     let erased = started(&host, ERASED, approved()).await;
     host.erase_user("local", "gone").await.expect("the user is erased");
     all.into_iter().chain([("erased", erased.run)]).collect()
+}
+
+/// What a model says: no plan at all, a plan after some thought, and an answer.
+fn said() -> String {
+    let usage = json!({"prompt": 1_200, "cached": 1_000, "reply": 60, "reasoning": 20});
+    let steps = json!([{"id": "sum", "tool": "math.sum", "args": {"numbers": ["20", "22"]}, "confidence": 0.9}]);
+    let answer = json!({"$from": "t2.sum", "path": ""});
+    let lines = [
+        json!({"reply": {"text": "Certainly!", "usage": usage}}),
+        json!({"reply": {"json": {"steps": steps}, "reasoning": "Two numbers.", "usage": usage}}),
+        json!({"reply": {"json": {"answer": answer}, "usage": usage}}),
+    ];
+    lines.map(|line| line.to_string()).join("\n")
+}
+
+/// A run that a model plans, with a bound on what that may cost.
+async fn planned(place: &Place) -> RunId {
+    let server = FakeLlm::start(&said()).expect("the script reads");
+    let price = Price {
+        source: "golden".into(),
+        bands: vec![PriceBand { input: 2_000_000, cached: 500_000, reply: 8_000_000, ..PriceBand::default() }],
+    };
+    let model = ModelOptions::new(Protocol::OpenaiChat, "golden").at(server.base_url());
+    let model = ModelPlanner::single(ModelOptions { price: Some(price), ..model }).expect("the model is one");
+    let host = place.builder().planner(Arc::new(model)).build().expect("the host is made");
+    let options = StartOptions { usd_micros_max: Some(1_000_000), ..StartOptions::default() };
+    let goal = Goal::text("Add two numbers.");
+    let report = host.start(goal, options).await.expect("it starts").finished().await.expect("it is driven");
+    assert_eq!((report.state, report.answer), (RunState::Succeeded, Some(json!("42"))), "{:?}", report.failure);
+    assert_eq!(server.finish(), Ok(()));
+    report.run
 }
 
 /// Lets a call announce its write, and then neither makes it nor tells.

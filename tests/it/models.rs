@@ -11,6 +11,7 @@ use cofferdam_kit::{FakeLlm, fake_llm};
 use serde_json::json;
 
 mod goals;
+mod program;
 mod wire;
 
 /// What no event, failure or payload may hold.

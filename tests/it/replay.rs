@@ -63,12 +63,8 @@ async fn recorded(workflow: Json, rule: &Rule) -> Recorded {
 
 async fn ran(host: &Host, workflow: &Json) -> RunId {
     let planner = WorkflowPlanner::parse(&workflow.to_string(), Format::Json).expect("the workflow reads");
-    let options = StartOptions {
-        wait: Wait::Never,
-        approve: Approve::All { by: "ann".into() },
-        accept_tools: None,
-        traceparent: None,
-    };
+    let options =
+        StartOptions { wait: Wait::Never, approve: Approve::All { by: "ann".into() }, ..StartOptions::default() };
     let handle = host.start(Goal::Workflow(planner), options).await.expect("the run begins");
     let report = handle.finished().await.expect("the run is driven");
     assert!(!report.steps.is_empty(), "{report:?}");

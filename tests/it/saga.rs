@@ -10,7 +10,9 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use cofferdam::clock::{Clock, SystemClock};
-use cofferdam::domain::{Direction, Fact, Failure, Json, Kind, RunId, StepId, Suspension, Timestamp, idempotency_key};
+use cofferdam::domain::{
+    Direction, Fact, Failure, Json, Kind, RunId, StepId, Suspension, Timestamp, TraceId, idempotency_key,
+};
 use cofferdam::host::{Choice, Host, Message, Notice, Notifier, RunReport, RunState, Settle, StartOptions};
 use cofferdam::policy::Policy;
 use cofferdam::sandbox::{Runner, WasmRunner};
@@ -786,6 +788,7 @@ async fn what_a_run_within_the_run_booked_is_cancelled_too() {
         let undo = agency.host.show(&run_of(&report, "t1.trip~undo")).await.expect("it is there");
         assert_eq!(undo.state, RunState::Succeeded, "{undo:#?}");
         assert_eq!(undo.parent.as_ref().map(|parent| &parent.run), Some(&report.run));
+        assert_eq!((undo.trace_id, report.trace_id), (report.trace_id, Some(TraceId::of_run(&report.run))));
         agency.check_effects(&report, &format!("{form:?}")).await;
         agency.check_effects(&undo, &format!("{form:?}")).await;
     }

@@ -10,6 +10,7 @@ use cofferdam::domain::{
 use cofferdam::planner::prices::price_at;
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
 use cofferdam::store::{Batch, Durability, EventLog, Payload};
+use expect_test::expect;
 use serde_json::{Value, json};
 
 use crate::cli::Shop;
@@ -285,7 +286,7 @@ fn what_a_successful_goal_costs_is_all_that_was_spent_by_those_that_succeeded() 
         (&json!("0.0687585"), &json!("0.0640085"), &json!("0.00475"))
     );
     assert_eq!(row["usd_per_success"], "0.01145975");
-    assert_eq!(row["requests_unpriced"], 1, "a request that was refused, of which nobody said what it cost");
+    assert_eq!(row["requests_unpriced"], 0, "a request that was refused as it came costs nothing");
     assert_eq!(row["wall_ms"], json!({ "count": 10, "p50": 50_000, "p95": 100_000, "max": 100_000 }));
     assert_eq!(
         row["tokens"],
@@ -371,16 +372,73 @@ fn without_a_success_there_is_no_cost_of_one_and_a_request_that_died_costs_what_
     let unsent = Script::new(2).asked("cheap", 0).failed(Kind::PolicyBudget);
     let unseen = Script::new(3).accepted(&[("pay", "trips.pay")]).began("pay", 40, None);
     let unseen = unseen.fact(Fact::StepUnknown { step: step("pay"), attempt: 1 });
-    let shop = shop(vec![lost, unsent, unseen]);
+    let cut = Script::new(4).asked("cheap", 0).replied(None, None, Cost::default(), 9).failed(Kind::NetworkCut);
+    let shop = shop(vec![lost, unsent, unseen, cut]);
     let told = stats(&shop, &[]);
     let row = &told["rows"][0];
-    assert_eq!(row["ends"], json!({ "cancelled": 1, "open": 2 }));
+    assert_eq!(row["ends"], json!({ "cancelled": 1, "open": 3 }));
     assert_eq!((&row["success_permille"], &row["usd_per_success"]), (&json!(0), &Value::Null));
     assert_eq!((&row["usd_models"], &row["usd_tools"]), (&json!("0.0007"), &json!("0.00004")));
-    assert_eq!((&row["requests"][0]["requests"], &row["requests"][0]["failed"]), (&json!(1), &json!(1)));
-    assert_eq!(row["failures"][1], json!({ "kind": "policy.budget", "goals": 0, "calls": 0, "requests": 1 }));
+    assert_eq!((&row["requests"][0]["requests"], &row["requests"][0]["failed"]), (&json!(2), &json!(2)));
+    assert_eq!(row["requests_unpriced"], 1, "nobody knows what an answer that broke off cost");
+    assert_eq!(row["failures"][2], json!({ "kind": "policy.budget", "goals": 0, "calls": 0, "requests": 1 }));
     let text = shop.run(&["stats"]).ends(0).out;
-    assert!(text.contains("none") && text.contains("0.00074"), "{text}");
+    assert!(text.contains("none") && text.contains("≥ 0.00074"), "{text}");
+}
+
+#[test]
+fn a_run_that_cannot_be_read_counts_nowhere_and_is_named() {
+    let shop = shop(ten());
+    let file = shop.path(".cofferdam/log.db");
+    let mut bytes = std::fs::read(&file).expect("the log is one file when nobody has it");
+    let at = bytes.windows(11).position(|part| part == b"model:other").expect("the tenth goal is in it");
+    bytes[at + 6] = b'0';
+    std::fs::write(&file, bytes).expect("it is written");
+    let told = shop.run(&["stats", "--json"]).ends(0);
+    assert_eq!(told.json()["unreadable"], json!([run(10)]));
+    assert_eq!((&told.json()["rows"][0]["goals"], &told.json()["rows"][0]["usd"]), (&json!(9), &json!("0.0655485")));
+    assert!(told.err.contains("cannot be read") && told.err.contains(run(10).as_str()), "{}", told.err);
+}
+
+#[test]
+fn sums_are_told_in_tables_for_a_person() {
+    let shop = shop(ten());
+    expect![[r#"
+                        goals  succeeded        p50         p95   tokens        USD  USD per success
+        cheap               6     50.0 %  30,000 ms  100,000 ms   11,110  0.0059625        0.0019875
+        cheap + strong      2     50.0 %  60,000 ms   80,000 ms    2,720    0.00217          0.00217
+        strong              2    100.0 %  40,000 ms   50,000 ms  201,011   0.060626         0.030313
+
+        cheap: 1 budget exhausted, 2 failed, 3 succeeded; models 0.0029625 USD, tools 0.003 USD
+        model  requests  failed  rejected     p50     p95   first  tokens                                  USD
+        cheap         7       1         1  400 ms  800 ms  150 ms  10,200 in, 1,500 cached, 910 out  0.0029625
+        failure             goals  calls  requests
+        data.condition          1      0         0
+        network.cut_stream      0      0         1
+        policy.budget           1      0         0
+        tool.declared           1      1         0
+
+        cheap + strong: 1 failed, 1 succeeded; models 0.00042 USD, tools 0.00175 USD
+        model   requests  failed  rejected       p50       p95     first  tokens                 USD
+        cheap          2       1         0     50 ms    600 ms    300 ms  1,000 in, 100 out  0.00021
+        strong         2       0         0  7,000 ms  8,000 ms  3,500 ms  1,500 in, 120 out  0.00021
+        failure           goals  calls  requests
+        data.condition        1      0         0
+        network.http_429      0      0         1
+
+        strong: 2 succeeded; models 0.060626 USD, tools 0 USD
+        model   requests  failed  rejected       p50       p95     first  tokens                                                                        USD
+        strong         2       0         0  5,000 ms  6,000 ms  2,500 ms  200,001 in, 10,000 cached, 40,001 cache-written, 1,010 out, 4 reasoning  0.060626
+    "#]].assert_eq(&shop.run(&["stats", "--by", "model"]).ends(0).out);
+    expect![[r#"
+        tool          calls  failed    p50    p95      USD  failures
+        math.eval         1       0   5 ms   5 ms        0
+        trips.book        2       0  70 ms  90 ms    0.003
+        trips.cancel      1       0  20 ms  20 ms   0.0015
+        trips.find        1       0  30 ms  30 ms  0.00025
+        trips.pay         1       1  10 ms  10 ms        0  1 tool.declared
+    "#]]
+    .assert_eq(&shop.run(&["stats", "--by", "tool"]).ends(0).out);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! An approval as a person reads it: the host's facts first, then the planner's words, marked as such.
 
-use crate::domain::{Access, Effect};
+use std::collections::BTreeSet;
+
+use crate::domain::{Access, Effect, FLAG_CHARS_MAX, Risk};
 use crate::host::ApprovalView;
 
 use super::text;
@@ -27,6 +29,9 @@ pub(super) fn question(view: &ApprovalView, length: Length) -> String {
     if let Some(other) = &view.duplicate_of {
         words.push_str(&format!("  again      {other} asks for the very same call\n"));
     }
+    for risk in view.risk.iter().flat_map(risks) {
+        words.push_str(&format!("  risk       {risk}\n"));
+    }
     for mount in &view.mounts {
         let what = match mount.access {
             Access::Read => "can read ",
@@ -41,6 +46,34 @@ pub(super) fn question(view: &ApprovalView, length: Length) -> String {
     words.push_str("  arguments, as the planner wrote them:\n");
     words.push_str(&arguments(view, length));
     words
+}
+
+/// What the host knows, and then what the planner doubts itself.
+fn risks(risk: &Risk) -> Vec<String> {
+    let Risk { planner, host } = risk;
+    let list = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(", ");
+    let tainted =
+        host.is_tainted.then(|| "its planner had read what tools brought: that may speak through it".to_owned());
+    let args = (!host.taint.is_empty()).then(|| {
+        let of = |(at, steps): (&String, &BTreeSet<String>)| {
+            format!("{} from {}", text::line(at, ARGS_CHARS_SHOWN), list(&mut steps.iter().cloned()))
+        };
+        format!("takes what steps brought: {}", list(&mut host.taint.iter().map(of)))
+    });
+    let egress = (!host.egress.is_empty()).then(|| format!("may send to {}", list(&mut host.egress.iter().cloned())));
+    let secrets =
+        (!host.secrets.is_empty()).then(|| format!("with secrets {}", list(&mut host.secrets.iter().cloned())));
+    let flags = (!planner.flags.is_empty()).then(|| {
+        format!(
+            "its planner doubts it: {}",
+            list(&mut planner.flags.iter().map(|flag| text::line(flag, FLAG_CHARS_MAX)))
+        )
+    });
+    [tainted, args, egress, secrets, flags]
+        .into_iter()
+        .flatten()
+        .map(|line| text::line(&line, ARGS_CHARS_SHOWN))
+        .collect()
 }
 
 fn meaning(effect: Effect) -> &'static str {
@@ -77,6 +110,7 @@ mod tests {
 
     fn view(args: serde_json::Value) -> ApprovalView {
         ApprovalView {
+            risk: None,
             run: "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap(),
             step: StepId::new(1, "write").unwrap(),
             tool: "notes.write".parse().unwrap(),

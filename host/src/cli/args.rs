@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Parser, Subcommand};
 
-use crate::domain::{Digest, Json, Traceparent};
+use crate::domain::{Digest, Json, Traceparent, usd_per_million};
 use crate::host::{By, Settle, When};
 
 use super::exit;
-use super::values::{age, binding, set, settle, when, word};
+use super::values::{age, binding, input, set, settle, when, word};
 
 /// Runs tools that nobody has to trust, and lets a planner choose them.
 #[derive(Debug, Parser)]
@@ -58,6 +58,8 @@ pub(super) struct Global {
 pub(super) enum Command {
     /// Reach a goal: of a workflow file, or in words that a model plans for.
     Run(RunArgs),
+    /// Find the tool that plain words are about, and what they say of its arguments. No model is asked.
+    Suggest(SuggestArgs),
     /// Go on with a run that was left.
     Resume(ResumeArgs),
     /// Call one tool. The result is JSON on standard output.
@@ -76,6 +78,8 @@ pub(super) enum Command {
     Diff(DiffArgs),
     /// Look at a workflow file without running it.
     Plan(PlanArgs),
+    /// Tell which models a run asked and why, or would.
+    Route(RouteArgs),
     /// Ask the policy.
     Policy(PolicyArgs),
     /// Look at the settings, the tools and the machine, and say what to do.
@@ -111,7 +115,7 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(group(ArgGroup::new("what").required(true).args(["flow", "goal"])))]
+#[command(group(ArgGroup::new("what").required(true).args(["flow", "goal", "recording"])))]
 pub(super) struct RunArgs {
     /// A workflow file: .toml, .yaml or .json.
     pub flow: Option<PathBuf>,
@@ -121,9 +125,24 @@ pub(super) struct RunArgs {
     /// A condition in CEL over `answer` that must hold for the goal to be reached. May be repeated.
     #[arg(long, value_name = "CONDITION", requires = "goal")]
     pub assert: Vec<String>,
-    /// Set an input of the workflow. VALUE is JSON, or else text.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = set, conflicts_with = "goal")]
+    /// The goal matters more than usual: the strongest models plan it.
+    #[arg(long, requires = "goal")]
+    pub critical: bool,
+    /// Money that the run may cost in US dollars, where that is less than the settings allow.
+    #[arg(long, value_name = "USD", value_parser = usd_max)]
+    pub usd_max: Option<u64>,
+    /// What a planner said in an earlier run, or in a file of `replay --export`, takes the place of a planner.
+    #[arg(long, value_name = "RUN|FILE")]
+    pub recording: Option<String>,
+    /// Go on with a recording though a request is not the one that was recorded.
+    #[arg(long, conflicts_with_all = ["flow", "goal"])]
+    pub lenient: bool,
+    /// Set an input of the workflow, or tell the planner of a goal. VALUE is JSON, or else text.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = set, conflicts_with = "recording")]
     pub set: Vec<(String, Json)>,
+    /// The same with the content of a file.
+    #[arg(long, value_name = "NAME=@FILE", value_parser = input, conflicts_with = "recording")]
+    pub input: Vec<(String, Json)>,
     /// A name for this request: a repeat under it finds the run of the first.
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
@@ -137,6 +156,38 @@ pub(super) struct RunArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub approval: ApprovalArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RouteArgs {
+    #[command(subcommand)]
+    pub command: RouteCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RouteCommand {
+    /// Tell each request of a run to a model, why it went there, and what it took; or where a goal would be sent.
+    Explain(RouteExplainArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RouteExplainArgs {
+    /// A run's id, the beginning of one, or `last`.
+    #[arg(required_unless_present = "goal", conflicts_with = "goal")]
+    pub run: Option<String>,
+    /// A goal in words, of which nothing is sent.
+    #[arg(long, value_name = "TEXT")]
+    pub goal: Option<String>,
+    /// The goal matters more than usual.
+    #[arg(long, requires = "goal")]
+    pub critical: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Reads dollars as people write them, in millionths: a dollar has as many as a million tokens at a dollar have prices.
+fn usd_max(text: &str) -> Result<u64, String> {
+    usd_per_million(text)
 }
 
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -163,6 +214,28 @@ pub(super) struct ApprovalArgs {
     /// Wait this long for `cofferdam approve` from elsewhere, before the run is left suspended.
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SuggestArgs {
+    /// What you want, in your words.
+    #[arg(required = true, value_name = "WORDS")]
+    pub words: Vec<String>,
+    /// Fill in the form of this tool: component.function
+    #[arg(long, value_name = "TOOL")]
+    pub tool: Option<String>,
+    /// Give an argument. VALUE is JSON, or else text.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = set)]
+    pub set: Vec<(String, Json)>,
+    /// Write the form as a workflow, which must not be there yet.
+    #[arg(long, value_name = "FILE.toml")]
+    pub write: Option<PathBuf>,
+    /// Run it, once a person has confirmed it at the terminal.
+    #[arg(long)]
+    pub run: bool,
+    /// Confirm it beforehand. Calls that need approval still do.
+    #[arg(long, requires = "run")]
+    pub yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -502,6 +575,9 @@ pub(super) struct ReplayArgs {
     /// Call this component in place of the one that is there. May be repeated.
     #[arg(long, value_name = "COMPONENT=FILE", value_parser = with)]
     pub with: Vec<(String, PathBuf)>,
+    /// Write what its planner said to a file, which must not be there yet; `run --recording` plans with it again.
+    #[arg(long, value_name = "FILE", conflicts_with = "with")]
+    pub export: Option<PathBuf>,
 }
 
 /// Reads `component=file`.
@@ -527,6 +603,8 @@ mod tests {
         let parses = |args: &[&str]| Args::try_parse_from([&["cofferdam", "run"], args].concat()).is_ok();
         assert!(parses(&["flow.toml", "--set", "a=1"]) && parses(&["--goal", "sum it", "--yes"]));
         assert!(!parses(&[]) && !parses(&["flow.toml", "--goal", "sum it"]));
-        assert!(!parses(&["--goal", "sum it", "--set", "a=1"]) && !parses(&["flow.toml", "--yes", "--approve", "a"]));
+        assert!(parses(&["--goal", "sum it", "--set", "a=1"]) && parses(&["--recording", "last", "--lenient"]));
+        assert!(!parses(&["--recording", "last", "--set", "a=1"]) && !parses(&["flow.toml", "--lenient"]));
+        assert!(!parses(&["flow.toml", "--yes", "--approve", "a"]));
     }
 }

@@ -126,6 +126,7 @@ mod tests {
 
     fn approval(local: &str, binding: &[u8]) -> Matter {
         Matter::Approval(Box::new(ApprovalView {
+            risk: None,
             run: run(),
             step: StepId::new(1, local).unwrap(),
             tool: "notes.write".parse().unwrap(),

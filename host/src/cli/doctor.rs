@@ -64,6 +64,14 @@ fn report(session: &Session, groups: &[(&str, Vec<Finding>)], worst: State) -> R
     session.output.result(&words)
 }
 
+/// Bounds of money stand on prices: of old ones a person should know.
+fn prices() -> Finding {
+    let data = host::price_data();
+    let day: String = data.published.to_string().chars().take_while(|c| *c != 'T').collect();
+    Finding::new("prices", format!("genai-prices of {day}"))
+        .warn_unless(!data.is_old, "update Cofferdam, or write `price` beside your models in cofferdam.toml")
+}
+
 fn versions() -> Vec<Finding> {
     let runtime = host::runtime();
     let says = if runtime.is_known_good {
@@ -76,6 +84,7 @@ fn versions() -> Vec<Finding> {
         Finding::new(runtime.name, says)
             .warn_unless(runtime.is_known_good, "update it and build again: ways out of older ones are known"),
         Finding::ok("SQLite", host::database_version()),
+        prices(),
     ]
 }
 

@@ -29,12 +29,14 @@ mod output;
 mod plan;
 mod policy;
 mod replay;
+mod route;
 mod run;
 mod runs;
 mod screen;
 mod stats;
 mod stop;
 mod story;
+mod suggest;
 mod text;
 mod timeline;
 mod tools;
@@ -87,6 +89,7 @@ impl Session {
     async fn perform(&self, command: Command) -> Result<Code, Failure> {
         match command {
             Command::Run(args) => run::run(self, args).await,
+            Command::Suggest(args) => suggest::command(self, args).await,
             Command::Resume(args) => run::resume(self, args).await,
             Command::Call(args) => call::call(self, args).await,
             Command::Tools => tools::list(self).await,
@@ -95,6 +98,7 @@ impl Session {
             Command::Lock(args) => lock::command(self, &args),
             Command::Diff(args) => diff::command(self, &args),
             Command::Plan(args) => plan::command(self, args).await,
+            Command::Route(args) => route::command(self, args).await,
             Command::Policy(args) => policy::command(self, &args),
             Command::Doctor => doctor::command(self).await,
             Command::Build(args) => build::command(self, args),

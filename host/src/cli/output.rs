@@ -1,6 +1,8 @@
 //! Standard output for results, standard error for everything said about them.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 
 use serde_json::json;
 
@@ -118,6 +120,20 @@ impl Output {
 /// Writes to standard error. Where nobody listens there, there is nobody to tell.
 pub(super) fn tell(words: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", words.trim_end_matches('\n'));
+}
+
+/// Writes a file that is not there yet.
+///
+/// # Errors
+/// `data.conflict` where something is there; `host.storage` where it cannot be written.
+pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    let shown = path.display();
+    let mut file = File::create_new(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Failure::new(Kind::DataConflict, format!("write {shown}: it is there already"))
+            .hint("choose another name, or remove it first"),
+        _ => Failure::new(Kind::HostStorage, format!("write {shown}: {error}")),
+    })?;
+    file.write_all(text.as_bytes()).map_err(|error| Failure::new(Kind::HostStorage, format!("write {shown}: {error}")))
 }
 
 fn write(text: &str) -> Result<(), Failure> {

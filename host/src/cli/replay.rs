@@ -1,13 +1,16 @@
 //! `replay`: a run played back from its records.
 
+use std::path::Path;
+
 use serde_json::json;
 
-use crate::domain::Failure;
-use crate::host::{ReplayReport, ReplayVerdict, Replayed};
+use crate::domain::{Failure, RunId};
+use crate::host::{Host, ReplayReport, ReplayVerdict, Replayed};
 
 use super::Session;
 use super::args::ReplayArgs;
 use super::exit::Code;
+use super::output;
 use super::runs::resolve;
 use super::text;
 
@@ -15,6 +18,9 @@ use super::text;
 pub(super) async fn command(session: &Session, args: ReplayArgs) -> Result<Code, Failure> {
     let host = session.host_of_runs()?;
     let run = resolve(&host, &args.run).await?;
+    if let Some(path) = &args.export {
+        return export(session, &host, &run, path).await;
+    }
     let report = host.replay(&run, &args.with.into_iter().collect()).await?;
     if session.output.is_json {
         session.output.document(&json!(report))?;
@@ -22,6 +28,19 @@ pub(super) async fn command(session: &Session, args: ReplayArgs) -> Result<Code,
         session.output.result(&told(&report))?;
     }
     Ok(if report.is_same() { Code::SUCCEEDED } else { Code::FAILED })
+}
+
+/// Writes what the planner of a run said.
+async fn export(session: &Session, host: &Host, run: &RunId, path: &Path) -> Result<Code, Failure> {
+    let recording = host.recording(run).await?;
+    output::write_new(path, &recording.to_lines())?;
+    let turns = recording.turns.len();
+    if session.output.is_json {
+        session.output.document(&json!({ "run": run, "file": path, "turns": turns }))?;
+    }
+    let shown = text::printable(&path.display().to_string());
+    session.output.say(&format!("wrote {turns} turns of {} to {shown}", text::printable(&recording.head.planner)));
+    Ok(Code::SUCCEEDED)
 }
 
 fn told(report: &ReplayReport) -> String {

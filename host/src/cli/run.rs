@@ -1,9 +1,11 @@
 //! `run` and `resume`: a goal followed to where it stops, its answer on standard output.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::domain::{Fact, Failure, Json, Kind, RunId, Suspension};
-use crate::host::{Approve, Goal, Host, Keyed, Message, RunReport, RunState, Settle, StartOptions, Wait};
+use crate::host::{Approve, Goal, Host, Keyed, Message, Recording, RunReport, RunState, Settle, StartOptions, Wait};
 
 use super::Session;
 use super::args::{ApprovalArgs, ModelArgs, ResumeArgs, RunArgs};
@@ -22,17 +24,25 @@ const OWNER_CHARS_MAX: usize = 60;
 
 /// Starts a run and follows it.
 pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failure> {
-    if args.goal.is_some() {
+    if args.flow.is_none() {
         refuse_names(&args.approval)?;
     }
+    let inputs = args.set.into_iter().chain(args.input).collect();
     let goal = match (args.flow, args.goal) {
-        (Some(flow), _) => Goal::workflow(&flow, args.set.into_iter().collect())?,
-        (None, goal) => Goal::text(goal.unwrap_or_default()).asserting(args.assert.clone())?,
+        (Some(flow), _) => Some(Goal::workflow(&flow, inputs)?),
+        (None, Some(goal)) => Some(Goal::text(goal).with_inputs(inputs)?.asserting(args.assert.clone())?),
+        (None, None) => None,
     };
+    let goal = if args.critical { goal.map(Goal::critical) } else { goal };
     let end = Finish { commands: session.commands(&args.model), is_strict: args.strict };
     let host = session.host(args.model)?;
+    let goal = match goal {
+        Some(goal) => goal,
+        None => Goal::recording(recording(&host, args.recording.as_deref()).await?, args.lenient),
+    };
     let mut plan = Attendance::new(session, &args.approval);
     plan.options.traceparent = session.traceparent(args.traceparent);
+    plan.options.usd_micros_max = args.usd_max;
     let handle = match &args.key {
         None => host.start(goal, plan.options).await?,
         Some(key) => match host.start_keyed(goal, plan.options.clone(), key).await? {
@@ -45,6 +55,26 @@ pub(super) async fn run(session: &Session, args: RunArgs) -> Result<Code, Failur
     };
     let follower = Follow::new(session, &host, handle, plan.is_asking);
     end.tell(session, &follow(&host, follower).await?)
+}
+
+/// Reads a recording from a file, or from the log.
+async fn recording(host: &Host, named: Option<&str>) -> Result<Recording, Failure> {
+    let named = named.unwrap_or_default();
+    let path = Path::new(named);
+    if path.is_file() {
+        return Recording::read(path);
+    }
+    host.recording(&runs::resolve(host, named).await?).await
+}
+
+/// Starts a workflow that a person has confirmed, and follows it.
+pub(super) async fn confirmed(session: &Session, host: &Host, goal: Goal) -> Result<Code, Failure> {
+    let end = Finish { commands: session.commands(&ModelArgs::default()), is_strict: false };
+    let mut plan = Attendance::new(session, &ApprovalArgs::default());
+    plan.options.traceparent = session.traceparent(None);
+    let handle = host.start(goal, plan.options).await?;
+    let follower = Follow::new(session, host, handle, plan.is_asking);
+    end.tell(session, &follow(host, follower).await?)
 }
 
 /// Returns how the run of a key ended; `None` where it was left, and goes on here.
@@ -135,7 +165,7 @@ impl Attendance {
             None if is_asking => Wait::Forever,
             None => Wait::Never,
         };
-        Self { options: StartOptions { wait, approve, accept_tools: None, traceparent: None }, is_asking }
+        Self { options: StartOptions { wait, approve, ..StartOptions::default() }, is_asking }
     }
 }
 

@@ -87,7 +87,7 @@ fn within(row: &GoalRow) -> String {
     let mut words = format!("\n{}: {}", key(&row.key), ends.join(", "));
     words.push_str(&format!("; models {} USD, tools {} USD\n", row.usd_models, row.usd_tools));
     if row.requests_unpriced > 0 {
-        words.push_str(&format!("of {} requests nobody knows what they cost\n", text::count(row.requests_unpriced)));
+        words.push_str(&format!("requests of which nobody knows the cost: {}\n", text::count(row.requests_unpriced)));
     }
     if !row.requests.is_empty() {
         words.push_str(&requests(&row.requests));

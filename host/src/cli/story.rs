@@ -5,6 +5,10 @@
 
 use std::collections::HashMap;
 
+mod planner;
+
+pub(super) use planner::{counted, price};
+
 use crate::domain::{
     Caveat, CaveatKind, Decision, Event, Fact, Parent, PlannedStep, Role, RunEnd, Settlement, SkipReason, StepEnd,
     StepId, Suspension, Timestamp, ToolName, UndoReason,
@@ -79,9 +83,10 @@ impl Cast {
                 Some(format!("{} lets it go on with changed tools: {}", short(by), tools.join(", ")))
             }
             Fact::ToolsChanged { .. } => Some("other tools are there than before, none of which it still calls".into()),
-            Fact::PlanRequested { turn, .. } => Some(format!("turn {turn}: asking the planner")),
-            Fact::PlanFailed { turn, kind, .. } => Some(format!("turn {turn}: the planner failed: {kind}")),
-            Fact::PlanRejected { turn, .. } => Some(format!("turn {turn}: the reply is no plan that can run")),
+            Fact::PlanRequested { .. }
+            | Fact::PlanReplied { .. }
+            | Fact::PlanFailed { .. }
+            | Fact::PlanRejected { .. } => Some(planner::line(fact, event.at)?),
             Fact::PlanAccepted { turn, steps, .. } => Some(format!("turn {turn}: a plan of {}", steps_of(steps.len()))),
             Fact::Answered { turn, .. } => Some(format!("turn {turn}: the planner answers")),
             Fact::Asked { turn, .. } => Some(format!("turn {turn}: the planner asks a person")),

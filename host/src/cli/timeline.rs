@@ -1,6 +1,6 @@
 //! What a run did and where it stands, as text for people.
 
-use crate::domain::{Failure, Json, Suspension, Usage};
+use crate::domain::{Failure, Json, Suspension, Usage, usd};
 use crate::host::{RunReport, RunState, StepReport};
 
 use super::commands::Commands;
@@ -75,8 +75,12 @@ pub(super) fn run(report: &RunReport, commands: &Commands) -> String {
         let name = prompt.name.as_deref().unwrap_or("of another program");
         format!("prompt   {name} ({})\n", prompt.digest.short())
     });
+    let models = match report.models.requests {
+        0 => String::new(),
+        requests => format!("models   {}\n", models(requests, report)),
+    };
     format!(
-        "run      {}\nstate    {}\nplanner  {}\n{prompt}goal     {}\ncreated  {}{ended}\n{owner}{part}\n{}\n{answer}{}",
+        "run      {}\nstate    {}\nplanner  {}\n{prompt}{models}goal     {}\ncreated  {}{ended}\n{owner}{part}\n{}\n{answer}{}",
         report.run,
         state(&report.state),
         text::line(&report.planner, GOAL_CHARS_MAX),
@@ -85,6 +89,17 @@ pub(super) fn run(report: &RunReport, commands: &Commands) -> String {
         steps(report),
         end(report, commands),
     )
+}
+
+fn models(requests: u32, report: &RunReport) -> String {
+    let used = &report.models;
+    let more = match used.unpriced {
+        0 => String::new(),
+        unpriced => format!("; of {unpriced} nobody knows what they cost"),
+    };
+    let requests = if requests == 1 { "1 request".to_owned() } else { format!("{requests} requests") };
+    let (tokens, usd) = (text::count(used.tokens.total()), usd(used.usd_picos.into()));
+    format!("{requests}, {tokens} tokens, {usd} USD{more}")
 }
 
 /// Returns how a run ended or what it waits for, with the commands that go on from there.

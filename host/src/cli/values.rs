@@ -1,5 +1,7 @@
 //! Values of flags that have a form of their own.
 
+use std::io::Read;
+
 use crate::domain::Json;
 use crate::host::{Settle, When};
 
@@ -43,6 +45,26 @@ pub(super) fn set(text: &str) -> Result<(String, Json), String> {
     Ok((name.to_owned(), value))
 }
 
+/// Bytes of a file that is given as an input: more than a planner is given.
+const INPUT_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads `name=@file`, and the file: JSON, or else text.
+pub(super) fn input(text: &str) -> Result<(String, Json), String> {
+    let (name, path) = text.split_once("=@").ok_or("write NAME=@FILE")?;
+    if name.is_empty() || path.is_empty() {
+        return Err("write NAME=@FILE: the name, or the file, is missing".into());
+    }
+    let unread = |error: std::io::Error| format!("read {path}: {error}");
+    let mut content = String::new();
+    let file = std::fs::File::open(path).map_err(unread)?;
+    file.take(INPUT_BYTES_MAX + 1).read_to_string(&mut content).map_err(unread)?;
+    if content.len() as u64 > INPUT_BYTES_MAX {
+        return Err(format!("read {path}: it has more than {INPUT_BYTES_MAX} bytes"));
+    }
+    let value = serde_json::from_str(&content).unwrap_or(Json::String(content));
+    Ok((name.to_owned(), value))
+}
+
 /// Reads `STEP=done:JSON`, `STEP=retry` or `STEP=failed`.
 pub(super) fn settle(text: &str) -> Result<(String, Settle), String> {
     let (step, what) = text.split_once('=').ok_or("write STEP=done:JSON, STEP=retry or STEP=failed")?;
@@ -76,6 +98,17 @@ mod tests {
         assert_eq!(set("where=a=b"), Ok(("where".into(), json!("a=b"))));
         assert_eq!(set("empty="), Ok(("empty".into(), json!(""))));
         assert!(set("year").is_err() && set("=1").is_err());
+    }
+
+    #[test]
+    fn an_input_comes_from_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let named = format!("a=@{}", file.path().display());
+        for (content, value) in [("[1]", json!([1])), ("one\n", json!("one\n"))] {
+            std::fs::write(file.path(), content).unwrap();
+            assert_eq!(input(&named), Ok(("a".into(), value)));
+        }
+        assert!(input("a=b").is_err() && input("=@f").is_err() && input("a=@/no/such/file").is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use expect_test::{Expect, expect};
 
 use crate::domain::{Digest, Kind};
+use crate::planner::PackOptions;
 use crate::sandbox::NetworkOptions;
 
 use super::{Environment, Overrides, SecretSource, Settings, ToolSource, find};
@@ -192,4 +193,16 @@ fn compiled_components_are_kept_where_the_file_says_and_their_key_where_it_has_n
     check(written, &[state], code, "/var/state/ann/cofferdam/cache");
     check(written, &[], "", "");
     assert!(parse("version = 0\n[sandbox]\ncache_key_dir = 'code'").is_err(), "the file has no say");
+}
+
+#[test]
+fn what_a_planner_sees_is_bounded_by_the_file() {
+    let text = "version = 0\n[planner]\ntools_max = 5\npack_tokens_max = 8000\nwhole_bytes_max = 0";
+    let expected = PackOptions { tools_max: 5, pack_tokens_max: 8_000, whole_bytes_max: 0 };
+    assert_eq!(parse(text).unwrap().pack, expected);
+    assert_eq!(parse("version = 0").unwrap().pack, PackOptions::default());
+    for wrong in ["tools_max = 0", "pack_tokens_max = -1", "tools = 5"] {
+        let failure = parse(&format!("version = 0\n[planner]\n{wrong}")).unwrap_err();
+        assert!(failure.kind == Kind::DataConfig && failure.message.contains("cofferdam.toml:3:"), "{failure:?}");
+    }
 }

@@ -35,9 +35,10 @@ impl Host {
                 Some(reply) => Some(self.words(run, reply).await?),
                 None => None,
             };
-            let failure = match said.failure.filter(|_| reply.is_none()) {
-                Some(failure) => Some(self.recorded::<Failure>(run, &failure).await?),
-                None => None,
+            let failure = match (said.failed, said.refused) {
+                (Some(failure), _) if reply.is_none() => Some(self.recorded::<Failure>(run, &failure).await?),
+                (_, Some(failures)) => of_planner(self.recorded(run, &failures).await?),
+                _ => None,
             };
             // A request that is still open, or was left alone, has brought nothing.
             if reply.is_some() || failure.is_some() {
@@ -76,11 +77,21 @@ fn erased(run: &RunId) -> Failure {
     Failure::new(Kind::DataNotFound, format!("record what planned `{run}`: what its user gave and got is erased"))
 }
 
+/// Returns the failure of a refused reply where the planner's own side told it, and no check of a plan: a recording tells it
+/// again, as nothing in the words may show that they were cut off.
+fn of_planner(failures: Vec<Failure>) -> Option<Failure> {
+    let is_of_planner = |failure: &Failure| failure.kind.code().starts_with("model.");
+    failures.into_iter().next().filter(is_of_planner)
+}
+
 /// What the events tell of one turn.
 struct Said {
     pack: Digest,
     reply: Option<Digest>,
-    failure: Option<Digest>,
+    /// Why the planner said nothing, as far as no later request of the turn brought something.
+    failed: Option<Digest>,
+    /// Why what it said was refused.
+    refused: Option<Digest>,
 }
 
 fn turns_of(events: &[Event]) -> BTreeMap<u32, Said> {
@@ -88,15 +99,18 @@ fn turns_of(events: &[Event]) -> BTreeMap<u32, Said> {
     for event in events {
         let (turn, reply) = match &event.fact {
             Fact::PlanRequested { turn, pack, .. } => {
-                turns.insert(*turn, Said { pack: *pack, reply: None, failure: None });
+                turns.insert(*turn, Said { pack: *pack, reply: None, failed: None, refused: None });
                 continue;
             }
             Fact::PlanFailed { turn, failure, .. } => {
-                turns.entry(*turn).and_modify(|said| said.failure = Some(*failure));
+                turns.entry(*turn).and_modify(|said| said.failed = Some(*failure));
+                continue;
+            }
+            Fact::PlanRejected { turn, reply, failures, .. } => {
+                turns.entry(*turn).and_modify(|said| (said.reply, said.refused) = (Some(*reply), Some(*failures)));
                 continue;
             }
             Fact::PlanAccepted { turn, reply, .. }
-            | Fact::PlanRejected { turn, reply, .. }
             | Fact::Answered { turn, reply, .. }
             | Fact::Asked { turn, reply, .. } => (turn, reply),
             _ => continue,

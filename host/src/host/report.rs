@@ -1,16 +1,16 @@
 //! What a host tells about runs: stories with their payloads looked up.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Caveat, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, Parent, Role, RunId, SkipReason, SpanId,
+    Caveat, Denial, Digest, Effect, Event, Failure, Json, Kind, LogLine, Parent, Risk, Role, RunId, SkipReason, SpanId,
     StepId, Subject, Timestamp, ToolName, TraceId, UndoReason, Usage,
 };
 use crate::host::{ApprovalView, Host, PromptUsed, RunState, prompted};
 use crate::orchestrator::Goal as StoredGoal;
 use crate::policy::mounts;
 use crate::store::RunEntry;
-use crate::telemetry::{Cached, StepTrace, Trace, trace};
+use crate::telemetry::{Cached, ModelUse, StepTrace, Trace, trace};
 
 /// Runs that are looked through for the owner of one.
 const RUNS_LOOKED_THROUGH_MAX: usize = 1_000;
@@ -49,6 +49,8 @@ pub struct RunReport {
     pub stuck: Vec<StepId>,
     pub question: Option<String>,
     /// The fixed text that its planner read last; a list does not tell it.
+    /// What its requests to models took.
+    pub models: ModelUse,
     pub prompt: Option<PromptUsed>,
 }
 
@@ -163,7 +165,7 @@ async fn told(host: &Host, run: &RunId, story: &Trace) -> Result<RunReport, Fail
     told.prompt = prompted::used(host, run, story.pack).await?;
     for step in &story.steps {
         told.steps.push(filled(host, run, step).await?);
-        told.approvals.extend(approval(host, run, step).await?);
+        told.approvals.extend(approval(host, run, story, step).await?);
     }
     Ok(told)
 }
@@ -206,6 +208,7 @@ fn bare_report(run: &RunId, story: &Trace) -> RunReport {
         stuck: stuck.map(|step| step.step.clone()).collect(),
         question: None,
         prompt: None,
+        models: story.models,
     }
 }
 
@@ -275,10 +278,20 @@ async fn filled(host: &Host, run: &RunId, step: &StepTrace) -> Result<StepReport
     })
 }
 
-async fn approval(host: &Host, run: &RunId, step: &StepTrace) -> Result<Option<ApprovalView>, Failure> {
+async fn approval(host: &Host, run: &RunId, story: &Trace, step: &StepTrace) -> Result<Option<ApprovalView>, Failure> {
     let Some(asked) = &step.asked else { return Ok(None) };
+    let plan: Option<Json> = look_up(host, run, story.plans.get(&step.step.turn()).copied()).await?;
+    let of = match &step.role {
+        Role::Item { of } => of,
+        _ => &step.step,
+    };
+    // Of the plan nothing else is read here: one that a program of another time wrote does not keep a person from deciding.
+    let steps = plan.as_ref().and_then(|plan| plan["steps"].as_array());
+    let planned = steps.into_iter().flatten().find(|step| step["planned"]["id"] == of.as_str());
+    let risk = planned.and_then(|step| Risk::deserialize(&step["risk"]).ok());
     let parts = &host.0.parts;
     Ok(Some(ApprovalView {
+        risk,
         run: run.clone(),
         step: step.step.clone(),
         tool: step.tool.clone(),

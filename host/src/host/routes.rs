@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::domain::{AskedModel, Cost, Event, Fact, Failure, RunId, Seq, Tokens};
-use crate::host::Host;
+use crate::host::{Goal, Host};
+use crate::orchestrator::{Foreseen, foresee};
 use crate::planner::route::{Choice, Routed, choose};
 
 /// One request to a model.
@@ -42,6 +43,15 @@ impl RouteView {
 }
 
 impl Host {
+    /// Tells to which model a goal would be sent first, and why; nothing is sent. `None` where no model plans it.
+    ///
+    /// # Errors
+    /// `data.config` where no model is set, or no tier may propose what the tools near to the goal do.
+    pub fn foresee(&self, goal: Goal) -> Result<Option<Foreseen>, Failure> {
+        let (goal, planner) = goal.planned(self.0.model.clone())?;
+        foresee(&self.0.parts, &*planner, &goal, &self.0.budget)
+    }
+
     /// Tells the requests of a run to models, in order.
     ///
     /// # Errors

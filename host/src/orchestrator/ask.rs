@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::{Budget, Cost, Failure, Json, Kind, Retry, Timestamp, Tokens};
+use crate::domain::{Budget, Cost, Failure, Json, Kind, Retry, Timestamp, Tokens, usd_micros, usd_picos};
 use crate::orchestrator::budget::left;
-use crate::orchestrator::machine::{Run, Step};
-use crate::planner::route::{Features, Routes};
+use crate::orchestrator::machine::Run;
+use crate::planner::route::{Features, Routed, Routes, choose};
 use crate::planner::{ContextPack, OfferedTool, Quote};
 
 /// Tokens of one reply: a plan of many steps fits.
@@ -26,9 +26,6 @@ pub const REQUEST_WAIT_MS_MAX: u64 = 60_000;
 
 /// The longest first wait before the same model is asked again, in milliseconds. It doubles.
 const BACKOFF_MS: u64 = 500;
-
-/// Picodollars in a millionth of a dollar.
-const PICOS_PER_MICRO: u128 = 1_000_000;
 
 /// What is held for a request, and how long its reply may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +48,7 @@ pub fn reserve(run: &Run, model: &str, quote: &Quote) -> Result<Reserved, Failur
     }
     if run.budget.usd_micros_max.is_some() {
         let price = quote.price.as_ref().ok_or_else(|| no_price(model))?;
-        let picos = u128::from(left.usd_micros) * PICOS_PER_MICRO;
+        let picos = usd_picos(left.usd_micros);
         let within = price.reply_tokens_within(picos, quote.prompt_tokens_max).unwrap_or(0);
         reply_tokens_max = reply_tokens_max.min(within);
     }
@@ -66,7 +63,7 @@ fn most(budget: &Budget, quote: &Quote, reply_tokens_max: u32) -> Cost {
     let picos = quote.price.as_ref().map(|price| price.picos_max(quote.prompt_tokens_max, reply_tokens_max.into()));
     let tokens = quote.prompt_tokens_max.saturating_add(reply_tokens_max.into());
     Cost {
-        usd_micros: budget.usd_micros_max.and(picos).map_or(0, micros),
+        usd_micros: budget.usd_micros_max.and(picos).map_or(0, usd_micros),
         tokens: budget.tokens_max.map_or(0, |_| tokens),
         ..Cost::default()
     }
@@ -76,13 +73,8 @@ fn most(budget: &Budget, quote: &Quote, reply_tokens_max: u32) -> Cost {
 pub fn charge(quote: Option<&Quote>, reserved: Cost, tokens: Option<Tokens>) -> (Cost, Option<u64>) {
     let Some(tokens) = tokens else { return (reserved, None) };
     let picos = quote.and_then(|quote| quote.price.as_ref()).map(|price| price.usd_picos(&tokens));
-    let cost = Cost { tokens: tokens.total(), usd_micros: picos.map_or(0, micros), ..Cost::default() };
+    let cost = Cost { tokens: tokens.total(), usd_micros: picos.map_or(0, usd_micros), ..Cost::default() };
     (cost, picos.map(|picos| u64::try_from(picos).unwrap_or(u64::MAX)))
-}
-
-/// Whole millionths of a dollar, rounded up: what is charged is never less than what was used.
-fn micros(picos: u128) -> u64 {
-    u64::try_from(picos.div_ceil(PICOS_PER_MICRO)).unwrap_or(u64::MAX)
 }
 
 fn no_price(model: &str) -> Failure {
@@ -103,8 +95,40 @@ fn too_little(budget: &Budget, left: Cost, model: &str, quote: &Quote) -> Failur
         .hint("raise `usd_micros_max` or `tokens_max` under [budget], or ask for less")
 }
 
-/// Counts what decides which model is asked. `down` are servers' models that are left alone for a while.
-pub fn features(run: &Run, pack: &ContextPack, is_critical: bool, down: impl Iterator<Item = String>) -> Features {
+/// What a run has shown so far that decides which model is asked next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoFar {
+    pub failed_steps: usize,
+    pub escalations: u32,
+    /// Of the money that the run may cost.
+    pub budget_permille: u32,
+    /// Models that did not answer this request, or are left alone for a while.
+    pub down: BTreeSet<String>,
+}
+
+impl Default for SoFar {
+    /// A run that has not begun.
+    fn default() -> Self {
+        Self { failed_steps: 0, escalations: 0, budget_permille: 1_000, down: BTreeSet::new() }
+    }
+}
+
+impl SoFar {
+    /// Returns what a run has shown. `down` are models whose servers are left alone for a while.
+    pub fn of(run: &Run, down: impl Iterator<Item = String>) -> Self {
+        // A turn begins anew with all of them.
+        let failed = run.planning.down.iter().filter(|_| run.planning.is_asked).cloned();
+        Self {
+            failed_steps: run.steps.values().filter(|step| step.status.is_failed()).count(),
+            escalations: run.planning.escalations,
+            budget_permille: budget_permille(run),
+            down: failed.chain(down).collect(),
+        }
+    }
+}
+
+/// Counts what decides which model is asked.
+pub fn features(so_far: &SoFar, pack: &ContextPack, is_critical: bool) -> Features {
     let near: Vec<&OfferedTool> = match &pack.retrieval {
         Some(found) => pack.tools.iter().filter(|tool| found.near.contains(&tool.name)).collect(),
         None => pack.tools.iter().collect(),
@@ -112,25 +136,18 @@ pub fn features(run: &Run, pack: &ContextPack, is_critical: bool, down: impl Ite
     let schemas = || near.iter().map(|tool| &tool.input_schema);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let required = |schema: &Json| schema["required"].as_array().map_or(0, Vec::len);
-    // A turn begins anew with all of them.
-    let failed = run.planning.down.iter().filter(|_| run.planning.is_asked).cloned();
-    let down: BTreeSet<String> = failed.chain(down).collect();
     Features {
         effect: near.iter().map(|tool| tool.effect).max().unwrap_or(crate::domain::Effect::Pure),
         candidates: count(near.len()),
         margin_permille: pack.retrieval.as_ref().map_or(1_000, |found| found.margin_permille),
         schema_depth: count(schemas().map(depth).max().unwrap_or(0)),
         required_args: count(schemas().map(required).max().unwrap_or(0)),
-        failed_steps: count(run.steps.values().filter(|step| has_failed(step)).count()),
-        escalations: run.planning.escalations,
+        failed_steps: count(so_far.failed_steps),
+        escalations: so_far.escalations,
         is_critical,
-        budget_permille: budget_permille(run),
-        down: down.into_iter().collect(),
+        budget_permille: so_far.budget_permille,
+        down: so_far.down.iter().cloned().collect(),
     }
-}
-
-fn has_failed(step: &Step) -> bool {
-    step.status.is_failed()
 }
 
 /// Levels of a schema in which something is described.
@@ -149,6 +166,19 @@ fn budget_permille(run: &Run) -> u32 {
     let Some(most) = run.budget.usd_micros_max.filter(|most| *most > 0) else { return 1_000 };
     let left = u128::from(left(run).usd_micros.min(most)) * 1_000 / u128::from(most);
     u32::try_from(left).unwrap_or(1_000)
+}
+
+/// Chooses a model, and says with what the choice can be reckoned again.
+///
+/// # Errors
+/// `data.config` where no tier may propose what the tools near to the goal do.
+pub fn routed(routes: &Routes, features: Features) -> Result<Routed, Failure> {
+    let nobody = || {
+        let what = format!("choose a model: no tier may propose steps of effect `{}`", features.effect);
+        Failure::new(Kind::DataConfig, what).hint("raise `effects` of a tier in cofferdam.toml")
+    };
+    let choice = choose(routes, &features).ok_or_else(nobody)?;
+    Ok(Routed { routes: routes.clone(), features, choice })
 }
 
 /// A request that brought no reply.
@@ -259,7 +289,7 @@ mod tests {
                 };
                 let (cost, picos) = charge(Some(&quoted), reserved.cost, Some(tokens));
                 prop_assert!(cost.usd_micros <= reserved.cost.usd_micros, "{cost:?} of {reserved:?}");
-                prop_assert!(u128::from(picos.unwrap()) <= u128::from(cost.usd_micros) * PICOS_PER_MICRO);
+                prop_assert!(u128::from(picos.unwrap()) <= usd_picos(cost.usd_micros));
             }
         }
     }
@@ -304,7 +334,7 @@ mod tests {
         let features = |effect, down: &[&str]| Features {
             effect,
             down: down.iter().map(|&model| model.to_owned()).collect(),
-            ..features(&run(None, None), &ContextPack::default(), false, std::iter::empty())
+            ..features(&SoFar::default(), &ContextPack::default(), false)
         };
         assert!(has_other(&routes, &features(Effect::Read, &[]), "b"));
         assert!(!has_other(&routes, &features(Effect::Once, &[]), "b"));

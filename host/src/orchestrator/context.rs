@@ -26,7 +26,7 @@ const SCHEMA_BYTES_MAX: u64 = 1_500;
 
 /// Returns the tools that policy would let the planner use, sorted by name; not those that are there to take back or look up
 /// what others do.
-pub(super) fn offered(catalog: &Catalog, policy: &Policy) -> Vec<OfferedTool> {
+pub fn offered(catalog: &Catalog, policy: &Policy) -> Vec<OfferedTool> {
     let offer = |tool: &crate::registry::VerifiedTool| {
         let contract = tool.tool();
         Some(OfferedTool {

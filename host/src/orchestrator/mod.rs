@@ -13,6 +13,7 @@ mod condition;
 mod context;
 mod drift;
 mod driver;
+mod foresee;
 mod graph;
 mod journal;
 mod link;
@@ -34,11 +35,13 @@ pub use check::{
 };
 pub use compensate::{is_undone_by_run, left, to_undo};
 pub use condition::{ANSWER, Condition};
+pub use context::offered;
 pub use drift::{ChangeKind, CheckedTool, ToolChange};
 pub use driver::{
     ApprovalView, Approve, Driver, EndedRun, Goal, Parts, PlannerOf, SIGNALS_MAX, STOPPED_MAX, Signal, Start, Wait,
     changed_tools, goal_of, parted, recovered, runs_within, toolset_of,
 };
+pub use foresee::{Foreseen, foresee};
 pub use graph::{Edge, EdgeKind, Graph, Node, NodeKind, graph};
 pub use journal::{Answers, journal_digest};
 pub use lone::LoneLink;

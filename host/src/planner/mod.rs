@@ -23,6 +23,7 @@ pub mod recorded;
 pub mod retrieve;
 pub mod route;
 mod strict;
+pub mod suggest;
 pub mod workflow;
 
 pub use fit::fitted;

@@ -52,6 +52,9 @@ const REPLY_HINT: &str =
 /// What the kept text of a reply with native calls begins with.
 const CALLS_START: &str = "{\"tool_calls\":";
 
+/// What it begins with in logs of the first version: a list of the calls alone.
+const CALLS_START_V1: &str = "[{\"tool\":";
+
 /// A reply with native calls, as it is kept.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,11 +79,18 @@ pub fn written(text: &str, calls: &[NativeCall]) -> String {
 /// Those of [`parse`] and [`parse_calls`].
 pub fn read(reply: &str, pack: &ContextPack, limits: &ReplyLimits) -> Result<Proposal, Failure> {
     // Written as JSON text within JSON text, a reply within its bound may be larger than that.
-    let is_written = reply.starts_with(CALLS_START) && reply.len() <= limits.bytes_max.saturating_mul(8);
-    match is_written.then(|| serde_json::from_str::<WrittenCalls>(reply)) {
-        Some(Ok(written)) => parse_calls(&written.tool_calls, pack, limits),
-        _ => parse(reply, pack, limits),
+    let is_bounded = reply.len() <= limits.bytes_max.saturating_mul(8);
+    match calls_of(reply).filter(|calls| is_bounded && !calls.is_empty()) {
+        Some(calls) => parse_calls(&calls, pack, limits),
+        None => parse(reply, pack, limits),
     }
+}
+
+fn calls_of(reply: &str) -> Option<Vec<NativeCall>> {
+    if reply.starts_with(CALLS_START) {
+        return serde_json::from_str::<WrittenCalls>(reply).ok().map(|written| written.tool_calls);
+    }
+    reply.starts_with(CALLS_START_V1).then(|| serde_json::from_str(reply).ok()).flatten()
 }
 
 /// Reads the text of a reply.

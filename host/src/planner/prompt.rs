@@ -15,11 +15,11 @@ mod dialect;
 mod schema;
 mod unfold;
 
-/// Bytes of a person's input that is shown whole.
-const INPUT_BYTES_MAX: usize = 2_000;
-
 pub use dialect::Dialect;
 pub use schema::reply_schema;
+
+/// Bytes of a person's input that is shown whole.
+const INPUT_BYTES_MAX: usize = 2_000;
 
 /// Writes what stays the same through a run: the instructions and the tools.
 pub fn system(pack: &ContextPack) -> String {

@@ -13,7 +13,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::parse::{NativeCall, ReplyLimits, parse, parse_calls};
+use super::parse::{ReplyLimits, read};
 use super::{Allowance, ContextPack, Planned, Planner, Proposal, strict};
 use crate::domain::{Digest, Failure, Json, Kind, Plan, printable};
 
@@ -68,10 +68,10 @@ pub struct RecordedTurn {
     pub turn: u32,
     /// Likeness of the context pack.
     pub pack: Digest,
-    /// What the planner said, as it came; absent where it could not reply.
+    /// What the planner said, as it came; absent where it said nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
-    /// Why it could not.
+    /// Why that is no proposal, where the planner's own side said so: cut off, refused, not to be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
@@ -115,8 +115,8 @@ impl Recording {
         if turns.len() > TURNS_MAX || !is_in_order {
             return Err(format!("its turns are not in order, or more than {TURNS_MAX}"));
         }
-        if let Some(turn) = turns.iter().find(|turn| turn.reply.is_some() == turn.failure.is_some()) {
-            return Err(format!("turn {} has not exactly one of `reply` and `failure`", turn.turn));
+        if let Some(turn) = turns.iter().find(|turn| turn.reply.is_none() && turn.failure.is_none()) {
+            return Err(format!("turn {} has neither `reply` nor `failure`", turn.turn));
         }
         Ok(Self { head, turns })
     }
@@ -182,9 +182,9 @@ impl RecordedPlanner {
 
     fn reply(&self, turn: &RecordedTurn, pack: &ContextPack) -> Result<Proposal, Failure> {
         match (&turn.reply, &turn.failure) {
-            (Some(reply), _) if self.recording.head.is_single_plan => plan_of(reply),
-            (Some(reply), _) => said(reply, pack),
-            (None, Some(failure)) => Err(failure.clone()),
+            (_, Some(failure)) => Err(failure.clone()),
+            (Some(reply), None) if self.recording.head.is_single_plan => plan_of(reply),
+            (Some(reply), None) => read(reply, pack, &ReplyLimits::default()),
             (None, None) => Err(Failure::new(Kind::DataConflict, "plan: the recording has no reply")),
         }
     }
@@ -194,26 +194,6 @@ impl RecordedPlanner {
 fn plan_of(reply: &str) -> Result<Proposal, Failure> {
     let unread = |error| Failure::new(Kind::ModelSchema, format!("read the recorded plan: {error}"));
     serde_json::from_str::<Plan>(reply).map(Proposal::Plan).map_err(unread)
-}
-
-/// Reads what a model said: its words, or the calls that it asked for by its own means.
-fn said(reply: &str, pack: &ContextPack) -> Result<Proposal, Failure> {
-    match serde_json::from_str::<Vec<Called>>(reply) {
-        Ok(calls) if !calls.is_empty() => {
-            let native = |call: Called| NativeCall { tool: call.tool, arguments: call.arguments };
-            let calls: Vec<NativeCall> = calls.into_iter().map(native).collect();
-            parse_calls(&calls, pack, &ReplyLimits::default())
-        }
-        _ => parse(reply, pack, &ReplyLimits::default()),
-    }
-}
-
-/// A call as it is kept of a model that asks for calls by its own means.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Called {
-    tool: String,
-    arguments: String,
 }
 
 #[async_trait]
@@ -249,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::planner::Left;
+    use crate::planner::parse::{NativeCall, written};
 
     fn pack(turn: u32) -> ContextPack {
         ContextPack { goal: "sum".into(), turn, ..ContextPack::default() }
@@ -280,7 +261,8 @@ mod tests {
 
     #[tokio::test]
     async fn each_turn_brings_its_reply_as_words_or_as_calls() {
-        let calls = json!([{"tool": "x.y", "arguments": "{\"a\":1}"}]).to_string();
+        let native = NativeCall { tool: "x.y".into(), arguments: "{\"a\":1}".into() };
+        let calls = written("", &[native]);
         let planner = RecordedPlanner::new(recording(&[&calls, r#"{"answer":"3"}"#]), false);
         match said_to(&planner, &pack(1)).await {
             Ok(Proposal::Plan(plan)) => assert_eq!(plan.steps[0].tool, "x.y"),
@@ -316,7 +298,7 @@ mod tests {
             ("{}", "line 1: missing field"),
             (&head.replace("\"recording\":1", "\"recording\":2"), "version 2"),
             (&format!("{head}\n\n{{\"turn\": 1, \"turn\": 2}}"), "line 3: key `/turn` stands twice"),
-            (&format!("{head}\n{{\"turn\":1,\"pack\":\"{}\"}}", Digest::of(b"")), "exactly one"),
+            (&format!("{head}\n{{\"turn\":1,\"pack\":\"{}\"}}", Digest::of(b"")), "has neither"),
         ] {
             let what = Recording::parse(bad).unwrap_err();
             assert!(what.contains(part), "{bad}: {what}");

@@ -58,14 +58,14 @@ const FIELDS: [(f64, f64); 4] = [(2.6, 0.35), (2.0, 0.6), (0.9, 0.5), (0.5, 0.7)
 /// Occurrences of a word in one field that count: more is no description.
 const OCCURRENCES_MAX: usize = 3;
 
-/// What a tool loses of its score whose name says nothing of what was asked for; one that says half of it loses half of
-/// this. It tells `delete-issue` from `list-issues` where nobody spoke of deleting.
+/// What a tool loses of its score whose function's name says nothing of what was asked for; where half of its words do, it
+/// loses half of this. It tells `delete-issue` from `list-issues` where nobody spoke of deleting.
 const NAME_SHARE: f64 = 0.35;
 
 /// Tools by the words that they are found by.
 pub struct Index {
     names: Vec<ToolName>,
-    /// How many words the name of each has.
+    /// How many words the function of each has in its name.
     name_words: Vec<usize>,
     /// For each word, the tools that have it. Sorted, so that relatives stand together.
     postings: BTreeMap<String, Vec<Posting>>,
@@ -99,8 +99,8 @@ impl Index {
         let means = [mean(0), mean(1), mean(2), mean(3)];
         let mut postings: BTreeMap<String, Vec<Posting>> = BTreeMap::new();
         let mut name_words = Vec::new();
-        for (at, fields) in fields.iter().enumerate() {
-            let name: BTreeSet<&str> = fields[0].iter().map(String::as_str).collect();
+        for (at, (fields, tool)) in fields.iter().zip(tools).enumerate() {
+            let name = function_words(&tool.name);
             for (term, weight) in weights(fields, &means) {
                 let posting = Posting { at, weight, is_in_name: name.contains(term) };
                 postings.entry(term.to_owned()).or_default().push(posting);
@@ -171,6 +171,14 @@ impl Index {
         let (all, with) = (self.names.len() as f64, tools as f64);
         ((all - with + 0.5) / (with + 0.5)).ln_1p()
     }
+}
+
+/// The words of a function's name, without those of its component: whose tool it is, few goals say.
+fn function_words(name: &ToolName) -> BTreeSet<String> {
+    let of_component = terms(name.component());
+    let all: BTreeSet<String> = terms(name.function()).into_iter().collect();
+    let own: BTreeSet<String> = all.iter().filter(|term| !of_component.contains(term)).cloned().collect();
+    if own.is_empty() { all } else { own }
 }
 
 /// What a tool says, in terms, by field.

@@ -7,4 +7,4 @@ mod trace;
 
 pub use span::{span_of, trace_of};
 pub use step::{Asked, Cached, StepTrace};
-pub use trace::{RunState, Trace, trace};
+pub use trace::{ModelUse, RunState, Trace, trace};

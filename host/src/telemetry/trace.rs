@@ -1,10 +1,12 @@
 //! Events → the story of a run: a pure function, so that it can be told again for any run, at any time.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     Caveat, Digest, Effect, Event, Fact, Kind, Parent, Role, RunEnd, Settlement, StepEnd, StepId, Suspension,
-    Timestamp, ToolName, TraceId, UndoReason,
+    Timestamp, Tokens, ToolName, TraceId, UndoReason,
 };
 
 use super::span::trace_of;
@@ -34,6 +36,22 @@ pub struct Trace {
     pub undo: Option<UndoReason>,
     pub steps: Vec<StepTrace>,
     pub caveats: Vec<Caveat>,
+    /// Checked plans, by turn.
+    pub plans: BTreeMap<u32, Digest>,
+    /// What its requests to models took.
+    pub models: ModelUse,
+}
+
+/// What requests to models took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelUse {
+    pub requests: u32,
+    /// As far as somebody counted them.
+    pub tokens: Tokens,
+    /// In picodollars, as far as the price is known.
+    pub usd_picos: u64,
+    /// Requests of which nobody knows what they cost.
+    pub unpriced: u32,
 }
 
 /// Where a run is.
@@ -121,6 +139,7 @@ impl Trace {
             Fact::Called { .. } => self.called(event.at, &event.fact),
             Fact::CallSettled { call, settlement, .. } => self.call_settled(event.at, *call, settlement),
             Fact::PlanRequested { .. }
+            | Fact::PlanReplied { .. }
             | Fact::PlanFailed { .. }
             | Fact::PlanRejected { .. }
             | Fact::PlanAccepted { .. }
@@ -134,8 +153,16 @@ impl Trace {
     fn planned(&mut self, fact: &Fact) {
         match fact {
             Fact::PlanRequested { pack, .. } => (self.state, self.pack) = (RunState::Planning, Some(*pack)),
-            Fact::PlanAccepted { steps, .. } => {
+            Fact::PlanReplied { tokens, usd_picos, .. } => {
+                let models = &mut self.models;
+                models.requests += 1;
+                models.tokens = models.tokens.plus(tokens.unwrap_or_default());
+                models.usd_picos = models.usd_picos.saturating_add(usd_picos.unwrap_or(0));
+                models.unpriced += u32::from(usd_picos.is_none());
+            }
+            Fact::PlanAccepted { turn, plan, steps, .. } => {
                 self.state = RunState::Executing;
+                self.plans.insert(*turn, *plan);
                 self.steps.extend(steps.iter().map(StepTrace::planned));
             }
             Fact::Answered { answer, .. } => self.answer = Some(*answer),

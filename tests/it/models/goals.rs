@@ -1,9 +1,10 @@
 //! Whole goals, with real tools: what a model proposes is admitted or not, whichever provider it is asked of.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cofferdam::domain::{Budget, Event, Fact};
-use cofferdam::host::{Goal, Host, RunState, StartOptions};
+use cofferdam::host::{Goal, Host, ReplayVerdict, RunState, StartOptions};
 use cofferdam::policy::Policy;
 
 use super::*;
@@ -22,6 +23,8 @@ struct Told {
     answer: Option<Json>,
     failure: Option<Failure>,
     events: Vec<Event>,
+    /// What came of each turn when the run was played back.
+    turns: Vec<ReplayVerdict>,
     /// All that is on disk.
     kept: Vec<u8>,
 }
@@ -56,10 +59,14 @@ async fn told(protocol: (Protocol, fake_llm::Protocol), replies: &[Json]) -> Tol
     let events = host.events(&report.run).await.expect("the log is read");
     assert_eq!(server.finish(), Ok(()), "{:?}: {report:#?}", protocol.0);
     let (answer, failure) = (report.answer.clone(), report.failure.clone());
+    let replayed = host.replay(&report.run, &BTreeMap::new()).await.expect("it is played back");
+    assert_eq!(replayed.diverged, None, "{:?}: {replayed:#?}", protocol.0);
+    let turns =
+        replayed.parts.into_iter().filter(|part| part.part.starts_with("turn ")).map(|part| part.result).collect();
     drop(host);
     let files = fs::read_dir(state.path()).expect("it lists").map(|entry| entry.expect("it reads").path());
     let kept = files.filter(|path| path.is_file()).flat_map(|path| fs::read(path).unwrap_or_default()).collect();
-    Told { state: report.state, answer, failure, events, kept }
+    Told { state: report.state, answer, failure, events, turns, kept }
 }
 
 fn adds() -> Json {
@@ -93,6 +100,7 @@ async fn native_calls_reach_the_goal_as_steps() {
         let answers = json!({"json": {"answer": {"$from": "t1.call1", "path": ""}}});
         let told = told(protocol, &[calls.clone(), answers]).await;
         assert_eq!((told.state, told.answer), (RunState::Succeeded, Some(json!("42"))), "{:?}", protocol.0);
+        assert!(matches!(told.turns.as_slice(), [ReplayVerdict::Same, ..]), "{:?}: {:?}", protocol.0, told.turns);
     }
 }
 

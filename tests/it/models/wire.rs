@@ -1,5 +1,8 @@
 //! One request and its reply, in every protocol.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
 use super::*;
 
 fn steps() -> Json {
@@ -223,4 +226,26 @@ async fn a_models_name_reaches_its_server_as_it_is() {
             assert_eq!(server.finish(), Ok(()));
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_prove_who_it_is_gets_nothing() {
+    // It speaks no TLS, and so is not the server that was named.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let base_url = format!("https://{}/v1", listener.local_addr().expect("it has one"));
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody comes");
+        let mut hello = [0; 2_048];
+        let read = stream.read(&mut hello).unwrap_or(0);
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n");
+        hello[..read].to_vec()
+    });
+    let options = ModelOptions::new(Protocol::OpenaiChat, "tiny").at(base_url);
+    let options = ModelOptions { api_key: Some(Secret::new(KEY).expect("it is one")), ..options };
+    let planned = ModelPlanner::single(options).expect("it is set up").plan(&pack(), &allowance()).await;
+    let tokens = planned.tokens;
+    assert_eq!(failure(planned).kind, Kind::NetworkTls);
+    assert_eq!(tokens, Some(Tokens::default()), "the model was not asked");
+    let heard = server.join().expect("it heard something");
+    assert!(!heard.is_empty() && !String::from_utf8_lossy(&heard).contains(KEY));
 }

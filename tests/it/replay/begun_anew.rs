@@ -13,12 +13,7 @@ use super::{Recorded, host_under, lines, one, played, workflow};
 use crate::guest::{Rule, pause};
 
 fn asking() -> StartOptions {
-    StartOptions {
-        wait: Wait::Never,
-        approve: Approve::All { by: "ann".into() },
-        accept_tools: None,
-        traceparent: None,
-    }
+    StartOptions { wait: Wait::Never, approve: Approve::All { by: "ann".into() }, ..StartOptions::default() }
 }
 
 /// Begins the run in a process of its own, as far as that can be had here, which dies with its second request under way.

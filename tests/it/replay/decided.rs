@@ -307,7 +307,7 @@ async fn what_a_person_was_asked_and_put_in_its_place_is_told_while_the_policy_i
     step["approval"] = json!(true);
     let planner = WorkflowPlanner::parse(&workflow(vec![step]).to_string(), Format::Json).expect("the workflow reads");
     let host = host_under(dir.path(), rule.policy());
-    let asking = || StartOptions { wait: Wait::Never, approve: Approve::Ask, accept_tools: None, traceparent: None };
+    let asking = || StartOptions { wait: Wait::Never, approve: Approve::Ask, ..StartOptions::default() };
     let begun = host.start(Goal::Workflow(planner), asking()).await.expect("the run begins");
     let run = begun.finished().await.expect("it waits").run;
     let events = host.events(&run).await.expect("the log is read");

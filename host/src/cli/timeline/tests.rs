@@ -31,6 +31,7 @@ fn report(state: RunState) -> RunReport {
         stuck: vec![],
         question: None,
         prompt: None,
+        models: Default::default(),
     }
 }
 
@@ -194,6 +195,7 @@ fn a_step_is_shown_with_the_tools_words_marked() {
 fn a_run_that_waits_prints_the_commands_that_go_on() {
     let mounts = vec![Mount { guest: "/notes".into(), host: "/srv/notes".into(), access: Access::ReadWrite }];
     let view = ApprovalView {
+        risk: None,
         run: "r-01arz3ndektsv4rrffq69g5fav".parse().unwrap(),
         step: id("write"),
         tool: name("notes.write"),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::{
     Decision, Digest, Event, Fact, Failure, HostCallRecord, Json, Role, RunEnd, Settlement, SkipReason, StepEnd,
-    StepId, UndoReason, Usage, references,
+    StepId, UndoReason, Usage, printable, references, usd,
 };
 use crate::host::PromptUsed;
 use crate::orchestrator::Goal;
@@ -79,7 +79,11 @@ fn payloads(fact: &Fact) -> Vec<(&'static str, Digest)> {
     };
     match fact {
         Fact::RunCreated { goal, .. } => vec![("goal", *goal)],
-        Fact::PlanRequested { pack, .. } => vec![("request", *pack)],
+        Fact::PlanRequested { pack, asked, .. } => {
+            let route = asked.as_ref().map(|asked| ("route", asked.route));
+            [("request", *pack)].into_iter().chain(route).collect()
+        }
+        Fact::PlanReplied { reasoning, .. } => reasoning.iter().map(|reasoning| ("reasoning", *reasoning)).collect(),
         Fact::PlanFailed { failure, .. } => vec![("failure", *failure)],
         Fact::PlanRejected { reply, failures, .. } => vec![("reply", *reply), ("failures", *failures)],
         Fact::PlanAccepted { reply, plan, .. } => vec![("reply", *reply), ("plan", *plan)],
@@ -193,7 +197,18 @@ fn plainly(fact: &Fact) -> String {
             format!("{}/{} asks; {planner} plans{part}", principal.tenant, principal.user)
         }
         Fact::SessionStarted { principal } => format!("a session of {}/{} begins", principal.tenant, principal.user),
+        Fact::PlanRequested { turn, asked: Some(asked), .. } => {
+            let price = asked.price.as_deref().unwrap_or("nowhere");
+            format!("turn {turn}: model `{}` of tier `{}` is asked (price from {price})", asked.model, asked.tier)
+        }
         Fact::PlanRequested { turn, .. } => format!("turn {turn}: the planner is asked"),
+        Fact::PlanReplied { turn, model, tokens, usd_picos, .. } => {
+            let model = model.as_ref().map_or(String::new(), |model| format!(" by `{}`", printable(model)));
+            let tokens = tokens.map_or("tokens that nobody counted".into(), |t| format!("{} tokens", t.total()));
+            let usd =
+                usd_picos.map_or("a price that nobody knows".into(), |picos| format!("{} USD", usd(picos.into())));
+            format!("turn {turn}: a reply{model}, for {tokens} and {usd}")
+        }
         Fact::PlanFailed { turn, kind, .. } => format!("turn {turn}: the planner fails: {kind}"),
         Fact::PlanRejected { turn, .. } => format!("turn {turn}: the reply is no plan that can run"),
         Fact::PlanAccepted { turn, steps, .. } => {

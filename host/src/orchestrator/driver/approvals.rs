@@ -75,7 +75,9 @@ impl Drive {
         }
         self.record(facts, Vec::new(), Durability::Synced).await?;
         if before.is_none() {
+            let risk = self.checked(&step).await?.risk;
             let view = ApprovalView {
+                risk,
                 run: self.run.id.clone(),
                 duplicate_of: self.run.step(&step).and_then(|step| step.duplicate_of.clone()),
                 step,

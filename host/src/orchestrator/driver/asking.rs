@@ -2,11 +2,11 @@
 
 use crate::domain::{AskedModel, Cost, Digest, Fact, Failure, Kind, Subject, ToolName, Traceparent};
 use crate::orchestrator::ask::{
-    REPLY_TOKENS_MAX, Reserved, Unanswered, charge, features, has_other, reserve, retry_request,
+    REPLY_TOKENS_MAX, Reserved, SoFar, Unanswered, charge, features, has_other, reserve, retry_request, routed,
 };
 use crate::orchestrator::check::Proposed;
 use crate::orchestrator::driver::{Done, Drive, Goal};
-use crate::planner::route::{Features, Routed, choose};
+use crate::planner::route::{Features, Routed};
 use crate::planner::{Allowance, ContextPack, Planned, Quote};
 use crate::store::{Durability, Payload};
 
@@ -79,12 +79,8 @@ impl Drive {
         let Some(routes) = planner.routes() else { return Ok(None) };
         let models = routes.tiers.iter().flat_map(|tier| &tier.models);
         let down = models.filter(|model| self.is_left_alone(pack, model)).cloned();
-        let features = features(&self.run, pack, is_critical, down);
-        let nobody = || {
-            let what = format!("choose a model: no tier may propose steps of effect `{}`", features.effect);
-            Failure::new(Kind::DataConfig, what).hint("raise `effects` of a tier in cofferdam.toml")
-        };
-        let choice = choose(routes, &features).ok_or_else(nobody)?;
+        let routed = routed(routes, features(&SoFar::of(&self.run, down), pack, is_critical))?;
+        let Routed { features, choice, .. } = routed.clone();
         let bug = || Failure::new(Kind::HostBug, format!("ask model `{}`: the planner does not have it", choice.model));
         let quote = planner.quote(pack, &choice.model).ok_or_else(bug)?;
         if let Ok(tool) = model_tool() {
@@ -92,7 +88,6 @@ impl Drive {
             let parts = &self.driver.parts;
             parts.upstreams.admit(&self.run.principal, &tool, &quote.server, parts.clock.now());
         }
-        let routed = Routed { routes: routes.clone(), features: features.clone(), choice: choice.clone() };
         let route = Payload::of(&routed)?;
         let effect_max = routes.tier(&choice.tier).ok_or_else(bug)?.effect_max;
         let price = quote.price.as_ref().map(|price| price.source.clone());

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::domain::{
     Budget, Digest, Effect, Event, Fact, Failure, GENESIS, Json, Kind, Mount, Outcome, Parent, PlanLimits, Principal,
-    RunId, Seq, StepId, Suspension, ToolName, TraceId,
+    Risk, RunId, Seq, StepId, Suspension, ToolName, TraceId,
 };
 use crate::orchestrator::check::{CheckedStep, Proposed};
 use crate::orchestrator::driver::in_hand::{InHand, VALUES_BYTES_MAX};
@@ -178,6 +178,8 @@ pub struct ApprovalView {
     pub mounts: Vec<Mount>,
     /// The step that asks for the very same call.
     pub duplicate_of: Option<StepId>,
+    /// What makes it risky, where a planner proposed it that reads.
+    pub risk: Option<Risk>,
 }
 
 /// Drives runs.

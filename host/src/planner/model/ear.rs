@@ -42,6 +42,8 @@ struct State {
     heard: Heard,
     moments: Moments,
     bytes: usize,
+    /// Whether the last event ended before its end: the stream does as well, or the server writes no events.
+    is_cut: bool,
 }
 
 impl Ear {
@@ -94,8 +96,10 @@ impl State {
         } else if data == "[DONE]" {
             // Some servers say nothing of how the model ended, and this.
             self.heard.finish.get_or_insert(Finish::Done);
+        } else if self.is_cut {
+            self.heard.fault = Some(Fault::Garbled("an event ends before its end".to_owned()));
         } else {
-            read(protocol, data, &mut self.heard);
+            self.is_cut = read(protocol, data, &mut self.heard);
         }
         if self.moments.first_ms.is_none() && self.heard.has_begun() {
             self.moments.first_ms = Some(now_ms);
@@ -103,11 +107,15 @@ impl State {
     }
 }
 
-fn read(protocol: Protocol, data: &str, heard: &mut Heard) {
+/// Takes an event, and answers whether it ended before its end.
+fn read(protocol: Protocol, data: &str, heard: &mut Heard) -> bool {
     let event: Json = match serde_json::from_str(data) {
         Ok(event) => event,
-        Err(error) if error.is_eof() => return heard.fault = Some(Fault::Cut),
-        Err(error) => return heard.fault = Some(Fault::Garbled(error.to_string())),
+        Err(error) if error.is_eof() => return true,
+        Err(error) => {
+            heard.fault = Some(Fault::Garbled(error.to_string()));
+            return false;
+        }
     };
     match protocol {
         Protocol::OpenaiChat | Protocol::Ollama => openai_chat::read(&event, heard),
@@ -121,4 +129,5 @@ fn read(protocol: Protocol, data: &str, heard: &mut Heard) {
             }
         }
     }
+    false
 }

@@ -123,7 +123,6 @@ fn of_status(status: u16, headers: &HeaderMap, body: String, now: Timestamp) -> 
 pub(super) fn of_fault(fault: Fault) -> Trouble {
     match fault {
         Fault::Told { code, message } => of_words(&code, message),
-        Fault::Cut => cut(),
         Fault::Garbled(why) => {
             Trouble::new(Kind::NetworkHttp5xx, "the server sent an event that is no JSON").detail(why)
         }
@@ -178,11 +177,14 @@ fn of_connection(error: &(dyn Error + 'static), base_url: &str) -> Trouble {
 fn has_tls(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if error.is::<rustls::Error>() {
             return true;
         }
-        cause = error.source();
+        // An error of I/O leaves the one that it holds out of its causes.
+        cause = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
     }
     false
 }

@@ -21,7 +21,11 @@ pub(super) fn read(event: &Json, heard: &mut Heard) {
         self::part(part, heard);
     }
     if let Some(reason) = candidate["finishReason"].as_str() {
-        heard.ends(finish(reason));
+        let finish = finish(reason);
+        if let (Finish::Withheld(_), Some(words)) = (&finish, candidate["finishMessage"].as_str()) {
+            heard.refuse(words);
+        }
+        heard.ends(finish);
     }
 }
 

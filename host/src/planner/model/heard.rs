@@ -64,8 +64,6 @@ pub(super) enum Finish {
 pub(super) enum Fault {
     /// The server says that it failed: its codes, and its words.
     Told { code: String, message: String },
-    /// It ended within an event.
-    Cut,
     /// An event that is no event of this protocol.
     Garbled(String),
     /// More than a reply may be.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::route::Routes;
-use super::{Allowance, ContextPack, Planned, Planner, Quote};
+use super::{Allowance, ContextPack, Planned, Planner, Quote, prompts};
 use crate::clock::{Clock, SystemClock};
-use crate::domain::{Failure, Kind, printable};
+use crate::domain::{Digest, Failure, Kind, printable};
 
 mod anthropic;
 mod asked;
@@ -136,6 +136,10 @@ impl Planner for ModelPlanner {
 
     fn routes(&self) -> Option<&Routes> {
         Some(&self.routes)
+    }
+
+    fn prompt(&self) -> Option<Digest> {
+        Some(prompts::plan().digest)
     }
 
     fn quote(&self, pack: &ContextPack, model: &str) -> Option<Quote> {

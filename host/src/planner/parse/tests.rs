@@ -229,6 +229,10 @@ fn what_is_kept_of_native_calls_is_read_as_they_were() {
         assert_eq!(read(&kept), parse_calls(&calls, &pack(), &ReplyLimits::default()), "{kept}");
         assert!(calls.iter().all(|call| kept.contains(&json!(call.arguments).to_string())), "byte for byte: {kept}");
     }
+    // As logs of the first version have it.
+    let calls = vec![call("{\"path\": \"a\"}")];
+    let earlier = json!([{"tool": "csv.sum", "arguments": "{\"path\": \"a\"}"}]).to_string();
+    assert_eq!(read(&earlier), parse_calls(&calls, &pack(), &ReplyLimits::default()));
     // What only looks like it is text.
     assert!(read(r#"{"tool_calls": [{"name": "x"}]}"#).unwrap_err().message.contains("`/tool_calls` is unknown"));
 }

@@ -43,6 +43,11 @@ pub fn price_as(name: &str, at: Timestamp) -> Option<Price> {
     prices.price(provider, model, at)
 }
 
+/// Returns the day on which the data was published; `None` where it is no data.
+pub fn published() -> Option<Timestamp> {
+    PRICES.as_ref()?.date.parse().ok()
+}
+
 /// The data as `refresh.py` writes it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -36,6 +36,7 @@ fn at(url: &str, model: &str) -> String {
 fn the_data_reads_to_its_last_entry() {
     assert!(DATA.len() <= DATA_BYTES_MAX, "{} bytes", DATA.len());
     assert_eq!(prices().providers.len(), 47);
+    assert_eq!(published(), "2026-11-10".parse().ok());
     let (mut priced, mut unknown) = (0, 0);
     for provider in &prices().providers {
         assert!(pattern(&provider.url).is_some(), "{}", provider.url);

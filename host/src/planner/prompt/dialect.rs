@@ -83,7 +83,9 @@ impl Dialect {
     /// Returns what the schema's other parts may refer to: a reference to a step's output, and any value.
     pub(super) fn definitions(self) -> Json {
         let text = json!({"type": "string"});
-        let reference = self.record([("$from", text.clone(), false), ("path", text, false)]);
+        let output = self.record([("$from", text.clone(), false), ("path", text.clone(), false)]);
+        // Within `for_each` a part of the item.
+        let reference = either(output, self.record([("$item", text, false)]));
         let scalars =
             [json!({"type": "string"}), json!({"type": "number"}), json!({"type": "boolean"}), local("reference")];
         let items = if self == Self::Strict { local("any") } else { json!({ "anyOf": scalars }) };

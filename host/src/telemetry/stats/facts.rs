@@ -162,6 +162,7 @@ impl RunFacts {
             Fact::PlanFailed { kind, .. } => {
                 if let Some(request) = self.requests.last_mut() {
                     request.failure = Some(*kind);
+                    request.picos = request.picos.or(is_unbilled(*kind).then_some(0));
                 }
             }
             Fact::PlanRejected { .. } => {
@@ -231,6 +232,19 @@ impl End {
     pub(super) fn is_success(&self) -> bool {
         self.name == "succeeded"
     }
+}
+
+/// Answers whether no model has seen such a request: it did not arrive, or was refused as it came.
+fn is_unbilled(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::NetworkDns
+            | Kind::NetworkConnect
+            | Kind::NetworkTls
+            | Kind::NetworkRateLimited
+            | Kind::NetworkHttp4xx
+            | Kind::NetworkCircuitOpen
+    )
 }
 
 fn failure(end: &StepEnd) -> Option<Kind> {

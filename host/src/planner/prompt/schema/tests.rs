@@ -108,7 +108,8 @@ fn the_strict_schema_is_as_reviewed() {
     ]);
     expected["$defs"] = schema["$defs"].clone();
     assert_eq!(schema, expected);
-    assert_eq!(schema["$defs"]["reference"]["required"], json!(["$from", "path"]));
+    let reference = &schema["$defs"]["reference"]["anyOf"];
+    assert_eq!((&reference[0]["required"], &reference[1]["required"]), (&json!(["$from", "path"]), &json!(["$item"])));
 }
 
 #[test]
@@ -195,7 +196,7 @@ fn a_reply_in_the_format_fits_and_another_does_not() {
     let input =
         json!({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}, "m": {"type": "string"}}});
     for dialect in DIALECTS {
-        let schema = reply_schema(&pack(&[input.clone()]), dialect);
+        let schema = reply_schema(&pack(std::slice::from_ref(&input)), dialect);
         let validator = jsonschema::validator_for(&schema).unwrap();
         let is_strict = dialect == Dialect::Strict;
         // In the strict form all is there, if only as null; in the others it is left out.
@@ -217,6 +218,7 @@ fn a_reply_in_the_format_fits_and_another_does_not() {
         };
         assert!(validator.is_valid(&plan(json!({"n": 1}))), "{dialect:?}");
         assert!(validator.is_valid(&plan(json!({"n": {"$from": "t1.b", "path": "/n"}, "m": "x"}))));
+        assert!(validator.is_valid(&plan(json!({"n": {"$item": "/n"}}))));
         assert!(!validator.is_valid(&plan(json!({"n": "one"}))));
         assert!(!validator.is_valid(&plan(json!({"n": 1, "k": 1}))));
         assert!(validator.is_valid(&reply(json!({"answer": [1, "two", {"$from": "t1.b", "path": ""}]}))));
