@@ -18,7 +18,7 @@ const CASES: u64 = 1_000;
 const CASES_OF_HOST: usize = 25;
 
 /// Cases that run at one time.
-const SIDE_BY_SIDE: usize = 5;
+const SIDE_BY_SIDE: usize = 13;
 
 const PICOS_PER_MICRO: u128 = 1_000_000;
 
@@ -30,7 +30,7 @@ fn bank() -> FakeLlm {
     let mut lines = Vec::new();
     for provider in &PROVIDERS[..4] {
         for usage in COUNTING {
-            for turns in 2..=4_u32 {
+            for turns in 2..=3_u32 {
                 for turn in 1..=turns {
                     let mut reply = if turn == turns { answer("t1.s0") } else { plan(&["1 + 1"]) };
                     reply["usage"] = json!(usage);
@@ -59,11 +59,12 @@ struct Prices {
 impl Prices {
     /// Some are free, and some are dearer than any model is.
     fn draw(luck: &Rng) -> Self {
-        let of = |most: u64| if luck.once_in(6) { 0 } else { luck.below(most) };
+        let less = [1, 4, 16, 64][usize::try_from(luck.below(4)).unwrap_or(0)];
+        let of = |most: u64| if luck.once_in(6) { 0 } else { luck.below(most / less) };
         let input = of(40_000_000);
         Self {
             input,
-            cached: of(input.max(1)),
+            cached: luck.below(input.max(1)),
             cache_write_5m: of(60_000_000),
             cache_write_1h: of(80_000_000),
             reply: of(120_000_000),
@@ -105,22 +106,25 @@ impl Prices {
 /// A goal in words that the server understands. `id` tells its requests from those of others.
 fn goal(id: u64, luck: &Rng) -> String {
     let usage = COUNTING[usize::try_from(luck.below(3)).unwrap_or(0)];
-    format!("case {id}: goal {usage} of {} turns", 2 + luck.below(3))
+    format!("case {id}: goal {usage} of {} turns", if luck.once_in(4) { 3 } else { 2 })
 }
 
 /// One goal, or a workflow of some that run side by side, each within what it may spend; all of them within `cap`.
 fn case(id: u64, cap: u64, luck: &Rng) -> Goal {
-    let mut all = if luck.once_in(3) {
+    let mut all = if !luck.once_in(3) {
         json!({"goal": goal(id, luck)})
     } else {
+        let count = 2 + luck.below(2);
         let step = |n| {
             let mut run = json!({"goal": goal(id, luck)});
-            if luck.once_in(2) {
-                run["budget"] = json!({"usd_micros_max": luck.below(cap.max(1))});
+            if luck.once_in(3) {
+                // Now and then more than there is for all of them.
+                let share = if luck.once_in(8) { cap } else { cap / count };
+                run["budget"] = json!({"usd_micros_max": luck.below(share.max(1))});
             }
             json!({"id": format!("g{n}"), "run": run, "on_failure": "skip"})
         };
-        let steps: Vec<Json> = (0..=luck.below(4)).map(step).collect();
+        let steps: Vec<Json> = (0..count).map(step).collect();
         json!({"workflow": {"workflow": "side-by-side", "goal": "All of them.", "steps": steps}})
     };
     all["budget"] = json!({"usd_micros_max": cap});
@@ -213,14 +217,15 @@ async fn a_thousand_random_ledgers_stay_within_their_caps() {
         let prices = Prices::draw(&luck);
         let provider = PROVIDERS[usize::try_from(luck.below(4)).unwrap_or(0)];
         let text = provider.model("bank", &server, &prices.written());
-        let budget = Budget { usd_micros_max: Some(luck.below(5_000_000)), ..Budget::default() };
+        let all = if luck.once_in(10) { luck.below(1_000_000) } else { 8_000_000 };
+        let budget = Budget { usd_micros_max: Some(all), planner_turns_max: 100, ..Budget::default() };
         let builder = world.builder(&["math"], &text).event_log(Arc::new(MemoryLog::default())).budget(budget);
         let host = builder.build().expect("the host is made");
         for some in (first..first + CASES_OF_HOST as u64).collect::<Vec<_>>().chunks(SIDE_BY_SIDE) {
             let begun: Vec<_> = some
                 .iter()
                 .map(|id| {
-                    let cap = luck.below(if luck.once_in(3) { 4_000_000 } else { 600_000 });
+                    let cap = luck.below(if luck.once_in(4) { 4_000_000 } else { 300_000 });
                     tokio::spawn(run(host.clone(), *id, cap, prices, case(*id, cap, &luck)))
                 })
                 .collect();
