@@ -6,13 +6,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use cofferdam::cli::exit::{Code, of_kind, of_report};
 use cofferdam::clock::SystemClock;
-use cofferdam::domain::{Budget, Failure, Json, Kind, Retry};
+use cofferdam::domain::{Budget, Json, Kind, Retry};
 use cofferdam::host::{Goal, Host, RunReport, RunState};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
-use cofferdam::planner::{Allowance, ContextPack, Planned, Planner, Proposal};
 use cofferdam::policy::Policy;
 use cofferdam::sandbox::{NetworkOptions, Options, Runner, WasmRunner};
 use cofferdam::store::sqlite::{SqliteLog, SqliteOptions};
@@ -25,8 +23,10 @@ use crate::guest::{assembled, options};
 use crate::hostile::{HOLDING, guest, logging, returning};
 use crate::runs::approved;
 
+mod models;
+
 /// Faults that the table must make at least.
-const FAULTS_MIN: usize = 40;
+const FAULTS_MIN: usize = 100;
 
 /// What all rows share.
 struct Table {
@@ -154,17 +154,6 @@ impl Table {
             causes.push(what.to_owned());
         }
     }
-
-    /// Has a planner plan a run.
-    async fn planned(&mut self, what: &'static str, planner: Arc<dyn Planner>, kind: Kind) {
-        let folder = TempDir::new().expect("a directory");
-        let policy = "version = 0\n[[rule]]\nname = 'it'\nwhy = 'A test.'\nallow = ['probe.refuse']\n";
-        let tools = [("probe".to_owned(), cofferdam_guests::component("probe"))];
-        let host = self.host(folder.path(), policy, &tools).planner(planner).build().expect("the host is made");
-        let handle = host.start(Goal::text("Do it"), approved()).await.expect("it starts");
-        let report = handle.finished().await.expect("it is driven");
-        self.row(what, kind, &report);
-    }
 }
 
 fn guests() -> Vec<Fault> {
@@ -286,25 +275,6 @@ async fn statuses(table: &mut Table) {
     }
 }
 
-/// Fails in one way, or proposes the same call for ever.
-struct Failing(Option<Kind>);
-
-#[async_trait]
-impl Planner for Failing {
-    fn name(&self) -> String {
-        "model:failing".into()
-    }
-    fn is_single_plan(&self) -> bool {
-        false
-    }
-    async fn plan(&self, _: &ContextPack, _: &Allowance) -> Planned {
-        let again = json!({"steps": [{"id": "it", "tool": "probe.refuse", "args": {"text": "x"}}]});
-        let again = || serde_json::from_value(again).expect("it is a plan");
-        let reply = self.0.map_or_else(|| Ok(Proposal::Plan(again())), |kind| Err(Failure::new(kind, "plan")));
-        Planned::free(reply, Vec::new())
-    }
-}
-
 /// Kinds that no run meets, or that need a world of their own: the cause, and the test that makes them.
 const ELSEWHERE: &[(Kind, &str, &str, &str)] = &[
     (
@@ -410,20 +380,7 @@ async fn each_kind_of_failure_is_met_and_ends_the_run_as_the_table_says() {
         table.make(fault).await;
     }
     statuses(&mut table).await;
-    let of_models = [
-        ("a model refuses", Kind::ModelRefusal),
-        ("a model's reply is no JSON, twice", Kind::ModelInvalidJson),
-        ("a model's reply has another shape, twice", Kind::ModelSchema),
-        ("a model claims a result that no step brought, twice", Kind::ModelNoAction),
-        ("a model's reply is cut off, twice", Kind::ModelTruncated),
-        ("a request is longer than the model reads", Kind::ModelContextOverflow),
-    ];
-    for (what, kind) in of_models {
-        table.planned(what, Arc::new(Failing(Some(kind))), kind).await;
-    }
-    table
-        .planned("a model proposes the same failing call again and again", Arc::new(Failing(None)), Kind::ModelLoop)
-        .await;
+    models::make(&mut table).await;
     assert!(table.rows >= FAULTS_MIN, "{} faults", table.rows);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for (kind, cause, file, test) in ELSEWHERE {
@@ -471,6 +428,13 @@ fn course(kind: Kind) -> &'static str {
         Kind::HostDiverged => "what became of the step is unknown: its tool is asked, or a person",
         Kind::HostCancelled => "what runs is stopped; with `--undo` what was done is taken back",
         Kind::HostInterrupted => "the step fails",
+        Kind::NetworkCircuitOpen => "the step is tried again where that is safe, and then fails",
+        _ if kind.code().starts_with("network.") && kind.retry() == Retry::Later => {
+            "the step is tried again where that is safe, and then fails; a model's request goes to another one, or again after a while, and then the run fails"
+        }
+        Kind::NetworkTls | Kind::NetworkHttp4xx => {
+            "the step fails; a model's request goes to another one, or the run fails"
+        }
         _ if kind.retry() == Retry::Later => "the step is tried again where that is safe, and then fails",
         _ => "the step fails",
     }

@@ -33,6 +33,7 @@ mod packs;
 mod planners;
 mod plans;
 mod policy;
+mod providers;
 mod replay;
 mod runs;
 mod saga;

@@ -18,7 +18,7 @@ use serde_json::json;
 
 mod clock;
 mod disk;
-mod fuse;
+pub mod fuse;
 mod guest;
 mod laws;
 mod notifier;

@@ -196,7 +196,11 @@ impl HostBuilder {
         self
     }
 
-    pub(super) fn from_settings(settings: Settings) -> Result<Self, Failure> {
+    /// Takes what a `cofferdam.toml` says. What is set after it goes before it.
+    ///
+    /// # Errors
+    /// `data.config`, naming the file or the model that is wrong, or a key that is not where it should be.
+    pub fn from_settings(settings: Settings) -> Result<Self, Failure> {
         let mut builder = Self {
             policy_file: settings.policy.clone(),
             lock: contracts::read_lock(&settings.lock)?,

@@ -62,6 +62,8 @@ struct State {
 #[derive(Default)]
 struct Inner {
     steps: std::collections::VecDeque<Step>,
+    /// Looked at before the queue, in order.
+    standing: Vec<Step>,
     /// Answers in place of the steps, where there are any.
     cassettes: Option<Cassettes>,
     /// Steps taken off the queue so far: the number of the next one, from 1, for messages.
@@ -172,7 +174,8 @@ impl Drop for FakeLlm {
 
 impl State {
     fn of(script: Script) -> Self {
-        Self { inner: Mutex::new(Inner { steps: script.steps.into(), ..Inner::default() }) }
+        let (standing, steps): (Vec<_>, Vec<_>) = script.steps.into_iter().partition(|step| step.standing);
+        Self { inner: Mutex::new(Inner { steps: steps.into(), standing, ..Inner::default() }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -225,11 +228,12 @@ impl Inner {
     }
 
     fn scripted(&mut self, request: &Recorded, route: &Route) -> Answer {
-        let Some(step) = self.steps.pop_front() else {
+        let standing = self.standing.iter().find(|step| step.mismatches(request).is_empty()).cloned();
+        self.taken += usize::from(standing.is_none() && !self.steps.is_empty());
+        let Some(step) = standing.or_else(|| self.steps.pop_front()) else {
             let fault = format!("request {} is one too many: the script is at its end", self.requests.len());
             return self.faulty(fault);
         };
-        self.taken += 1;
         let wrong = shape::faults(route.protocol, request);
         if !wrong.is_empty() {
             let fault = format!("step {}: {}", self.taken, wrong.join("; "));
@@ -241,7 +245,7 @@ impl Inner {
             return self.faulty(format!("step {}: {}", self.taken, mismatches.join("; ")));
         }
         let ask = Ask { route, body: &request.body, bytes: request.bytes.len() };
-        match step.reply.body(&ask, self.taken - 1) {
+        match step.reply.body(&ask, self.requests.len() - 1) {
             Ok(body) => Answer::of(&step.reply, &ask, body),
             Err(fault) => self.faulty(format!("step {}: {fault}", self.taken)),
         }

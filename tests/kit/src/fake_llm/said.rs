@@ -8,6 +8,9 @@ use super::usage::Tokens;
 /// Characters in one event of a stream: few enough that every reply has several.
 const DELTA_CHARS: usize = 8;
 
+/// Parts of a text at most, but for one: those of a long one are longer, as nobody waits for a million events.
+const PIECES_MAX: usize = 1_000;
+
 /// The time that every reply bears, in seconds: a test gets the same bytes each time.
 pub(super) const CREATED: u64 = 1_700_000_000;
 
@@ -95,5 +98,5 @@ impl<'a> Call<'a> {
 /// Cuts a text into the parts of a stream; the empty text has none.
 pub(super) fn pieces(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
-    chars.chunks(DELTA_CHARS).map(|piece| piece.iter().collect()).collect()
+    chars.chunks(DELTA_CHARS.max(chars.len() / PIECES_MAX)).map(|piece| piece.iter().collect()).collect()
 }

@@ -28,6 +28,10 @@ pub struct Step {
     /// The protocol that the request should speak; any where nothing is said.
     #[serde(default)]
     pub protocol: Option<Protocol>,
+    /// Whether it stands beside the queue and answers every request that is as it expects: those of runs at one time come in
+    /// any order.
+    #[serde(default)]
+    pub standing: bool,
     pub reply: Reply,
 }
 

@@ -72,6 +72,19 @@ async fn every_departure_from_the_script_is_a_fault() {
 }
 
 #[tokio::test]
+async fn a_standing_step_answers_whenever_it_is_asked_and_takes_nothing_from_the_queue() {
+    let standing = |part: &str, text: &str| json!({"standing": true, "expect": {"/messages/0/content": {"contains": part}}, "reply": {"text": text}});
+    let script =
+        [json!({"reply": {"text": "from the queue"}}), standing("one", "always 1"), standing("two", "always 2")];
+    let server = FakeLlm::start(&script.map(|step| step.to_string()).join("\n")).unwrap();
+    for (asked, said) in [("two", "always 2"), ("one", "always 1"), ("three", "from the queue"), ("two", "always 2")] {
+        assert!(post(&server, &ask(asked)).await.1.contains(said), "{asked}");
+    }
+    assert_eq!(post(&server, &ask("three")).await.0, 500, "the queue is at its end");
+    assert_eq!(server.finish().unwrap_err().len(), 1);
+}
+
+#[tokio::test]
 async fn a_request_too_many_is_refused() {
     let server = FakeLlm::start("").unwrap();
     assert_eq!(post(&server, &ask("hi")).await.0, 500);
