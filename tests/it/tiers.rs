@@ -281,6 +281,7 @@ async fn too_little_money_and_an_unknown_price_send_nothing() {
             _ => None,
         });
         assert_eq!(failed, Some(Kind::PolicyBudget), "{part}");
+        assert!(told.failure().message.contains(part), "a person reads why: {}", told.failure());
         assert!(matches!(events.last().unwrap().fact, Fact::RunEnded { end: RunEnd::BudgetExhausted { .. }, .. }));
     }
 }

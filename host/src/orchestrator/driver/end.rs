@@ -83,10 +83,12 @@ impl Drive {
                 let failures: Vec<Failure> = self.stored(failures).await?;
                 Some(joined(failures))
             }
-            Ending::Budget { what } => Some(
-                Failure::new(Kind::PolicyBudget, format!("finish the run: `{what}` of its budget is used up"))
+            Ending::Budget { what } => Some(match self.run.planning.failed {
+                // A request that was not sent tells more: what is left, what it would take, or that nobody knows its price.
+                Some((Kind::PolicyBudget, failure)) => self.stored(&failure).await?,
+                _ => Failure::new(Kind::PolicyBudget, format!("finish the run: `{what}` of its budget is used up"))
                     .hint(format!("raise `{what}` under [budget] in cofferdam.toml, or ask for less")),
-            ),
+            }),
             Ending::Loop { step, times } => Some(
                 Failure::new(Kind::ModelLoop, format!("finish the run: `{step}` failed in the same way {times} times"))
                     .hint("tell the planner more, or raise `same_failures_max` under [budget]"),
