@@ -31,7 +31,7 @@ fn report(state: RunState) -> RunReport {
         stuck: vec![],
         question: None,
         prompt: None,
-        models: crate::telemetry::ModelUse::default(),
+        models: Default::default(),
     }
 }
 
