@@ -1,11 +1,9 @@
 //! An approval as a person reads it: the host's facts first, then the planner's words, marked as such.
 
-use std::collections::BTreeSet;
-
-use crate::domain::{Access, Effect, FLAG_CHARS_MAX, Risk};
+use crate::domain::{Access, Effect};
 use crate::host::ApprovalView;
 
-use super::text;
+use super::{risk, text};
 
 /// Lines of arguments in the short form: what fits a screen with the facts above it.
 const ARGS_LINES_SHOWN: usize = 16;
@@ -29,7 +27,7 @@ pub(super) fn question(view: &ApprovalView, length: Length) -> String {
     if let Some(other) = &view.duplicate_of {
         words.push_str(&format!("  again      {other} asks for the very same call\n"));
     }
-    for risk in view.risk.iter().flat_map(risks) {
+    for risk in view.risk.iter().flat_map(risk::lines) {
         words.push_str(&format!("  risk       {risk}\n"));
     }
     for mount in &view.mounts {
@@ -46,34 +44,6 @@ pub(super) fn question(view: &ApprovalView, length: Length) -> String {
     words.push_str("  arguments, as the planner wrote them:\n");
     words.push_str(&arguments(view, length));
     words
-}
-
-/// What the host knows, and then what the planner doubts itself.
-fn risks(risk: &Risk) -> Vec<String> {
-    let Risk { planner, host } = risk;
-    let list = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(", ");
-    let tainted =
-        host.is_tainted.then(|| "its planner had read what tools brought: that may speak through it".to_owned());
-    let args = (!host.taint.is_empty()).then(|| {
-        let of = |(at, steps): (&String, &BTreeSet<String>)| {
-            format!("{} from {}", text::line(at, ARGS_CHARS_SHOWN), list(&mut steps.iter().cloned()))
-        };
-        format!("takes what steps brought: {}", list(&mut host.taint.iter().map(of)))
-    });
-    let egress = (!host.egress.is_empty()).then(|| format!("may send to {}", list(&mut host.egress.iter().cloned())));
-    let secrets =
-        (!host.secrets.is_empty()).then(|| format!("with secrets {}", list(&mut host.secrets.iter().cloned())));
-    let flags = (!planner.flags.is_empty()).then(|| {
-        format!(
-            "its planner doubts it: {}",
-            list(&mut planner.flags.iter().map(|flag| text::line(flag, FLAG_CHARS_MAX)))
-        )
-    });
-    [tainted, args, egress, secrets, flags]
-        .into_iter()
-        .flatten()
-        .map(|line| text::line(&line, ARGS_CHARS_SHOWN))
-        .collect()
 }
 
 fn meaning(effect: Effect) -> &'static str {

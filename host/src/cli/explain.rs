@@ -10,7 +10,7 @@ use super::args::ExplainStepArgs;
 use super::decide;
 use super::exit::Code;
 use super::runs;
-use super::text;
+use super::{risk, text};
 
 /// Characters of what a link says: names in it are others'.
 const SAYS_CHARS_MAX: usize = 600;
@@ -55,6 +55,9 @@ fn words(explanation: &StepExplanation) -> String {
 
 fn told(link: &Link) -> String {
     let mut words = format!("{:>5}  {}  {}\n", link.seq, link.at, text::line(&link.says, SAYS_CHARS_MAX));
+    for line in link.risk.iter().flat_map(risk::lines) {
+        words.push_str(&format!("         risk: {line}\n"));
+    }
     if let Some(quote) = &link.quote {
         words.push_str(&text::quoted(quote).lines().map(|line| format!("       {line}\n")).collect::<String>());
     }

@@ -29,6 +29,7 @@ mod output;
 mod plan;
 mod policy;
 mod replay;
+mod risk;
 mod route;
 mod run;
 mod runs;

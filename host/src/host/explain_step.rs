@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::domain::{
-    Decision, Digest, Direction, Event, Fact, Failure, Json, Kind, Parent, Role, RunId, Seq, SpanId, StepEnd, StepId,
-    Subject, Timestamp, ToolName, TraceId, Usage, idempotency_key,
+    Decision, Digest, Direction, Event, Fact, Failure, Json, Kind, Parent, Risk, Role, RunId, Seq, SpanId, StepEnd,
+    StepId, Subject, Timestamp, ToolName, TraceId, Usage, idempotency_key,
 };
 use crate::host::Host;
 use crate::orchestrator::{CheckedPlan, CheckedStep, journal_digest};
@@ -52,6 +52,9 @@ pub struct Link {
     /// Words of a person, a planner or a tool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quote: Option<String>,
+    /// What makes the step risky, beside its arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub risk: Option<Risk>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -154,6 +157,7 @@ impl<'a> Chain<'a> {
         match fact {
             Fact::RunCreated { .. } | Fact::SessionStarted { .. } => true,
             Fact::PlanRequested { turn, .. }
+            | Fact::PlanReplied { turn, .. }
             | Fact::PlanFailed { turn, .. }
             | Fact::PlanRejected { turn, .. }
             | Fact::PlanAccepted { turn, .. } => self.steps.iter().any(|step| turn_of(step) == Some(*turn)),

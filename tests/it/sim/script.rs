@@ -53,6 +53,6 @@ impl Script {
 
     /// What its server wants to be left alone for, where it fails.
     pub fn retry_after_ms(&self) -> Option<u64> {
-        (self.failures == 2).then_some(1_500)
+        (self.failures == 2).then_some(if self.is_shared { 15_000 } else { 1_500 })
     }
 }

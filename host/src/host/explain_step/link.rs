@@ -36,11 +36,15 @@ pub(super) async fn of(chain: &Chain<'_>, event: &Event, policy: Option<Digest>)
         fact: name.unwrap_or_default(),
         says: says(chain, event, policy).await?,
         quote: None,
+        risk: None,
         usage: None,
         digests: Vec::new(),
     };
     if let Fact::StepSkipped { step, why: SkipReason::Condition } = fact {
         link.quote = chain.planned(step).await.and_then(|planned| planned.when);
+    }
+    if let Fact::StepReady { step, .. } = fact {
+        link.risk = chain.planned(step).await.and_then(|planned| planned.risk);
     }
     let proposed = proposed.map(|digest| ("proposed", digest));
     for (name, digest) in proposed.into_iter().chain(payloads(fact)) {

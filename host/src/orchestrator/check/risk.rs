@@ -15,9 +15,9 @@ impl Check<'_> {
     pub(super) fn risk(&self, step: &PlanStep, planned: &PlannedStep, about: Option<&About>) -> Option<Risk> {
         let proposed = self.known.proposed?;
         let mut taint = BTreeMap::new();
-        find_taint(&step.args, "", DEPTH_MAX, &mut taint);
+        find_taint(&self.renamed(&step.args), "", DEPTH_MAX, &mut taint);
         if let Some(for_each) = &step.for_each {
-            find_taint(&for_each.list, "/for_each/in", DEPTH_MAX, &mut taint);
+            find_taint(&self.renamed(&for_each.list), "/for_each/in", DEPTH_MAX, &mut taint);
         }
         let planner = PlannerRisk { confidence: step.confidence, flags: step.flags.clone() };
         let host = HostRisk {
