@@ -42,6 +42,7 @@ mod goal;
 mod handle;
 mod keyed;
 mod message;
+mod models;
 mod notify;
 mod plan;
 mod prices;
@@ -63,6 +64,7 @@ pub use drift::RunDrift;
 pub use explain_step::{CheckedDigest, DigestState, Link, StepExplanation};
 pub use goal::Goal;
 pub use handle::RunHandle;
+pub use models::{ModelView, model_view};
 pub use prices::{PriceData, price_data};
 pub use prompted::PromptUsed;
 pub use replay::{ReplayReport, Replayed, Verdict as ReplayVerdict};
@@ -80,7 +82,7 @@ pub use crate::orchestrator::{
     ToolChange, Wait,
 };
 pub use crate::planner::recorded::Recording;
-pub use crate::planner::route::Routed;
+pub use crate::planner::route::{Routed, Tier};
 pub use crate::planner::suggest::{Form, FormField, FoundValue, SuggestedTool, Suggestion};
 pub use crate::planner::workflow::{Format as WorkflowFormat, Place, WorkflowPlanner, schema as workflow_schema};
 pub use crate::policy::{Edit, Explanation, Request, Terms, Verdict};

@@ -103,22 +103,69 @@ fn a_cache_that_others_may_use_is_told() {
 }
 
 #[test]
+fn models_are_told_as_they_would_be_asked_and_what_keeps_one_from_it() {
+    let shop = Shop::new();
+    let models = "version = 0\n[models.own]\nprotocol = 'ollama'\nPRICE\n[models.mini]\nmodel = 'gpt-4.1-mini'\n\
+                  [[tiers]]\nname = 'cheap'\nmodels = ['own', 'mini']\neffects = 'read'\n\
+                  [[tiers]]\nname = 'strong'\nmodels = ['mini']\neffects = 'once'\n[budget]\nusd_micros_max = 5\n";
+    shop.write("cofferdam.toml", &models.replace("PRICE", "price = 0"));
+    let told = shop.run(&["doctor"]).ends(0).out;
+    for words in [
+        "  ok    model: `own`, without a key: `own` by ollama at http://localhost:11434; its price is from cofferdam.toml\n",
+        "  ok    model: `mini`, without a key: `gpt-4.1-mini` by openai-chat at https://api.openai.com:443; its price is from genai-prices",
+        "  ok    tier cheap: own, then mini; up to `read`\n",
+        "  ok    tier strong: mini; up to `once`\n",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    let hint = |told: Value| told["hint"].as_str().unwrap_or_default().to_owned();
+    shop.write("cofferdam.toml", &models.replace("PRICE", ""));
+    let told = finding_of_own(&shop);
+    assert!(told["state"] == "warn" && hint(told.clone()).contains("write its `price`"), "{told}");
+    shop.write("cofferdam.toml", &models.replace("PRICE", "price = 0").replace("'own', ", ""));
+    let told = finding_of_own(&shop);
+    assert!(told["state"] == "warn" && hint(told.clone()).contains("no tier names it"), "{told}");
+    shop.write("cofferdam.toml", &models.replace("PRICE", "price = 'openai/no-such-model'"));
+    let told = shop.run(&["doctor"]).ends(1).out;
+    assert!(told.contains("nobody knows what `openai/no-such-model` costs"), "{told}");
+}
+
+/// What is said of the model `own`.
+fn finding_of_own(shop: &Shop) -> Value {
+    let document = shop.run(&["doctor", "--json"]).ends(0).json();
+    let groups = document["groups"].as_object().expect("groups");
+    let mut found = groups.values().flat_map(|group| group.as_array().into_iter().flatten());
+    let is_own = |finding: &&Value| finding["says"].as_str().is_some_and(|says| says.starts_with("`own`"));
+    found.find(is_own).expect("the model is there").clone()
+}
+
+#[test]
 fn no_secret_is_told() {
     let shop = Shop::new();
     let secret = "sk-5ecret-7c1f";
-    shop.write(
-        "cofferdam.toml",
-        &format!("version = 0\n[model]\nname = \"small\"\nbase_url = \"http://u:{secret}@localhost/v1\"\napi_key = \"env:SHOP_KEY\"\n"),
-    );
+    let settings = |base_url: &str| {
+        format!("version = 0\n[model]\nname = \"small\"\nbase_url = \"{base_url}\"\napi_key = \"env:SHOP_KEY\"\n")
+    };
+    shop.write("cofferdam.toml", &settings("http://localhost/v1"));
     assert!(
         check(&shop, "model", "fail")["says"].as_str().is_some_and(|says| says.contains("the key of model `small`"))
     );
-    for args in [&["doctor"][..], &["doctor", "--json"], &["doctor", "--verbose"]] {
-        let output = shop.command(args).env("SHOP_KEY", secret).output().expect("the program starts");
-        assert_eq!(output.status.code(), Some(0));
-        let told = [output.stdout, output.stderr].concat();
-        let told = String::from_utf8_lossy(&told);
-        assert!(told.contains("`small`, with a key") && !told.contains(secret), "{told}");
+    for (base_url, code, words) in [
+        (
+            "http://localhost/v1",
+            0,
+            "`small`, with a key: `small` by openai-chat at http://localhost:80; nobody knows its price",
+        ),
+        (&format!("http://u:{secret}@localhost/v1"), 1, "use base URL of model `small`: it holds more than"),
+    ] {
+        shop.write("cofferdam.toml", &settings(base_url));
+        for args in [&["doctor"][..], &["doctor", "--json"], &["doctor", "--verbose"]] {
+            let output = shop.command(args).env("SHOP_KEY", secret).output().expect("the program starts");
+            assert_eq!(output.status.code(), Some(code));
+            let told = [output.stdout, output.stderr].concat();
+            let told = String::from_utf8_lossy(&told);
+            assert!(told.contains(words) && !told.contains(secret), "{told}");
+        }
     }
     // A key where only its place may stand.
     shop.write(

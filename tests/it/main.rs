@@ -18,6 +18,7 @@ mod faults;
 mod files;
 mod golden;
 mod guest;
+mod guide;
 mod hostile;
 mod journal;
 mod keyed_calls;

@@ -74,7 +74,7 @@ impl Script {
     fn asked(self, model: &str, usd_micros: u64) -> Self {
         let asked = AskedModel {
             model: model.into(),
-            tier: model.into(),
+            tier: format!("tier {model}"),
             effect_max: Effect::Once,
             route: GENESIS,
             price: Some(price(model).source),
@@ -336,6 +336,8 @@ fn goals_are_told_apart_by_planner_models_toolset_tools_and_kinds() {
     // 270 + 247.5 + 396 + 840 + 999 + 3,210 by three; 60,626 by two; 1,650 + 520 by one.
     let models = ["cheap 6 0.0019875", "cheap + strong 2 0.00217", "strong 2 0.030313"];
     assert_eq!(told(&rows("model")), models);
+    let tiers = models.map(|row| row.replace("cheap", "tier cheap").replace("strong", "tier strong"));
+    assert_eq!(told(&rows("tier")), tiers);
     assert_eq!(told(&rows("planner")), ["model:tiers 9 0.01092475", "model:other 1 none"]);
     let toolset = Digest::of(b"tools").to_string();
     assert_eq!(told(&rows("toolset")), [format!("{toolset} 10 0.01145975")]);

@@ -6,6 +6,7 @@
 mod finding;
 mod log;
 mod machine;
+mod models;
 mod project;
 
 use std::io::IsTerminal;

@@ -110,7 +110,7 @@ async fn foreseen(session: &Session, goal: String, is_critical: bool, model: Mod
                 "server": quote.server,
             })
         });
-        session.output.document(&json!({ "routed": routed, "tools": tools, "quote": quoted }))?;
+        session.output.document(&json!({ "routed": routed, "pack": pack, "tools": tools, "quote": quoted }))?;
         return Ok(Code::SUCCEEDED);
     }
     let choice = &routed.choice;

@@ -1,14 +1,11 @@
 //! What a model costs, as a person writes it: US dollars for a million tokens.
 
-use crate::domain::{Price, PriceBand};
+use crate::domain::{Price, PriceBand, usd_per_million};
 
 use super::PriceSource;
 
 /// Where such a price says that it comes from.
 const SOURCE: &str = "cofferdam.toml";
-
-/// Digits behind the point that count: a millionth of a dollar for a million tokens is a picodollar for one.
-const DIGITS: usize = 6;
 
 /// US dollars for a million tokens: more is a slip of the pen.
 const USD_MAX: u64 = 1_000_000;
@@ -50,7 +47,7 @@ fn band(table: &toml::Table) -> Result<PriceBand, String> {
     })
 }
 
-/// Reads dollars for a million tokens as picodollars for one, exactly: text is better than a number that was rounded.
+/// Reads dollars for a million tokens as picodollars for one. Text is better than a number that was rounded.
 fn picodollars(value: &toml::Value) -> Option<u64> {
     let text = match value {
         toml::Value::String(text) => text.clone(),
@@ -59,15 +56,7 @@ fn picodollars(value: &toml::Value) -> Option<u64> {
         toml::Value::Float(number) => number.to_string(),
         _ => return None,
     };
-    let (whole, part) = text.split_once('.').unwrap_or((&text, "0"));
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let part = part.trim_end_matches('0');
-    if !is_number(whole) || part.len() > DIGITS || !(part.is_empty() || is_number(part)) {
-        return None;
-    }
-    let whole = whole.parse::<u64>().ok().filter(|whole| *whole < USD_MAX)?;
-    let part: u64 = format!("{part:0<DIGITS$}").parse().ok()?;
-    whole.checked_mul(1_000_000)?.checked_add(part)
+    usd_per_million(&text).ok().filter(|picos| *picos < USD_MAX * 1_000_000)
 }
 
 #[cfg(test)]
@@ -92,7 +81,10 @@ mod tests {
             (plain.input, plain.cached, plain.cache_write_1h, plain.reply),
             (3_000_000, 3_000_000, 3_000_000, 15_000_000)
         );
-        assert_eq!(of("{ input = '0.000001', reply = 0 }").map(|band| band.input), Ok(1));
+        // What is finer than a picodollar counts as one: a bound is not to be too low.
+        for fine in ["'0.000001'", "'0.0000001'", "1e-7"] {
+            assert_eq!(of(&format!("{{ input = {fine}, reply = 0 }}")).map(|band| band.input), Ok(1), "{fine}");
+        }
     }
 
     #[test]
@@ -114,7 +106,7 @@ mod tests {
             "{ input = 1 }",
             "{ input = -1, reply = 1 }",
             "{ input = 'x', reply = 1 }",
-            "{ input = '0.0000001', reply = 1 }",
+            "{ input = '1e-7', reply = 1 }",
             "{ input = 1, reply = 1, images = 1 }",
             "{ input = 1, reply = 2000000 }",
             "{ input = '1.', reply = 'nan' }",

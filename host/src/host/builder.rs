@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, ModelSettings, Models, PriceSource, Settings, ToolSource};
-use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Price, Principal, Secret, printable};
-use crate::host::{Host, Inner, Pinned, contracts, goal, notify::Teller, session::Session};
+use crate::config::{self, Settings, ToolSource};
+use crate::domain::{Budget, Digest, Failure, Kind, PlanLimits, Principal, Secret};
+use crate::host::{Host, Inner, Pinned, contracts, goal, models::model_planner, notify::Teller, session::Session};
 use crate::orchestrator::{Notifier, Parts};
-use crate::planner::model::{ModelOptions, ModelPlanner};
-use crate::planner::{PackOptions, Planner, prices};
+use crate::planner::{PackOptions, Planner};
 use crate::policy::Policy;
 use crate::registry::{self, Candidate, Catalog, Lock, Origin, Trust, VerifiedComponent, verify};
 use crate::sandbox::{self, Helper, Runner, Secrets, WasmRunner};
@@ -335,42 +334,6 @@ fn check_secrets(policy: &Policy, secrets: &Secrets) -> Result<(), Failure> {
     let message = format!("find secret `{}`, which rule `{}` of the policy names", secret.name, rule.name);
     Err(Failure::new(Kind::DataConfig, message)
         .hint(format!("write `{} = \"env:NAME\"` under `[secrets]` of cofferdam.toml", secret.name)))
-}
-
-/// Makes the planner that asks models; their keys are fetched here, and go nowhere else.
-fn model_planner(models: &Models) -> Result<Arc<dyn Planner>, Failure> {
-    let options = models.models.iter().map(model_options).collect::<Result<_, _>>()?;
-    Ok(Arc::new(ModelPlanner::new(options, models.routes.clone())?))
-}
-
-fn model_options(settings: &ModelSettings) -> Result<ModelOptions, Failure> {
-    let what = format!("the key of model `{}`", settings.name);
-    let options = ModelOptions::new(settings.protocol, &settings.model).at(&settings.base_url);
-    Ok(ModelOptions {
-        name: settings.name.clone(),
-        api_key: settings.api_key.as_ref().map(|key| key.read(&what)).transpose()?,
-        temperature: settings.temperature,
-        is_constrained: settings.is_constrained,
-        context_tokens_max: settings.context_tokens_max,
-        reply_tokens_max: settings.reply_tokens_max.unwrap_or(options.reply_tokens_max),
-        price: price(settings)?,
-        ..options
-    })
-}
-
-/// What the settings say that it costs, or what is known of its server. Nobody's guess: `None` is not nothing.
-fn price(settings: &ModelSettings) -> Result<Option<Price>, Failure> {
-    let now = SystemClock::default().now();
-    match &settings.price {
-        None => Ok(prices::price_at(&settings.base_url, &settings.model, now)),
-        Some(PriceSource::Written(price)) => Ok(Some(price.clone())),
-        Some(PriceSource::As(name)) => prices::price_as(name, now).map(Some).ok_or_else(|| {
-            let what =
-                format!("find the price of model `{}`: nobody knows what `{}` costs", settings.name, printable(name));
-            Failure::new(Kind::DataConfig, what)
-                .hint("it is a provider and a model of the vendored data, such as `openai/gpt-4.1-mini`")
-        }),
-    }
 }
 
 /// Reads the policy file. Relative paths in it are taken from its own directory.

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::domain::{AskedModel, Cost, Event, Fact, Failure, RunId, Seq, Tokens};
 use crate::host::{Goal, Host};
 use crate::orchestrator::{Foreseen, foresee};
+use crate::planner::ContextPack;
 use crate::planner::route::{Choice, Routed, choose};
 
 /// One request to a model.
@@ -13,6 +14,8 @@ pub struct RouteView {
     pub turn: u32,
     pub seq: Seq,
     pub asked: AskedModel,
+    /// What the model was shown, and all of it that is of this run; `None` where it was erased.
+    pub pack: Option<ContextPack>,
     /// The choice and all that it depends on; `None` where it was erased.
     pub routed: Option<Routed>,
     /// What is chosen from that today.
@@ -60,12 +63,13 @@ impl Host {
         let mut views: Vec<RouteView> = Vec::new();
         for event in self.events(run).await? {
             match &event.fact {
-                Fact::PlanRequested { turn, asked: Some(asked), reserved, .. } => {
+                Fact::PlanRequested { turn, pack, asked: Some(asked), reserved } => {
+                    let pack = self.json(run, pack).await?;
                     let routed: Option<Routed> = self.json(run, &asked.route).await?;
                     let again = routed.as_ref().and_then(|routed| choose(&routed.routes, &routed.features));
                     let (asked, reserved) = (asked.clone(), *reserved);
                     let (turn, seq, replied, outcome) = (*turn, event.seq, None, None);
-                    views.push(RouteView { turn, seq, asked, routed, again, reserved, replied, outcome });
+                    views.push(RouteView { turn, seq, asked, pack, routed, again, reserved, replied, outcome });
                 }
                 _ => views.last_mut().into_iter().for_each(|view| follow(view, &event)),
             }

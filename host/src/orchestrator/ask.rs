@@ -80,7 +80,7 @@ pub fn charge(quote: Option<&Quote>, reserved: Cost, tokens: Option<Tokens>) -> 
 fn no_price(model: &str) -> Failure {
     let what = format!("ask model `{model}` within a bound of money: its price is not known");
     Failure::new(Kind::PolicyBudget, what)
-        .hint(format!("write its `price` under [models.{model}] in cofferdam.toml; 0 for a server of your own"))
+        .hint("write its `price` beside it in cofferdam.toml: 0 for a server of your own")
 }
 
 fn too_little(budget: &Budget, left: Cost, model: &str, quote: &Quote) -> Failure {

@@ -44,15 +44,6 @@ impl Breaker {
         }
     }
 
-    /// Answers whether nothing is sent now but by whoever asked first.
-    pub fn is_open(&self, now: Timestamp) -> bool {
-        match *self {
-            Self::Closed | Self::Failing(_) => false,
-            Self::Open(until) => now < until,
-            Self::Probing(since) => now.ms_since(since) < BREAKER_OPEN_MS,
-        }
-    }
-
     /// Notes how a request ended.
     pub fn ended(&mut self, failure: Option<Kind>, now: Timestamp) {
         let is_down = failure.is_some_and(is_down);

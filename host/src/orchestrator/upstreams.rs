@@ -85,12 +85,6 @@ impl Upstreams {
         }
     }
 
-    /// Answers whether requests go elsewhere for a while, where they can: the server has failed too often of late, or another
-    /// request is finding out whether it is back.
-    pub fn is_left_alone(&self, principal: &Principal, tool: &ToolName, server: &str, now: Timestamp) -> bool {
-        self.known().breakers.get(&Key::new(principal, tool, server)).is_some_and(|breaker| breaker.is_open(now))
-    }
-
     /// Notes that a call is tried for the first time.
     pub fn called(&self, call: &Call) {
         let mut known = self.known();
@@ -124,7 +118,7 @@ fn make_room<T>(map: &mut HashMap<Key, T>, is_dull: impl Fn(&T) -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::orchestrator::breaker::{BREAKER_FAILURES_MAX, BREAKER_OPEN_MS};
+    use crate::orchestrator::breaker::BREAKER_FAILURES_MAX;
     use crate::orchestrator::retry::RETRY_TOKENS_MAX;
 
     const SERVER: &str = "https://a.example:443";
@@ -147,11 +141,6 @@ mod tests {
             assert_eq!(upstreams.admit(who, &tool, server, Timestamp(0)), Admit::Yes);
         }
         assert!(upstreams.open_until(&me, &tool("a"), SERVER, Timestamp(0)).is_some());
-        assert!(upstreams.is_left_alone(&me, &tool("a"), SERVER, Timestamp(0)));
-        let back = Timestamp(BREAKER_OPEN_MS);
-        assert!(!upstreams.is_left_alone(&me, &tool("a"), SERVER, back), "somebody may look");
-        assert_eq!(upstreams.admit(&me, &tool("a"), SERVER, back), Admit::Yes);
-        assert!(upstreams.is_left_alone(&me, &tool("a"), SERVER, back), "one does, and is enough");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::domain::Failure;
+
 /// How it is with a thing. Ordered: a later one is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,4 +56,10 @@ impl Finding {
     pub(super) fn warn_unless(self, is_well: bool, hint: &str) -> Self {
         if is_well { self } else { Self { state: State::Warn, hint: Some(hint.to_owned()), ..self } }
     }
+}
+
+/// A thing that does not work, as the failure tells.
+pub(super) fn failed(name: &str, failure: &Failure) -> Finding {
+    let hint = failure.hint.clone().unwrap_or_else(|| "repair the file".into());
+    Finding::fail(name, format!("failed to {}", failure.message), hint)
 }

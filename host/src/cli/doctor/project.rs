@@ -2,14 +2,15 @@
 
 use serde_json::json;
 
-use crate::config::{self, ModelSettings, Models, Overrides, Settings};
-use crate::domain::{Effect, Failure, Json, Limits};
+use crate::config::{self, Overrides, Settings};
+use crate::domain::{Json, Limits};
 use crate::host::{self, PinState};
 
 use super::super::args::ModelArgs;
 use super::super::build::{self, Crates};
 use super::super::{Session, text};
-use super::finding::Finding;
+use super::finding::{Finding, failed};
+use super::models;
 
 /// Looks at all that is read before a call; returns the settings where they are good.
 pub(super) fn look(session: &Session) -> (Vec<Finding>, Option<Settings>) {
@@ -23,7 +24,7 @@ pub(super) fn look(session: &Session) -> (Vec<Finding>, Option<Settings>) {
         Err(failure) => return (vec![failed(config::FILE_NAME, &failure)], None),
     };
     let mut found = vec![Finding::ok(config::FILE_NAME, path.display().to_string()), policy(&settings)];
-    found.extend(models(settings.model.as_ref()));
+    found.extend(models::look(&settings));
     found.extend(tools(session, &settings));
     (found, Some(settings))
 }
@@ -39,31 +40,6 @@ fn policy(settings: &Settings) -> Finding {
     match host::read_policy(path) {
         Ok(policy) => Finding::ok("policy", format!("{}, {} rules", path.display(), policy.rules.len())),
         Err(failure) => failed("policy", &failure),
-    }
-}
-
-/// Each model, and what all of them together may propose. Names the place of a key, and never the key.
-fn models(models: Option<&Models>) -> Vec<Finding> {
-    let Some(models) = models else {
-        return vec![Finding::ok("model", "none: workflows run, goals in words do not")];
-    };
-    let mut found: Vec<Finding> = models.models.iter().map(model).collect();
-    if models.routes.tiers.iter().all(|tier| tier.effect_max < Effect::Once) {
-        found.push(Finding::warn(
-            "tiers",
-            "none may propose a step of effect `once`: goals that need one are refused",
-            "if that is not wanted, write `effects = \"once\"` at the last of `[[tiers]]`",
-        ));
-    }
-    found
-}
-
-fn model(model: &ModelSettings) -> Finding {
-    let what = format!("the key of model `{}`", model.name);
-    match model.api_key.as_ref().map(|source| source.read(&what)) {
-        None => Finding::ok("model", format!("`{}`, without a key", model.name)),
-        Some(Ok(_)) => Finding::ok("model", format!("`{}`, with a key", model.name)),
-        Some(Err(failure)) => failed("model", &failure),
     }
 }
 
@@ -143,9 +119,4 @@ pub(super) fn limits(settings: &Settings) -> Vec<Finding> {
 
 fn number(value: &Json) -> String {
     value.as_u64().map_or_else(|| value.to_string(), text::count)
-}
-
-fn failed(name: &str, failure: &Failure) -> Finding {
-    let hint = failure.hint.clone().unwrap_or_else(|| "repair the file".into());
-    Finding::fail(name, format!("failed to {}", failure.message), hint)
 }

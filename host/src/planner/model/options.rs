@@ -131,6 +131,13 @@ impl ModelOptions {
         Ok(())
     }
 
+    /// Answers whether this is OpenAI itself, and not a server that speaks as it does: such refuse what they do not know.
+    pub(super) fn is_at_openai(&self) -> bool {
+        let is_theirs = matches!(self.protocol, Protocol::OpenaiChat | Protocol::OpenaiResponses);
+        let is_own = |host: &str| host == "api.openai.com" || host.ends_with(".api.openai.com");
+        is_theirs && Url::parse(&self.base_url).is_ok_and(|url| url.host_str().is_some_and(is_own))
+    }
+
     fn refused(&self, why: &str) -> Failure {
         Failure::new(Kind::DataConfig, format!("use base URL of model `{}`: {why}", printable(&self.name)))
             .hint(format!("it is like `{}`", self.protocol.base_url()))

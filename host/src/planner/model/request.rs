@@ -77,8 +77,18 @@ fn named(chat: ChatOptions, options: &ModelOptions) -> ChatOptions {
     match options.protocol {
         // The name stands in the path, which is ours.
         Protocol::Gemini => chat,
-        _ => chat.with_extra_body(serde_json::json!({ "model": options.model })),
+        _ => chat.with_extra_body(beside(options)),
     }
+}
+
+/// What stands in the body beside what the library knows.
+fn beside(options: &ModelOptions) -> Json {
+    let mut body = serde_json::json!({ "model": options.model });
+    if options.is_at_openai() {
+        // An account may have a dearer way of processing for its own, of which the price and so the bound tell nothing.
+        body["service_tier"] = "default".into();
+    }
+    body
 }
 
 fn ends_like_an_effort(model: &str) -> bool {

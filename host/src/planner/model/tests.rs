@@ -233,6 +233,26 @@ fn a_base_url_must_be_one_that_keeps_the_key() {
 }
 
 #[test]
+fn openai_itself_is_told_to_process_at_the_price_that_is_known_and_nobody_else() {
+    let sent = |protocol, base_url: &str| {
+        let options = ModelOptions::new(protocol, "m").at(base_url);
+        let ear = Arc::new(ear::Ear::new(protocol, Arc::new(SystemClock::default())));
+        request::options(&options, &pack(), &allowance(), &ear).extra_body.map(|body| body["service_tier"].clone())
+    };
+    let told = Some(json!("default"));
+    for base_url in ["https://api.openai.com/v1", "https://eu.api.openai.com/v1/"] {
+        assert_eq!(sent(Protocol::OpenaiChat, base_url), told);
+        assert_eq!(sent(Protocol::OpenaiResponses, base_url), told);
+        assert_eq!(sent(Protocol::Anthropic, base_url), Some(Json::Null));
+    }
+    for base_url in
+        ["http://localhost:8000/v1", "https://api.openai.com.example/v1", "https://xapi.openai.com/v1", "no"]
+    {
+        assert_eq!(sent(Protocol::OpenaiChat, base_url), Some(Json::Null), "{base_url}");
+    }
+}
+
+#[test]
 fn a_models_name_cannot_leave_its_place_in_the_path() {
     for bad in ["../x", "a/b", "a?key=1", "", "a%2fb"] {
         assert!(ModelOptions::new(Protocol::Gemini, bad).endpoint().is_err(), "{bad}");

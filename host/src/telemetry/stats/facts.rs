@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::domain::{
-    Digest, Event, Fact, Kind, RunEnd, RunId, StepEnd, StepId, Timestamp, Tokens, ToolName, usd_picos,
+    AskedModel, Digest, Event, Fact, Kind, RunEnd, RunId, StepEnd, StepId, Timestamp, Tokens, ToolName, usd_picos,
 };
 use crate::telemetry::trace::trace;
 
@@ -37,6 +37,7 @@ pub(super) struct End {
 pub(super) struct RequestFact {
     /// As the settings call it.
     pub(super) model: String,
+    pub(super) tier: String,
     pub(super) tokens: Option<Tokens>,
     /// What it cost, in picodollars; `None` where nobody knows.
     pub(super) picos: Option<u128>,
@@ -141,7 +142,7 @@ impl RunFacts {
         match fact {
             Fact::PlanRequested { asked: Some(asked), reserved, .. } => {
                 self.lost(open);
-                self.requests.push(RequestFact::sent(&asked.model, usd_picos(reserved.usd_micros)));
+                self.requests.push(RequestFact::sent(asked, usd_picos(reserved.usd_micros)));
                 open.is_asking = true;
             }
             Fact::PlanReplied { tokens, cost, usd_picos: picos, first_token_ms, wall_ms, .. } => {
@@ -203,9 +204,10 @@ impl Open {
 }
 
 impl RequestFact {
-    fn sent(model: &str, reserved: u128) -> Self {
+    fn sent(asked: &AskedModel, reserved: u128) -> Self {
         Self {
-            model: model.to_owned(),
+            model: asked.model.clone(),
+            tier: asked.tier.clone(),
             tokens: None,
             picos: None,
             wall_ms: None,

@@ -6,7 +6,7 @@
 //! requests to models and its calls cost, whatever became of it; and what a *successful* goal costs is all that all goals
 //! cost, divided by those that succeeded. What nobody knows is counted and told, and never taken for nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ mod facts;
 mod rows;
 mod spread;
 
-use facts::{LoneFact, RunFacts};
+use facts::{LoneFact, RequestFact, RunFacts};
 use rows::Sums;
 
 pub use rows::{GoalRow, KindRow, RequestRow, ToolRow};
@@ -35,6 +35,8 @@ pub enum By {
     Planner,
     /// The models that were asked for a goal: all of them, as none has brought it about alone.
     Model,
+    /// The tiers of these models.
+    Tier,
     Toolset,
     Tool,
     /// Kinds of failures.
@@ -156,12 +158,13 @@ fn key<'a>(by: By, goal: &RunFacts, members: impl Iterator<Item = &'a RunFacts>)
         By::All | By::Tool | By::Kind => String::new(),
         By::Planner => goal.planner.clone(),
         By::Toolset => goal.toolset.to_string(),
-        By::Model => {
-            let mut models: Vec<&str> =
-                members.flat_map(|run| run.requests.iter().map(|request| request.model.as_str())).collect();
-            models.sort_unstable();
-            models.dedup();
-            models.join(" + ")
-        }
+        By::Model => together(members, |request| &request.model),
+        By::Tier => together(members, |request| &request.tier),
     }
+}
+
+/// All that was asked for a goal, each once.
+fn together<'a>(members: impl Iterator<Item = &'a RunFacts>, of: impl Fn(&RequestFact) -> &str) -> String {
+    let names: BTreeSet<&str> = members.flat_map(|run| run.requests.iter().map(&of)).collect();
+    names.into_iter().collect::<Vec<_>>().join(" + ")
 }

@@ -12,7 +12,7 @@ use crate::domain::{Kind, Tokens, usd};
 /// What goals of one sort add up to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GoalRow {
-    /// What they have in common: a planner, models, a toolset. Empty where all are one, or no model was asked.
+    /// What they have in common: a planner, models, tiers, a toolset. Empty where all are one, or no model was asked.
     pub key: String,
     pub goals: u64,
     /// How they ended; `open` has not yet.
@@ -228,7 +228,7 @@ pub(super) fn of(by: By, groups: BTreeMap<String, Sums>) -> Rows {
     match by {
         By::Tool => Rows::Tools(all(groups).tools.into_iter().map(|(tool, sums)| sums.row(tool)).collect()),
         By::Kind => Rows::Kinds(kinds(all(groups).kinds)),
-        By::All | By::Planner | By::Model | By::Toolset => {
+        By::All | By::Planner | By::Model | By::Tier | By::Toolset => {
             let mut rows: Vec<_> = groups.into_iter().map(|(key, sums)| sums.row(key)).collect();
             rows.sort_by(|a, b| b.goals.cmp(&a.goals).then_with(|| a.key.cmp(&b.key)));
             Rows::Goals(rows)
