@@ -2,30 +2,35 @@
 //!
 //! Promises: no I/O, no clock, no chance: equal tools and words give an equal ranking, with ties by name, in whatever order
 //! the tools come. Words are compared without their endings (`words.rs`); those that mean nearly the same count for less
-//! (`kin.rs`). Leaves to others: which tools there are, and whether one may be used. What a tool says of itself can move it
+//! (`kin.rs`). What a tool says is read in `fields.rs`, what a goal asks for in `query.rs`. Leaves to others: which tools there are, and whether one may be used. What a tool says of itself can move it
 //! up and down in the ranking, and nothing else: policy decides about calls.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::domain::{Json, ToolName};
+use crate::domain::ToolName;
 
 use super::{OfferedTool, Retrieval};
 
 #[cfg(test)]
 mod corpus;
+mod fields;
 mod kin;
+mod query;
+#[cfg(test)]
+mod recall;
 #[cfg(test)]
 mod tests;
 pub(super) mod words;
 
-use words::{query_terms, terms};
+use fields::{Fields, function_words};
+use query::Term;
 
-/// How soon one more occurrence of a word stops to count: the usual value.
-const SATURATION: f64 = 1.2;
+/// How soon one more occurrence of a word stops to count: a little sooner than usual, as descriptions are short.
+const SATURATION: f64 = 0.95;
 
 /// What a word counts that means nearly what was asked for.
-const KIN_WEIGHT: f64 = 0.4;
+const KIN_WEIGHT: f64 = 0.3;
 
 /// What a word counts that begins like one that was asked for.
 const PREFIX_WEIGHT: f64 = 0.5;
@@ -36,39 +41,25 @@ const PREFIX_CHARS_MIN: usize = 4;
 /// Letters that one of them may have more.
 const PREFIX_CHARS_MORE_MAX: usize = 5;
 
-/// Words of a goal that are looked at: what comes after so many is detail.
-const QUERY_TERMS_MAX: usize = 256;
-
-/// Levels of an input schema whose words are read.
-const SCHEMA_DEPTH_MAX: usize = 5;
-
 /// Scores are whole numbers of this part, so that no last digit of a machine decides a tie.
 const SCORE_PARTS: f64 = 1e6;
 
-/// Where the names of arguments stand among the fields of a tool: after its name and its summary.
-const ARGUMENTS: usize = 2;
-
-/// Where the texts and listed values of arguments stand.
-const TEXTS: usize = 3;
-
-/// A field's weight, and how much a long one counts for less. Names are chosen with most care, and texts of arguments
-/// repeat themselves.
-const FIELDS: [(f64, f64); 4] = [(2.6, 0.35), (2.0, 0.6), (0.9, 0.5), (0.5, 0.7)];
-
-/// Occurrences of a word in one field that count: more is no description.
-const OCCURRENCES_MAX: usize = 3;
-
-/// What a tool loses of its score whose function's name says nothing of what was asked for; where half of its words do, it
-/// loses half of this. It tells `delete-issue` from `list-issues` where nobody spoke of deleting.
+/// What a tool loses of its score whose function's name says nothing of what was asked for; where words do that tell half
+/// of what the name tells, it loses half of this. It tells `delete-issue` from `list-issues` where nobody spoke of deleting.
 const NAME_SHARE: f64 = 0.35;
+
+/// What the part of a goal counts that a tool fits best, next to the whole goal.
+const PART_WEIGHT: f64 = 1.0;
 
 /// Tools by the words that they are found by.
 pub struct Index {
     names: Vec<ToolName>,
-    /// How many words the function of each has in its name.
-    name_words: Vec<usize>,
-    /// For each word, the tools that have it. Sorted, so that relatives stand together.
-    postings: BTreeMap<String, Vec<Posting>>,
+    /// How much the words of each function's name tell together.
+    name_tells: Vec<f64>,
+    /// Sorted, so that relatives stand together.
+    terms: Vec<String>,
+    /// For each term, the tools that have it.
+    postings: Vec<Vec<Posting>>,
 }
 
 /// A tool that has a word.
@@ -77,6 +68,14 @@ struct Posting {
     /// How much the word counts in it.
     weight: f64,
     is_in_name: bool,
+}
+
+/// What looking for one word found.
+struct Finds {
+    /// What it gives to each tool that has it, or a relative of it.
+    scores: Vec<(usize, f64)>,
+    /// Tools that have it in their names, and the term that they have there.
+    named: Vec<(usize, usize)>,
 }
 
 /// A tool and how well it fits.
@@ -91,141 +90,126 @@ pub struct Ranked {
 impl Index {
     /// Makes an index.
     pub fn of(tools: &[OfferedTool]) -> Self {
-        let fields: Vec<[Vec<String>; 4]> = tools.iter().map(fields).collect();
-        let mean = |field: usize| {
-            let words: usize = fields.iter().map(|fields| fields[field].len()).sum();
-            (words as f64 / tools.len().max(1) as f64).max(1.0)
-        };
-        let means = [mean(0), mean(1), mean(2), mean(3)];
-        let mut postings: BTreeMap<String, Vec<Posting>> = BTreeMap::new();
-        let mut name_words = Vec::new();
-        for (at, (fields, tool)) in fields.iter().zip(tools).enumerate() {
-            let name = function_words(&tool.name);
-            for (term, weight) in weights(fields, &means) {
-                let posting = Posting { at, weight, is_in_name: name.contains(term) };
-                postings.entry(term.to_owned()).or_default().push(posting);
+        let fields: Vec<Fields> = tools.iter().map(Fields::of).collect();
+        let means = Fields::means(&fields);
+        let names: Vec<BTreeSet<String>> = tools.iter().map(|tool| function_words(&tool.name)).collect();
+        let mut postings: HashMap<String, Vec<Posting>> = HashMap::new();
+        for (at, (fields, name)) in fields.iter().zip(&names).enumerate() {
+            for (term, weight) in fields.weights(&means) {
+                let posting = Posting { at, weight, is_in_name: name.contains(&term) };
+                postings.entry(term).or_default().push(posting);
             }
-            name_words.push(name.len());
         }
-        Self { names: tools.iter().map(|tool| tool.name.clone()).collect(), name_words, postings }
+        let mut postings: Vec<(String, Vec<Posting>)> = postings.into_iter().collect();
+        postings.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let (terms, postings) = postings.into_iter().unzip();
+        let names_of_tools = tools.iter().map(|tool| tool.name.clone()).collect();
+        let index = Self { names: names_of_tools, name_tells: Vec::new(), terms, postings };
+        let tells =
+            |name: &BTreeSet<String>| name.iter().filter_map(|term| index.find(term)).map(|id| index.rarity(id)).sum();
+        let name_tells = names.iter().map(tells).collect();
+        Self { name_tells, ..index }
     }
 
-    /// Returns all tools, the one that fits best first, ties by name.
+    /// Returns all tools, the one that fits best first, ties by name. A goal that asks for several things finds what fits it
+    /// as a whole, and what fits one of them.
     pub fn rank(&self, query: &str) -> Vec<Ranked> {
-        let mut scores = vec![0.0; self.names.len()];
-        let mut named: Vec<BTreeSet<&str>> = vec![BTreeSet::new(); self.names.len()];
-        let query = distinct(query_terms(query));
-        for term in &query {
-            for (at, score) in self.scores_of(term, &mut named) {
-                scores[at] += score;
+        let parts = query::parts(query);
+        let whole = parts.concat();
+        let finds: BTreeMap<&str, Finds> =
+            whole.iter().map(|term| (term.text.as_str(), self.look_for(&term.text))).collect();
+        let mut scores = self.scores(&whole, &finds);
+        if parts.len() > 1 {
+            let best = highest(&scores);
+            let parts = parts.iter().map(|part| levelled(self.scores(part, &finds), best));
+            let of_parts = parts.reduce(|one, other| one.into_iter().zip(other).map(|(a, b)| a.max(b)).collect());
+            for (score, of_part) in scores.iter_mut().zip(of_parts.into_iter().flatten()) {
+                *score += PART_WEIGHT * of_part;
             }
         }
-        let share = |at: usize| named[at].len() as f64 / self.name_words[at].max(1) as f64;
-        let whole = |(at, score): (usize, f64)| {
-            let score = score * (1.0 - NAME_SHARE * (1.0 - share(at)));
-            Ranked { at, score: (score * SCORE_PARTS).round() as u64 }
-        };
-        let mut ranked: Vec<Ranked> = scores.into_iter().enumerate().map(whole).collect();
+        let ranked = |(at, score): (usize, f64)| Ranked { at, score: (score * SCORE_PARTS).round() as u64 };
+        let mut ranked: Vec<Ranked> = scores.into_iter().enumerate().map(ranked).collect();
         ranked.sort_by(|a, b| (Reverse(a.score), &self.names[a.at]).cmp(&(Reverse(b.score), &self.names[b.at])));
         ranked
     }
 
-    /// What one word of a query gives each tool: for the word itself, or for the best of its relatives. Notes which words of
-    /// their names it found.
-    fn scores_of<'a>(&'a self, term: &'a str, named: &mut [BTreeSet<&'a str>]) -> BTreeMap<usize, f64> {
-        let own = self.postings.get_key_value(term);
-        // A rare relative does not count for more than the word would.
-        let rarity_max = own.map_or(f64::INFINITY, |(_, own)| self.rarity(own.len()));
-        let own = own.map(|(own, _)| (own.as_str(), 1.0));
-        let mut scores = BTreeMap::new();
-        for (term, part) in own.into_iter().chain(self.relatives(term)) {
-            let Some((term, postings)) = self.postings.get_key_value(term) else { continue };
-            let rarity = self.rarity(postings.len()).min(rarity_max);
-            for Posting { at, weight, is_in_name } in postings {
-                let score = part * rarity * weight * (SATURATION + 1.0) / (weight + SATURATION);
-                let best = scores.entry(*at).or_insert(0.0_f64);
-                *best = best.max(score);
-                if *is_in_name {
-                    named[*at].insert(term);
-                }
-            }
+    /// What `terms` give each tool.
+    fn scores(&self, terms: &[Term], finds: &BTreeMap<&str, Finds>) -> Vec<f64> {
+        let mut weights: BTreeMap<&str, f64> = BTreeMap::new();
+        for Term { text, weight } in terms {
+            let most = weights.entry(text).or_default();
+            *most = most.max(*weight);
+        }
+        let mut scores = vec![0.0; self.names.len()];
+        let mut named: BTreeSet<(usize, usize)> = BTreeSet::new();
+        for (term, weight) in weights {
+            let Some(finds) = finds.get(term) else { continue };
+            finds.scores.iter().for_each(|(at, score)| scores[*at] += weight * score);
+            named.extend(&finds.named);
+        }
+        let mut told = vec![0.0; self.names.len()];
+        named.into_iter().for_each(|(at, id)| told[at] += self.rarity(id));
+        for (at, score) in scores.iter_mut().enumerate() {
+            let share = if self.name_tells[at] > 0.0 { told[at] / self.name_tells[at] } else { 0.0 };
+            *score *= 1.0 - NAME_SHARE * (1.0 - share.min(1.0));
         }
         scores
     }
 
-    fn relatives<'a>(&'a self, term: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
-        let kin = kin::kin(term).iter().map(|kin| (kin.as_str(), KIN_WEIGHT));
+    /// What one word of a query gives each tool: for the word itself, or for the best of its relatives.
+    fn look_for(&self, term: &str) -> Finds {
+        let own = self.find(term);
+        // A rare relative does not count for more than the word would.
+        let rarity_max = own.map_or(f64::INFINITY, |own| self.rarity(own));
+        let mut scores: BTreeMap<usize, f64> = BTreeMap::new();
+        let mut named = Vec::new();
+        for (id, part) in own.map(|own| (own, 1.0)).into_iter().chain(self.relatives(term)) {
+            let rarity = self.rarity(id).min(rarity_max);
+            for Posting { at, weight, is_in_name } in &self.postings[id] {
+                let score = part * rarity * weight * (SATURATION + 1.0) / (weight + SATURATION);
+                let best = scores.entry(*at).or_default();
+                *best = best.max(score);
+                named.extend(is_in_name.then_some((*at, id)));
+            }
+        }
+        Finds { scores: scores.into_iter().collect(), named }
+    }
+
+    fn find(&self, term: &str) -> Option<usize> {
+        self.terms.binary_search_by(|other| other.as_str().cmp(term)).ok()
+    }
+
+    fn relatives<'a>(&'a self, term: &'a str) -> impl Iterator<Item = (usize, f64)> + 'a {
+        let kin = kin::kin(term).iter().filter_map(|kin| self.find(kin)).map(|kin| (kin, KIN_WEIGHT));
         let length = |text: &str| text.chars().count();
         let is_long = length(term) >= PREFIX_CHARS_MIN;
         let near = move |other: &str| other != term && length(other).abs_diff(length(term)) <= PREFIX_CHARS_MORE_MAX;
-        let longer = self.postings.range(term.to_owned()..).map(|(other, _)| other.as_str());
-        let longer = longer.take_while(move |other| other.starts_with(term)).filter(move |_| is_long);
+        let from = self.terms.partition_point(|other| other.as_str() < term);
+        let longer = (from..self.terms.len()).take_while(move |id| is_long && self.terms[*id].starts_with(term));
+        let beginnings = term.char_indices().map(|(end, _)| &term[..end]);
         let shorter =
-            term.char_indices().map(|(end, _)| &term[..end]).filter(move |part| length(part) >= PREFIX_CHARS_MIN);
-        let prefixes = longer.chain(shorter).filter(move |other| near(other));
-        kin.chain(prefixes.map(|other| (other, PREFIX_WEIGHT)))
+            beginnings.filter(move |part| length(part) >= PREFIX_CHARS_MIN).filter_map(|part| self.find(part));
+        let prefixes = longer.chain(shorter).filter(move |id| near(&self.terms[*id]));
+        kin.chain(prefixes.map(|id| (id, PREFIX_WEIGHT)))
     }
 
-    /// How much a word tells that so many tools have.
-    fn rarity(&self, tools: usize) -> f64 {
-        let (all, with) = (self.names.len() as f64, tools as f64);
+    /// How much a word tells: the less, the more tools have it.
+    fn rarity(&self, id: usize) -> f64 {
+        let (all, with) = (self.names.len() as f64, self.postings[id].len() as f64);
         ((all - with + 0.5) / (with + 0.5)).ln_1p()
     }
 }
 
-/// The words of a function's name, without those of its component: whose tool it is, few goals say.
-fn function_words(name: &ToolName) -> BTreeSet<String> {
-    let of_component = terms(name.component());
-    let all: BTreeSet<String> = terms(name.function()).into_iter().collect();
-    let own: BTreeSet<String> = all.iter().filter(|term| !of_component.contains(term)).cloned().collect();
-    if own.is_empty() { all } else { own }
+fn highest(scores: &[f64]) -> f64 {
+    scores.iter().copied().fold(0.0, f64::max)
 }
 
-/// What a tool says, in terms, by field.
-fn fields(tool: &OfferedTool) -> [Vec<String>; 4] {
-    let mut fields = [terms(&tool.name.to_string()), terms(&tool.summary), Vec::new(), Vec::new()];
-    describe(&tool.input_schema, SCHEMA_DEPTH_MAX, &mut fields);
-    fields
-}
-
-/// Takes names, texts and listed values from a schema.
-fn describe(schema: &Json, depth_left: usize, fields: &mut [Vec<String>; 4]) {
-    let Some(depth_left) = depth_left.checked_sub(1) else { return };
-    for text in [&schema["title"], &schema["description"]].into_iter().filter_map(Json::as_str) {
-        fields[TEXTS].extend(terms(text));
-    }
-    for value in schema["enum"].as_array().into_iter().flatten().filter_map(Json::as_str) {
-        fields[TEXTS].extend(terms(value));
-    }
-    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        fields[ARGUMENTS].extend(terms(name));
-        describe(property, depth_left, fields);
-    }
-    for key in ["anyOf", "oneOf", "allOf", "prefixItems"] {
-        schema[key].as_array().into_iter().flatten().for_each(|part| describe(part, depth_left, fields));
-    }
-    if schema["items"].is_object() {
-        describe(&schema["items"], depth_left, fields);
-    }
-}
-
-/// How much each word of a tool counts in it, over its fields.
-fn weights<'a>(fields: &'a [Vec<String>; 4], means: &[f64; 4]) -> BTreeMap<&'a str, f64> {
-    let mut weights = BTreeMap::new();
-    for ((field, mean), (weight, shortening)) in fields.iter().zip(means).zip(FIELDS) {
-        let length = 1.0 - shortening + shortening * field.len() as f64 / mean;
-        let mut occurrences: BTreeMap<&str, usize> = BTreeMap::new();
-        field.iter().for_each(|term| *occurrences.entry(term).or_default() += 1);
-        for (term, count) in occurrences {
-            *weights.entry(term).or_insert(0.0) += weight * count.min(OCCURRENCES_MAX) as f64 / length;
-        }
-    }
-    weights
-}
-
-fn distinct(terms: Vec<String>) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    terms.into_iter().filter(|term| seen.insert(term.clone())).take(QUERY_TERMS_MAX).collect()
+/// Brings the scores of a part nearer to those of the whole, whose best is `best`: half the way, so that a part that nothing
+/// fits well does not count for as much as one that something does.
+fn levelled(scores: Vec<f64>, best: f64) -> Vec<f64> {
+    let highest = highest(&scores);
+    let lift = if highest > 0.0 { (best / highest).sqrt() } else { 1.0 };
+    scores.into_iter().map(|score| score * lift).collect()
 }
 
 /// The tools that are offered, and how they were found.

@@ -154,6 +154,40 @@ exercise workout fitness training
 quiz question trivia
 biggest top best popular trending
 latest recent newest current
+date day january february march april may june july august september october november december
+date day monday tuesday wednesday thursday friday saturday sunday today tomorrow yesterday weekend
+year month date period
+doctor physician therapist psychologist psychiatrist dentist counselor specialist provider
+therapist psychologist psychiatrist counselor therapy mental
+lawyer attorney counsel legal
+lawsuit litigation court legal case
+car vehicle automobile auto
+taxi cab ride
+bus coach transit
+train rail railway
+rent lease hire rental
+trip travel journey vacation itinerary
+ticket seat admission
+house home property apartment estate
+speed velocity fast pace
+odds probability chance likelihood
+divisor factor gcd hcf
+lcm multiple
+derivative differentiate slope
+integral integrate integration
+area surface
+length distance size
+zip postal postcode zipcode
+listen hear play
+watch play stream
+hungry eat food meal
+cheap affordable inexpensive budget
+painting artwork art paint
+game match fixture
+star rating review
+birthday birth born
+shop store market
+teach learn course lesson
 ";
 
 static KIN: LazyLock<BTreeMap<String, Vec<String>>> = LazyLock::new(|| {

@@ -25,8 +25,8 @@ fn the_tool_of_a_goal_is_among_the_first_five_of_two_thousand() {
     assert!(tools.len() >= 2_000, "{} tools", tools.len());
     let recall = recall(&tools, &cases);
     println!("recall at 5 over {} tools and {} goals: {recall} per mille", tools.len(), cases.len());
-    // Measured at 965; a service that is not named leaves several tools that would do.
-    assert!(recall >= 930, "{recall}");
+    // Measured at 972; a service that is not named leaves several tools that would do.
+    assert!(recall >= 950, "{recall}");
 }
 
 #[test]

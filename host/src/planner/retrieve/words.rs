@@ -71,7 +71,8 @@ fn is_short(rest: &[char]) -> bool {
     (1..=2).contains(&rest.iter().take_while(|c| c.is_alphanumeric()).count())
 }
 
-fn head(text: &str) -> &str {
+/// Returns as much of a text as is read.
+pub(super) fn head(text: &str) -> &str {
     let end = (0..=text.len().min(TEXT_BYTES_MAX)).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or(0)).unwrap_or_default()
 }
