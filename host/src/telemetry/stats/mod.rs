@@ -158,7 +158,7 @@ fn key<'a>(by: By, goal: &RunFacts, members: impl Iterator<Item = &'a RunFacts>)
         By::Toolset => goal.toolset.to_string(),
         By::Model => {
             let mut models: Vec<&str> =
-                members.flat_map(|run| run.requests.iter().map(|request| request.model.as_str())).collect();
+                members.flat_map(|run| run.requests.sent.iter().map(|request| request.model.as_str())).collect();
             models.sort_unstable();
             models.dedup();
             models.join(" + ")
