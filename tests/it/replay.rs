@@ -20,6 +20,7 @@ use crate::cli::Shop;
 use crate::guest::{Rule, call, runner, step, tool};
 use crate::journal::Tape;
 
+mod asked;
 mod begun_anew;
 mod decided;
 mod taken_back;

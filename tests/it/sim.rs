@@ -178,7 +178,10 @@ fn sim_runs_within_runs_keep_every_bound_of_the_budget() {
         let (case, _) = plans::made_up(seed);
         let (few, fewer) = (u32::try_from(seed % 7).unwrap_or(0), u32::try_from(seed % 3).unwrap_or(0));
         let calls_max = case.budget.calls_max.min(6 + few);
-        let budget = Budget { calls_max, calls_per_tool_max: 2 + few, parallel_max: 1 + fewer, ..case.budget };
+        // A request of the simulated planner holds up to 90 tokens, and takes 40.
+        let tokens_max = Some(200 + 40 * u64::from(few));
+        let budget =
+            Budget { calls_max, calls_per_tool_max: 2 + few, parallel_max: 1 + fewer, tokens_max, ..case.budget };
         let case = Case { budget, ..case };
         for crashes in [Crashes::Never, Crashes::Random(4)] {
             saw.add(&simulated(held(&case, crashes)).saw);

@@ -1,14 +1,14 @@
 //! Models in tiers: which of them is asked, what becomes of a reply that is not good enough, and what a request may cost. The
 //! models here are a script; what they are asked, and under which allowance, is what the tests look at.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use cofferdam::domain::{
     Budget, Effect, Event, Fact, Failure, Json, Kind, Plan, Price, PriceBand, RunEnd, Suspension, Tokens,
 };
-use cofferdam::host::{Goal, Host, RunReport, RunState, StartOptions};
+use cofferdam::host::{Goal, Host, Recording, RunReport, RunState, StartOptions};
 use cofferdam::planner::route::{Routes, Thresholds, Tier};
 use cofferdam::planner::workflow::{Format, WorkflowPlanner};
 use cofferdam::planner::{Allowance, ContextPack, Planned, Planner, Proposal, Quote};
@@ -24,8 +24,8 @@ const PROMPT_TOKENS: u64 = 1_000;
 const MICRO: u64 = 1_000_000;
 
 /// Models that say what the script says, in order, whichever of them is asked.
-struct Script {
-    routes: Routes,
+pub struct Script {
+    pub routes: Routes,
     price: Option<Price>,
     replies: Mutex<VecDeque<Planned>>,
     asked: Mutex<Vec<(String, u32, ContextPack)>>,
@@ -59,7 +59,7 @@ impl Planner for Script {
 }
 
 impl Script {
-    fn new(replies: Vec<Planned>) -> Self {
+    pub fn new(replies: Vec<Planned>) -> Self {
         let tier = |name: &str, models: &[&str], effect_max| Tier {
             name: name.into(),
             models: models.iter().map(|&model| model.to_owned()).collect(),
@@ -98,12 +98,13 @@ fn said(proposal: Proposal) -> Planned {
     Planned { tokens, ..Planned::free(Ok(proposal), b"said".to_vec()) }
 }
 
-fn plan(steps: Json) -> Planned {
+pub fn plan(steps: Json) -> Planned {
+    let raw = json!({"steps": steps}).to_string().into_bytes();
     let steps = serde_json::from_value(steps).expect("steps");
-    said(Proposal::Plan(Plan { steps, ..Plan::default() }))
+    Planned { raw, ..said(Proposal::Plan(Plan { steps, ..Plan::default() })) }
 }
 
-fn adds() -> Planned {
+pub fn adds() -> Planned {
     plan(json!([{"id": "sum", "tool": "math.eval", "args": {"expression": "20 + 22"}}]))
 }
 
@@ -111,19 +112,19 @@ fn writes(id: &str) -> Planned {
     plan(json!([{"id": id, "tool": "notes.write", "args": {"path": "/notes/a.md", "text": "x"}}]))
 }
 
-fn answers() -> Planned {
-    said(Proposal::Answer(json!("42")))
+pub fn answers() -> Planned {
+    Planned { raw: br#"{"answer":"42"}"#.to_vec(), ..said(Proposal::Answer(json!("42"))) }
 }
 
-fn fails(kind: Kind) -> Planned {
+pub fn fails(kind: Kind) -> Planned {
     Planned::free(Err(Failure::new(kind, "ask model `x`: it did not work")), b"said".to_vec())
 }
 
-fn wrong(text: &str) -> Planned {
+pub fn wrong(text: &str) -> Planned {
     Planned::free(Err(Failure::new(Kind::ModelSchema, text)), b"said".to_vec())
 }
 
-const POLICY: &str = r#"
+pub const POLICY: &str = r#"
 version = 0
 [[rule]]
 name = "compute"
@@ -180,7 +181,7 @@ async fn noted(replies: Vec<Planned>, policy: &str) -> Told {
     told(Script::new(replies), Budget::default(), policy, true, Goal::text("Note it.")).await
 }
 
-fn capped(usd_micros: u64) -> Budget {
+pub fn capped(usd_micros: u64) -> Budget {
     Budget { usd_micros_max: Some(usd_micros), ..Budget::default() }
 }
 
@@ -207,6 +208,56 @@ async fn two_replies_that_do_not_fit_escalate_once() {
     assert_eq!(told.script.models(), ["s1", "s1", "m1", "m1"]);
     let repair = told.script.packs()[1].repair.clone().expect("it is told what was wrong");
     assert_eq!((repair.reply.as_str(), repair.failures.len()), ("said", 1));
+}
+
+/// What became of each turn, as far as it does not tell of the model that was asked.
+fn turned_out(events: &[Event]) -> Vec<Fact> {
+    let facts = events.iter().map(|event| event.fact.clone());
+    let is_told = |fact: &Fact| {
+        let is_end = matches!(fact, Fact::PlanFailed { retry: None, .. });
+        is_end || matches!(fact, Fact::PlanRejected { .. } | Fact::PlanAccepted { .. } | Fact::Answered { .. })
+    };
+    facts.filter(is_told).collect()
+}
+
+/// Plays the recording of a run, and expects that each turn turns out as it did.
+async fn same_again(told: &Told) {
+    let recording = told.host.recording(&told.report.run).await.expect("it is a run");
+    let recording = Recording::parse(&recording.to_lines()).expect("it reads as it was written");
+    let handle = told.host.start(Goal::recording(recording, false), StartOptions::default()).await.expect("it starts");
+    let report = handle.finished().await.expect("it is driven");
+    let again = told.host.events(&report.run).await.expect("the log is read");
+    assert_eq!(turned_out(&again), turned_out(&told.events().await));
+    assert_eq!((report.state, &report.answer), (told.report.state, &told.report.answer), "{:?}", report.failure);
+    let played = told.host.replay(&report.run, &BTreeMap::new()).await.expect("it is played back");
+    assert!(played.is_same(), "{played:#?}");
+}
+
+#[tokio::test]
+async fn a_recording_of_a_run_that_was_escalated_is_escalated_again() {
+    let told = computed(vec![wrong("read the reply: one"), wrong("read the reply: two"), adds(), answers()]).await;
+    let is_escalated = |fact: &Fact| matches!(fact, Fact::PlanRejected { is_escalated: true, .. });
+    assert!(turned_out(&told.events().await).iter().any(is_escalated));
+    same_again(&told).await;
+    // One that ended by it ends by it again: nobody is asked once more.
+    let abstains = || said(Proposal::Abstention("too hard".into()));
+    let told = computed(vec![abstains(), abstains(), abstains()]).await;
+    assert_eq!(told.report.state, RunState::Failed);
+    same_again(&told).await;
+}
+
+#[tokio::test]
+async fn a_recording_of_a_plan_that_went_beyond_its_tier_does_not_run_it() {
+    let goal = Goal::text("Evaluate the arithmetic expression 20 + 22.");
+    let script = Script::new(vec![writes("a"), adds(), answers()]);
+    let told = self::told(script, Budget::default(), POLICY, true, goal).await;
+    assert_eq!(told.report.state, RunState::Succeeded, "{:?}", told.report.failure);
+    assert_eq!(told.script.models(), ["s1", "m1", "m1"], "the first proposed what it may not");
+    let recording = told.host.recording(&told.report.run).await.expect("it is a run");
+    let refused = recording.turns[0].refused.as_ref().expect("it was refused");
+    assert_eq!((refused.failures[0].kind, refused.is_escalated), (Kind::PolicyDenied, true));
+    same_again(&told).await;
+    assert_eq!(told.folders.text("data/a.md"), None, "what was refused has not run");
 }
 
 #[tokio::test]

@@ -30,9 +30,8 @@ pub(super) async fn command(session: &Session, args: SuggestArgs) -> Result<Code
     }
     tell(session, &suggestion, args.run)?;
     let Some(form) = &suggestion.form else { return Err(nothing_fits()) };
-    let workflow = form.workflow(&words);
     if let Some(path) = &args.write {
-        output::write_new(path, &workflow)?;
+        output::write_new(path, &form.workflow(&words)?)?;
         let shown = text::printable(&path.display().to_string());
         session.output.say(&format!("wrote {shown}; check it with `{} plan check {shown}`", session.program()));
     }
@@ -46,7 +45,7 @@ pub(super) async fn command(session: &Session, args: SuggestArgs) -> Result<Code
         return Ok(Code::SUCCEEDED);
     }
     // From here on it is a workflow as any other: checked, allowed, and in the log.
-    let goal = Goal::Workflow(WorkflowPlanner::parse(&workflow, WorkflowFormat::Toml)?);
+    let goal = Goal::Workflow(WorkflowPlanner::parse(&form.content(&words).to_string(), WorkflowFormat::Json)?);
     run::confirmed(session, &host, goal).await
 }
 

@@ -55,6 +55,9 @@ impl TraceId {
     }
 
     /// Returns the trace of a run whose log tells `told`: where that is nothing, the run's own, or that of the run around it.
+    ///
+    /// Each run within another one tells its trace. Logs of version 1 do not, and know the run that is next around them and no
+    /// other: the trace of one that lies two levels deep or more is then that of the run around it, and not of the outermost.
     pub fn of_created(run: &RunId, around: Option<&RunId>, told: Option<Self>) -> Self {
         told.unwrap_or_else(|| Self::of_run(around.unwrap_or(run)))
     }

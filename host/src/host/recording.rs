@@ -6,7 +6,7 @@ use crate::domain::{Digest, Event, Fact, Failure, Kind, RunId};
 use crate::host::Host;
 use crate::orchestrator::Goal as StoredGoal;
 use crate::planner::ContextPack;
-use crate::planner::recorded::{Head, RECORDING_VERSION, RecordedTurn, Recording};
+use crate::planner::recorded::{Head, RECORDING_VERSION, RecordedRefusal, RecordedTurn, Recording};
 
 impl Host {
     /// Makes a recording of what the planner of a run said.
@@ -35,16 +35,20 @@ impl Host {
                 Some(reply) => Some(self.words(run, reply).await?),
                 None => None,
             };
-            let failure = match (said.failed, said.refused) {
-                (Some(failure), _) if reply.is_none() => Some(self.recorded::<Failure>(run, &failure).await?),
-                (_, Some(failures)) => of_planner(self.recorded(run, &failures).await?),
+            let failure = match said.failed {
+                Some(failure) if reply.is_none() => Some(without_detail(self.recorded(run, &failure).await?)),
                 _ => None,
+            };
+            let refused = match said.refused {
+                Some((failures, is_escalated)) => {
+                    let failures: Vec<Failure> = self.recorded(run, &failures).await?;
+                    Some(RecordedRefusal { failures: failures.into_iter().map(without_detail).collect(), is_escalated })
+                }
+                None => None,
             };
             // A request that is still open, or was left alone, has brought nothing.
             if reply.is_some() || failure.is_some() {
-                // What is for the operator stays here.
-                let failure = failure.map(|failure| Failure { detail: None, ..failure });
-                recorded.push(RecordedTurn { turn, pack: pack.likeness(), reply, failure });
+                recorded.push(RecordedTurn { turn, pack: pack.likeness(), reply, failure, refused });
             }
         }
         let StoredGoal { text, inputs, assert, .. } = goal;
@@ -77,11 +81,9 @@ fn erased(run: &RunId) -> Failure {
     Failure::new(Kind::DataNotFound, format!("record what planned `{run}`: what its user gave and got is erased"))
 }
 
-/// Returns the failure of a refused reply where the planner's own side told it, and no check of a plan: a recording tells it
-/// again, as nothing in the words may show that they were cut off.
-fn of_planner(failures: Vec<Failure>) -> Option<Failure> {
-    let is_of_planner = |failure: &Failure| failure.kind.code().starts_with("model.");
-    failures.into_iter().next().filter(is_of_planner)
+/// What is for the operator stays here.
+fn without_detail(failure: Failure) -> Failure {
+    Failure { detail: None, ..failure }
 }
 
 /// What the events tell of one turn.
@@ -90,8 +92,8 @@ struct Said {
     reply: Option<Digest>,
     /// Why the planner said nothing, as far as no later request of the turn brought something.
     failed: Option<Digest>,
-    /// Why what it said was refused.
-    refused: Option<Digest>,
+    /// Why what it said was refused, and whether a dearer model was asked next.
+    refused: Option<(Digest, bool)>,
 }
 
 fn turns_of(events: &[Event]) -> BTreeMap<u32, Said> {
@@ -106,8 +108,9 @@ fn turns_of(events: &[Event]) -> BTreeMap<u32, Said> {
                 turns.entry(*turn).and_modify(|said| said.failed = Some(*failure));
                 continue;
             }
-            Fact::PlanRejected { turn, reply, failures, .. } => {
-                turns.entry(*turn).and_modify(|said| (said.reply, said.refused) = (Some(*reply), Some(*failures)));
+            Fact::PlanRejected { turn, reply, failures, is_escalated } => {
+                let refused = Some((*failures, *is_escalated));
+                turns.entry(*turn).and_modify(|said| (said.reply, said.refused) = (Some(*reply), refused));
                 continue;
             }
             Fact::PlanAccepted { turn, reply, .. }

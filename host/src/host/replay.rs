@@ -82,6 +82,7 @@ pub enum Verdict {
     /// - the call never began, or cannot begin now, as something that it needs of this machine is not there, such as a secret;
     /// - it was stopped by the time or by a person while it computed: where exactly, nothing tells;
     /// - files that it only reads, or an answer that was too large to be kept, are not as they were: of those there is a digest;
+    /// - why a model was asked, or what it was shown, is not kept;
     /// - the run that brought a cached outcome, that carried the step out, or that is taken back, is not in the log any more.
     Untold {
         why: String,

@@ -48,9 +48,9 @@ pub struct RunReport {
     /// Steps that were to take another one back, and could not.
     pub stuck: Vec<StepId>,
     pub question: Option<String>,
-    /// The fixed text that its planner read last; a list does not tell it.
     /// What its requests to models took.
     pub models: ModelUse,
+    /// The fixed text that its planner read last; a list does not tell it.
     pub prompt: Option<PromptUsed>,
 }
 
@@ -208,7 +208,7 @@ fn bare_report(run: &RunId, story: &Trace) -> RunReport {
         stuck: stuck.map(|step| step.step.clone()).collect(),
         question: None,
         prompt: None,
-        models: story.models,
+        models: story.models(),
     }
 }
 

@@ -39,9 +39,14 @@ pub struct Replied {
 }
 
 impl RouteView {
-    /// Answers whether the same is chosen again.
+    /// Answers whether the same is chosen again, and that is what was asked.
     pub fn is_same(&self) -> bool {
-        self.routed.as_ref().is_none_or(|routed| self.again.as_ref() == Some(&routed.choice))
+        self.routed.as_ref().is_none_or(|Routed { routes, choice, .. }| {
+            let asked = &self.asked;
+            let effect_max = routes.tier(&choice.tier).map(|tier| tier.effect_max);
+            let is_asked = (&choice.model, &choice.tier) == (&asked.model, &asked.tier);
+            is_asked && effect_max == Some(asked.effect_max) && self.again.as_ref() == Some(choice)
+        })
     }
 }
 

@@ -71,7 +71,8 @@ fn most(budget: &Budget, quote: &Quote, reply_tokens_max: u32) -> Cost {
 
 /// Returns what a reply did cost: in the units of the budget, and exactly, as far as price and tokens are known.
 pub fn charge(quote: Option<&Quote>, reserved: Cost, tokens: Option<Tokens>) -> (Cost, Option<u64>) {
-    let Some(tokens) = tokens else { return (reserved, None) };
+    let is_free = || quote.and_then(|quote| quote.price.as_ref()).is_some_and(|price| price.picos_max(1, 1) == 0);
+    let Some(tokens) = tokens else { return (reserved, is_free().then_some(0)) };
     let picos = quote.and_then(|quote| quote.price.as_ref()).map(|price| price.usd_picos(&tokens));
     let cost = Cost { tokens: tokens.total(), usd_micros: picos.map_or(0, usd_micros), ..Cost::default() };
     (cost, picos.map(|picos| u64::try_from(picos).unwrap_or(u64::MAX)))

@@ -65,13 +65,14 @@ fn wanted(pack: &ContextPack) -> String {
     words.map(String::as_str).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns what a run has left of `budget`, rounded.
+/// Returns what a run has left of `budget`: the turns exactly, all else rounded.
 pub(super) fn left(budget: &Budget, wall_ms: u64) -> Left {
     Left {
         turns: budget.planner_turns_max,
         calls: u32::try_from(rounded(budget.calls_max.into())).unwrap_or(u32::MAX),
         seconds: rounded(wall_ms / 1_000),
         usd_micros: budget.usd_micros_max.map(rounded),
+        tokens: budget.tokens_max.map(rounded),
     }
 }
 
@@ -169,10 +170,12 @@ mod tests {
     #[test]
     fn what_is_left_is_rounded_so_that_it_changes_seldom() {
         assert_eq!([0, 7, 10, 19, 187, 600_000].map(rounded), [0, 7, 10, 10, 100, 600_000]);
-        let budget =
-            Budget { planner_turns_max: 13, calls_max: 187, usd_micros_max: Some(45_678), ..Budget::default() };
-        let expected = Left { turns: 13, calls: 100, seconds: 80, usd_micros: Some(40_000) };
+        let budget = Budget { planner_turns_max: 13, calls_max: 187, tokens_max: None, ..Budget::default() };
+        let budget = Budget { usd_micros_max: Some(45_678), ..budget };
+        let expected = Left { turns: 13, calls: 100, seconds: 80, usd_micros: Some(40_000), tokens: None };
         assert_eq!(left(&budget, 88_999), expected);
+        let bounded = Budget { tokens_max: Some(98_765), ..budget };
+        assert_eq!(left(&bounded, 88_999), Left { tokens: Some(90_000), ..expected });
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod types;
 mod upstreams;
 mod wanted;
 
+pub use ask::{REPLY_TOKENS_MAX, REQUEST_WAIT_MS_MAX, SoFar, features};
 pub use check::{
     CheckedPlan, CheckedRun, CheckedStep, Earlier, Flaw, GoalMarks, ITEMS_MAX, Known, Proposed, RUN_TOOL,
     budget_within, check, cost_of, flaws_of,

@@ -61,16 +61,19 @@ pub struct ContextPack {
     pub retrieval: Option<Retrieval>,
 }
 
-/// What a run has left of its budget, down to one digit where it is much: what stands in a request should change seldom.
+/// What a run has left of its budget, all but the turns down to one digit: what stands in a request should change seldom.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Left {
-    /// Requests to the planner, this one included.
+    /// Requests to the planner, this one included, exactly.
     pub turns: u32,
     pub calls: u32,
     pub seconds: u64,
     /// Millionths of a US dollar; absent where nobody bounds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usd_micros: Option<u64>,
+    /// Of requests to models and their replies; absent where nobody bounds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
 }
 
 /// What a pack does not show for want of room, in the order in which it was cut.
@@ -203,10 +206,22 @@ pub enum Proposal {
     Abstention(String),
 }
 
+/// What became of a reply in the run that it was recorded in, where it was no plan that could run there: it is the same again,
+/// as nothing in the words need show it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refused {
+    /// The planner was asked again: a dearer model, where it `is_escalated`.
+    Again { failures: Vec<Failure>, is_escalated: bool },
+    /// That was the end of the run.
+    ForGood(Failure),
+}
+
 /// One request to a planner: failures cost too.
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub reply: Result<Proposal, Failure>,
+    /// Told by a recording alone, and then whatever `reply` is: nothing of it is looked at again.
+    pub refused: Option<Refused>,
     /// What the planner said, byte for byte as far as it came; where it said nothing, the body of the error that a server
     /// sent. Without secrets and without reasoning; kept as a payload, and shown in a repair.
     pub raw: Vec<u8>,
@@ -228,6 +243,7 @@ impl Planned {
     pub fn free(reply: Result<Proposal, Failure>, raw: Vec<u8>) -> Self {
         Self {
             reply,
+            refused: None,
             raw,
             reasoning: None,
             tokens: Some(Tokens::default()),

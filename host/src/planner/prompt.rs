@@ -92,6 +92,9 @@ fn left_over(left: &Left) -> Json {
     if let Some(micros) = left.usd_micros {
         shown["usd"] = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000).into();
     }
+    if let Some(tokens) = left.tokens {
+        shown["tokens"] = tokens.into();
+    }
     shown
 }
 
@@ -203,7 +206,7 @@ mod tests {
             repair: None,
             answers: vec!["the year 2025".to_owned()],
             inputs: [("file".to_owned(), json!("a.csv")), ("text".to_owned(), json!("x".repeat(5_000)))].into(),
-            left: Some(Left { turns: 7, calls: 100, seconds: 500, usd_micros: Some(20_000) }),
+            left: Some(Left { turns: 7, calls: 100, seconds: 500, usd_micros: Some(20_000), tokens: None }),
             ..ContextPack::default()
         }
     }

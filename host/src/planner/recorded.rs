@@ -2,7 +2,7 @@
 //!
 //! Promises: no model is asked; each request is compared with the one that was recorded (`ContextPack::likeness`), and where
 //! it is another one the recording stops, unless its reader is lenient; a reply is read as it was then, and checked as
-//! every plan is. Leaves to others: how a recording is made (`host::recording`).
+//! every plan is; one that was refused then is refused again, for the same reasons, and nothing of it runs. Leaves to others: how a recording is made (`host::recording`).
 //!
 //! The file is JSON lines: a head, and a line for each turn.
 
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::parse::{ReplyLimits, read};
-use super::{Allowance, ContextPack, Planned, Planner, Proposal, strict};
+use super::{Allowance, ContextPack, Planned, Planner, Proposal, Refused, strict};
 use crate::domain::{Digest, Failure, Json, Kind, Plan, printable};
 
 /// The version of the file that this program writes.
@@ -71,9 +71,37 @@ pub struct RecordedTurn {
     /// What the planner said, as it came; absent where it said nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
-    /// Why that is no proposal, where the planner's own side said so: cut off, refused, not to be read.
+    /// Why there is no reply. Beside one it is what early recordings tell of a reply that was no proposal: cut off, refused, not
+    /// to be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Why the reply was no plan that could run, and the planner was asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RecordedRefusal>,
+}
+
+/// Why a reply was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedRefusal {
+    /// All reasons, in their order; never empty.
+    pub failures: Vec<Failure>,
+    /// Whether a dearer model was asked next.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_escalated: bool,
+}
+
+impl RecordedTurn {
+    /// Returns what becomes of the reply, where it is no plan that can run.
+    fn refused(&self) -> Option<Refused> {
+        match (&self.refused, &self.failure) {
+            (Some(RecordedRefusal { failures, is_escalated }), _) => {
+                Some(Refused::Again { failures: failures.clone(), is_escalated: *is_escalated })
+            }
+            (None, Some(failure)) if self.reply.is_none() => Some(Refused::ForGood(failure.clone())),
+            _ => None,
+        }
+    }
 }
 
 impl Recording {
@@ -117,6 +145,10 @@ impl Recording {
         }
         if let Some(turn) = turns.iter().find(|turn| turn.reply.is_none() && turn.failure.is_none()) {
             return Err(format!("turn {} has neither `reply` nor `failure`", turn.turn));
+        }
+        let has_no_reason = |turn: &&RecordedTurn| turn.refused.as_ref().is_some_and(|it| it.failures.is_empty());
+        if let Some(turn) = turns.iter().find(has_no_reason) {
+            return Err(format!("turn {} was refused for no reason", turn.turn));
         }
         Ok(Self { head, turns })
     }
@@ -181,7 +213,8 @@ impl RecordedPlanner {
     }
 
     fn reply(&self, turn: &RecordedTurn, pack: &ContextPack) -> Result<Proposal, Failure> {
-        match (&turn.reply, &turn.failure) {
+        let of_refusal = turn.refused.as_ref().and_then(|refused| refused.failures.first());
+        match (&turn.reply, of_refusal.or(turn.failure.as_ref())) {
             (_, Some(failure)) => Err(failure.clone()),
             (Some(reply), None) if self.recording.head.is_single_plan => plan_of(reply),
             (Some(reply), None) => read(reply, pack, &ReplyLimits::default()),
@@ -217,7 +250,10 @@ impl Planner for RecordedPlanner {
         };
         let raw = turn.reply.clone().unwrap_or_default().into_bytes();
         match self.compared(turn, pack) {
-            Ok(differs) => Planned { reasoning: differs, ..Planned::free(self.reply(turn, pack), raw) },
+            Ok(differs) => {
+                let refused = turn.refused();
+                Planned { reasoning: differs, refused, ..Planned::free(self.reply(turn, pack), raw) }
+            }
             Err(failure) => Planned::free(Err(failure), raw),
         }
     }
@@ -251,6 +287,7 @@ mod tests {
             pack: pack(turn).likeness(),
             reply: Some((*reply).to_owned()),
             failure: None,
+            refused: None,
         };
         Recording { head, turns: (1..).zip(replies).map(turn).collect() }
     }
@@ -286,6 +323,32 @@ mod tests {
         // What is left of the budget is no part of it.
         let poorer = ContextPack { left: Some(Left::default()), ..pack(1) };
         assert!(said_to(&strict, &poorer).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_is_refused_again_and_what_failed_fails() {
+        let why = |kind| Failure::new(kind, "take the plan: no");
+        let mut recording = recording(&[r#"{"answer":1}"#, r#"{"answer":2}"#, ""]);
+        let failures = vec![why(Kind::PolicyDenied), why(Kind::DataPlan)];
+        recording.turns[0].refused = Some(RecordedRefusal { failures: failures.clone(), is_escalated: true });
+        // What early recordings tell: the driver decides again.
+        recording.turns[1].failure = Some(why(Kind::ModelTruncated));
+        (recording.turns[2].reply, recording.turns[2].failure) = (None, Some(why(Kind::ModelNoAction)));
+        assert_eq!(Recording::parse(&recording.to_lines()), Ok(recording.clone()));
+        let planner = RecordedPlanner::new(recording.clone(), false);
+        let planned = planner.plan(&pack(1), &Allowance::default()).await;
+        assert_eq!(planned.refused, Some(Refused::Again { failures, is_escalated: true }));
+        assert_eq!(planned.reply, Err(why(Kind::PolicyDenied)), "and whoever looks at the reply alone finds no plan");
+        let planned = planner.plan(&pack(2), &Allowance::default()).await;
+        assert_eq!((planned.refused, planned.reply), (None, Err(why(Kind::ModelTruncated))));
+        let planned = planner.plan(&pack(3), &Allowance::default()).await;
+        assert_eq!(planned.refused, Some(Refused::ForGood(why(Kind::ModelNoAction))));
+        // Another request stops it, whatever became of the reply.
+        let other = ContextPack { answers: vec!["no".into()], ..pack(1) };
+        let planned = planner.plan(&other, &Allowance::default()).await;
+        assert_eq!((planned.refused, planned.reply.unwrap_err().kind), (None, Kind::DataConflict));
+        recording.turns[0].refused = Some(RecordedRefusal { failures: vec![], is_escalated: false });
+        assert!(Recording::parse(&recording.to_lines()).unwrap_err().contains("for no reason"));
     }
 
     #[test]

@@ -161,8 +161,16 @@ impl Form {
     }
 
     /// Returns the form as a workflow file in TOML, what is missing in comments.
-    pub fn workflow(&self, words: &str) -> String {
+    ///
+    /// # Errors
+    /// `data.input_invalid` for a value that TOML cannot hold.
+    pub fn workflow(&self, words: &str) -> Result<String, Failure> {
         skeleton::workflow(self, words)
+    }
+
+    /// Returns the form as a workflow in JSON, with the values that are known exactly as they are shown.
+    pub fn content(&self, words: &str) -> Json {
+        skeleton::content(self, words)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Turns events into what a person or a monitor wants to know. Listens, and never answers.
 
+mod requests;
 mod span;
 pub mod stats;
 mod step;

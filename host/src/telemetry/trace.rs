@@ -9,6 +9,7 @@ use crate::domain::{
     Timestamp, Tokens, ToolName, TraceId, UndoReason,
 };
 
+use super::requests::Requests;
 use super::span::trace_of;
 use super::step::StepTrace;
 
@@ -38,8 +39,8 @@ pub struct Trace {
     pub caveats: Vec<Caveat>,
     /// Checked plans, by turn.
     pub plans: BTreeMap<u32, Digest>,
-    /// What its requests to models took.
-    pub models: ModelUse,
+    /// Its requests to models.
+    pub requests: Requests,
 }
 
 /// What requests to models took.
@@ -91,8 +92,22 @@ pub fn trace(events: &[Event]) -> Trace {
 }
 
 impl Trace {
+    /// Returns what its requests to models took: those that have ended.
+    pub fn models(&self) -> ModelUse {
+        let mut used = ModelUse::default();
+        for request in self.requests.settled() {
+            used.requests = used.requests.saturating_add(1);
+            used.tokens = used.tokens.plus(request.tokens.unwrap_or_default());
+            let picos = u64::try_from(request.picos.unwrap_or(0)).unwrap_or(u64::MAX);
+            used.usd_picos = used.usd_picos.saturating_add(picos);
+            used.unpriced = used.unpriced.saturating_add(u32::from(request.picos.is_none()));
+        }
+        used
+    }
+
     /// Tells one event more.
     pub fn tell(&mut self, event: &Event) {
+        self.requests.tell(&event.fact);
         self.trace = self.trace.or_else(|| trace_of(event));
         match &event.fact {
             Fact::RunCreated { goal, planner, parent, .. } => {
@@ -153,13 +168,6 @@ impl Trace {
     fn planned(&mut self, fact: &Fact) {
         match fact {
             Fact::PlanRequested { pack, .. } => (self.state, self.pack) = (RunState::Planning, Some(*pack)),
-            Fact::PlanReplied { tokens, usd_picos, .. } => {
-                let models = &mut self.models;
-                models.requests += 1;
-                models.tokens = models.tokens.plus(tokens.unwrap_or_default());
-                models.usd_picos = models.usd_picos.saturating_add(usd_picos.unwrap_or(0));
-                models.unpriced += u32::from(usd_picos.is_none());
-            }
             Fact::PlanAccepted { turn, plan, steps, .. } => {
                 self.state = RunState::Executing;
                 self.plans.insert(*turn, *plan);

@@ -94,6 +94,15 @@ async fn every_decision_is_made_again_and_those_of_runs_within_bear_their_path()
 
 /// The log again, under the same name, in which each fact is what `forge` makes of it. Its chain is whole.
 pub(super) async fn forged(recorded: &Recorded, forge: &dyn Fn(&Fact) -> Option<Fact>) -> Recorded {
+    forged_with(recorded, forge, &[]).await
+}
+
+/// The same, with payloads that the forged facts name.
+pub(super) async fn forged_with(
+    recorded: &Recorded,
+    forge: &dyn Fn(&Fact) -> Option<Fact>,
+    more: &[Payload],
+) -> Recorded {
     let (from, dir) = (log(recorded.dir.path()), TempDir::new().expect("there is room for a folder"));
     let to = log(dir.path());
     let mut runs = vec![recorded.run.clone()];
@@ -111,7 +120,7 @@ pub(super) async fn forged(recorded: &Recorded, forge: &dyn Fn(&Fact) -> Option<
             let fact = forge(&event.fact);
             is_forged |= fact.is_some();
             copy_journal(&*from, &*to, (&*owner, &run), &event.fact).await;
-            let payloads = [payloads(&*from, &run, event).await, other()].concat();
+            let payloads = [payloads(&*from, &run, event).await, other(), more.to_vec()].concat();
             let batch = Batch { after, facts: vec![(event.at, fact.unwrap_or_else(|| event.fact.clone()))], payloads };
             let appended = to.append(&*owner, batch, Durability::Synced).await.expect("the log takes it");
             let last = appended.last().expect("there is an event");
@@ -171,7 +180,12 @@ async fn copy_journal(from: &dyn EventLog, to: &dyn EventLog, (owner, run): (&dy
 
 /// Forges one decision, and expects that playing the run back names it first.
 pub(super) async fn found(recorded: &Recorded, part: &str, what: &str, forge: &dyn Fn(&Fact) -> Option<Fact>) {
-    let report = played(&forged(recorded, forge).await, &[]).await;
+    named(&forged(recorded, forge).await, part, what).await;
+}
+
+/// Expects that playing a forged run back names what is wrong with it first.
+pub(super) async fn named(forged: &Recorded, part: &str, what: &str) {
+    let report = played(forged, &[]).await;
     let first = report.parts.iter().find(|part| matches!(part.result, ReplayVerdict::Differs { .. }));
     let first = first.unwrap_or_else(|| panic!("{part}: nothing differs: {:#?}", lines(&report)));
     let ReplayVerdict::Differs { what: told, .. } = &first.result else { panic!("{first:?}") };

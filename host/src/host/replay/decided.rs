@@ -1,7 +1,7 @@
 //! Computes again what a run decided: from the plan, and from what its steps had brought by then.
 //!
 //! Promises: arguments, keys, conditions, lists and what came of them, answers, settlements, approvals and what is taken back are
-//! each held against what the log says of them. What hangs on a policy that is not kept is told so. Leaves to others: whether it was time to
+//! each held against what the log says of them; so are requests to models, their routes and what they took. What hangs on a policy that is not kept is told so. Leaves to others: whether it was time to
 //! decide that (`orchestrator`'s machine), and what calls bring.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::{
-    BY_RECONCILE, Decision, Digest, Direction, Fact, Failure, Json, Kind, Role, RunId, SkipReason, StepId, TakesBack,
-    idempotency_key,
+    BY_RECONCILE, Decision, Digest, Direction, Event, Fact, Failure, Json, Kind, Role, RunId, SkipReason, StepId,
+    TakesBack, idempotency_key,
 };
 use crate::host::Host;
 use crate::host::replay::tree::differs;
@@ -20,10 +20,12 @@ use crate::orchestrator::{CheckedPlan, CheckedRun, CheckedStep, Goal, Run, StepS
 use crate::store::Payload;
 
 mod approved;
+mod asked;
 mod brought;
 mod prepared;
 mod undone;
 
+use asked::Request;
 use prepared::Prepared;
 use undone::Taken;
 
@@ -44,11 +46,14 @@ pub(super) struct Decided<'a> {
     list: Option<(Digest, Arc<Json>)>,
     /// The run that this one is there to take back, or why nothing tells what that did.
     taken: Option<Result<Taken, String>>,
+    /// The last request to a model.
+    request: Option<Request>,
 }
 
 impl<'a> Decided<'a> {
     pub(super) fn new(host: &'a Host, id: RunId, goal: Goal, policy: Digest) -> Self {
-        Self { host, id, goal, plans: HashMap::new(), ends: BTreeMap::new(), policy, list: None, taken: None }
+        let (plans, ends) = (HashMap::new(), BTreeMap::new());
+        Self { host, id, goal, plans, ends, policy, list: None, taken: None, request: None }
     }
 
     /// Says which run this one is there to take back.
@@ -66,13 +71,20 @@ impl<'a> Decided<'a> {
     ///
     /// # Errors
     /// `host.storage`; `data.not_found` where its user was erased.
-    pub(super) async fn again(&mut self, run: &Run, fact: &Fact) -> Result<Option<Told>, Failure> {
-        match fact {
+    pub(super) async fn again(&mut self, run: &Run, event: &Event) -> Result<Option<Told>, Failure> {
+        match &event.fact {
             Fact::RunClaimed { policy, .. } => {
                 self.policy = *policy;
                 Ok(None)
             }
-            Fact::PlanAccepted { turn, plan, .. } => self.learn(*turn, plan).await.map(|()| None),
+            Fact::PlanAccepted { turn, plan, .. } => {
+                self.learn(*turn, plan).await?;
+                self.planning(run, event).await
+            }
+            Fact::PlanRequested { .. }
+            | Fact::PlanReplied { .. }
+            | Fact::PlanFailed { .. }
+            | Fact::PlanRejected { .. } => self.planning(run, event).await,
             Fact::StepReady { step, args, key, duplicate_of } => {
                 let told = self.ready(run, step, (args, key)).await?;
                 match told {

@@ -107,7 +107,7 @@ impl<'a> Player<'a> {
             if let Fact::RunClaimed { .. } = event.fact {
                 refold.expect(recovered(&*self.host.0.parts.log, refold.run()).await?);
             }
-            match decided.again(refold.run(), &event.fact).await {
+            match decided.again(refold.run(), event).await {
                 Ok(told) => parts.extend(told.map(|(part, verdict)| Replayed::told(event.seq, part, verdict))),
                 // Nobody was erased, as the goal could be read.
                 Err(failure) if failure.kind == Kind::DataNotFound => {

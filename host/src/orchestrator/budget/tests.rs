@@ -9,9 +9,13 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::domain::{Effect, Fact, Kind, Parent, RunEnd, StepEnd, StepId, Timestamp, Usage};
+use crate::domain::{
+    AskedModel, Effect, Fact, Kind, Parent, Price, PriceBand, RunEnd, StepEnd, StepId, Timestamp, Tokens, Usage,
+};
+use crate::orchestrator::ask::{charge, reserve};
 use crate::orchestrator::machine::tests::{Hand, digest, planned};
 use crate::orchestrator::machine::{Command, Ending, StepStatus};
+use crate::planner::Quote;
 
 /// Runs around the innermost one.
 const DEPTH_MAX: u32 = 2;
@@ -331,4 +335,156 @@ fn a_call_whose_process_died_is_counted_once() {
     node.hand.take(Fact::StepUnknown { step: id.clone(), attempt: 4 });
     assert_eq!((node.hand.0.spent.calls, node.hand.0.spent.fuel, node.hand.0.reserved), (1, 0, Cost::default()));
     assert_eq!(node.hand.0.step(&id).unwrap().status, StepStatus::Unknown);
+}
+
+/// What of a bound that models meet is held for a run within the run: what it says it needs; all that there is, where a model
+/// plans it and nobody says how much; nothing, where nothing is bounded.
+#[test]
+fn a_run_that_a_model_plans_holds_money_and_tokens() {
+    let tool = ToolName::new(RUN_TOOL.0, RUN_TOOL.1).unwrap();
+    let step = |asks_model, tokens, usd_micros| {
+        let cost = Cost { calls: 1, turns: 1, tokens, usd_micros, ..Cost::default() };
+        PlannedStep { tool: tool.clone(), cost, asks_model, ..planned("a", &[], Effect::Read) }
+    };
+    let bounded = Budget { usd_micros_max: Some(50), tokens_max: Some(90), ..Budget::default() };
+    for (budget, step, expected) in [
+        (Budget::default(), step(true, 0, 0), (0, 0)),
+        (bounded.clone(), step(true, 0, 0), (50, 90)),
+        (bounded.clone(), step(false, 0, 0), (0, 0)),
+        // Its step may be tried three times.
+        (bounded.clone(), step(true, 20, 10), (30, 60)),
+        // Alone it gets what there is, where it wants more.
+        (bounded, step(true, 900, 10), (30, 90)),
+    ] {
+        let hand = Hand::with(true, budget, vec![step]);
+        let step = hand.0.in_order().next().unwrap();
+        let Room::Yes(cost) = room(&hand.0, step, &Pending::default()) else { panic!("there is room") };
+        assert_eq!((cost.usd_micros, cost.tokens), expected, "{:?}", hand.0.budget);
+        let child = of_child(&hand.0, cost, 1_000, &BudgetPatch::default());
+        let most = |bound: Option<u64>, held: u64| bound.map(|_| held);
+        assert_eq!(child.usd_micros_max, most(hand.0.budget.usd_micros_max, cost.usd_micros));
+        assert_eq!(child.tokens_max, most(hand.0.budget.tokens_max, cost.tokens));
+    }
+}
+
+/// A price, and the most that a request has: what a play reserves by.
+fn quote_of(play: &mut Play) -> Quote {
+    let (input, reply) = (u64::from(play.below(3_000_000)), u64::from(play.below(9_000_000)));
+    let band = PriceBand { input, cached: input / 10, reply, ..PriceBand::default() };
+    let price = Some(Price { source: "play".into(), bands: vec![band] });
+    let prompt_tokens_max = 1 + u64::from(play.below(300));
+    Quote { prompt_tokens_max, reply_tokens_max: 1 + play.below(400), price, server: String::new() }
+}
+
+/// A run whose planner asks models: requests, replies that stay within what was held, or of which nobody counted the tokens,
+/// processes that die, and calls that cost money. The ledger has what was really used; what the run says that it spent and
+/// holds is never less than that, and never more than there is.
+fn asks(seed: u64) -> (u64, u64) {
+    let mut play = Play { rng: ChaCha8Rng::seed_from_u64(seed), now: Timestamp(0), taken: Taken::default() };
+    let (usd_cap, tokens_cap) = (100 + u64::from(play.below(5_000)), 500 + u64::from(play.below(6_000)));
+    let budget = Budget {
+        usd_micros_max: Some(usd_cap),
+        tokens_max: Some(tokens_cap),
+        planner_turns_max: 40,
+        calls_max: 40,
+        wall_ms_max: u64::MAX,
+        repairs_max: u32::MAX,
+        ..Budget::default()
+    };
+    let mut hand = Hand::with(false, budget, vec![]);
+    let (mut ledger, mut turn, mut requests) = (Cost::default(), 0, 0);
+    let check = |hand: &Hand, ledger: Cost| {
+        let taken = hand.0.spent.plus(hand.0.reserved);
+        assert!(ledger.usd_micros <= taken.usd_micros && ledger.tokens <= taken.tokens, "{ledger:?} of {taken:?}");
+        assert!(taken.usd_micros <= usd_cap && taken.tokens <= tokens_cap, "{taken:?} of {usd_cap}, {tokens_cap}");
+        assert!(!hand.0.planning.is_over);
+    };
+    while turn < 30 {
+        let quote = quote_of(&mut play);
+        let Ok(held) = reserve(&hand.0, "m", &quote) else { break };
+        turn += u32::from(!hand.0.planning.is_asked);
+        requests += 1;
+        let asked = AskedModel {
+            model: "m".into(),
+            tier: "only".into(),
+            effect_max: Effect::Once,
+            route: digest(7),
+            price: None,
+            reply_tokens_max: held.reply_tokens_max,
+        };
+        hand.take(Fact::PlanRequested { turn, pack: digest(0), asked: Some(asked), reserved: held.cost });
+        check(&hand, ledger);
+        // What the provider really counts is within what it was asked for.
+        let prompt = u64::from(play.below(quote.prompt_tokens_max + 1));
+        let (cached, reply) =
+            (u64::from(play.below(prompt + 1)), u64::from(play.below(u64::from(held.reply_tokens_max) + 1)));
+        let tokens = Tokens { prompt, cached, reply, ..Tokens::default() };
+        let (cost, _) = charge(Some(&quote), held.cost, Some(tokens));
+        ledger = ledger.plus(cost);
+        if play.below(4) == 0 {
+            // The process dies before the reply is in; the next one asks the same again.
+            hand.take(Fact::RunClaimed { owner: "another".into(), policy: digest(0) });
+            check(&hand, ledger);
+            continue;
+        }
+        let tokens = (play.below(4) > 0).then_some(tokens);
+        let (cost, usd_picos) = charge(Some(&quote), held.cost, tokens);
+        let (model, reasoning, first_token_ms, wall_ms) = (None, None, None, 1);
+        hand.take(Fact::PlanReplied { turn, model, tokens, cost, usd_picos, reasoning, first_token_ms, wall_ms });
+        check(&hand, ledger);
+        if play.below(2) == 0 {
+            let (reply, failures) = (digest(1), digest(u8::try_from(turn).unwrap()));
+            hand.take(Fact::PlanRejected { turn, reply, failures, is_escalated: true });
+        } else {
+            calls_once(&mut play, &mut hand, (turn, &mut ledger));
+        }
+        check(&hand, ledger);
+    }
+    (requests, ledger.usd_micros)
+}
+
+/// Takes a plan of one call, and makes that where there is money for it.
+fn calls_once(play: &mut Play, hand: &mut Hand, (turn, ledger): (u32, &mut Cost)) {
+    let step = StepId::new(turn, "a").unwrap();
+    let cost = Cost { calls: 1, usd_micros: u64::from(play.below(200)), ..Cost::default() };
+    let plan = PlannedStep {
+        id: step.clone(),
+        cost,
+        on_failure: crate::domain::OnFailure::Skip,
+        ..planned("a", &[], Effect::Read)
+    };
+    let (reply, plan_digest) = (digest(1), digest(2));
+    hand.take(Fact::PlanAccepted {
+        turn,
+        reply,
+        plan: plan_digest,
+        steps: vec![plan],
+        has_answer: false,
+        has_assertions: false,
+    });
+    let Room::Yes(reserved) = room(&hand.0, hand.0.step(&step).unwrap(), &Pending::default()) else {
+        return hand.take(Fact::StepRejected { step, kind: Kind::PolicyBudget, failure: digest(4) });
+    };
+    hand.take(Fact::StepReady { step: step.clone(), args: digest(1), key: digest(2), duplicate_of: None });
+    let (component, effect, rules) = (digest(0), Effect::Read, vec![]);
+    hand.take(Fact::StepStarted { step: step.clone(), attempt: 1, component, effect, rules, reserved, run: None });
+    let cost = Cost { calls: 1, usd_micros: u64::from(play.below(reserved.usd_micros + 1)), ..Cost::default() };
+    *ledger = ledger.plus(Cost { usd_micros: cost.usd_micros, ..Cost::default() });
+    hand.take(ended(step, 1, StepEnd::Succeeded { output: digest(3) }, cost, None, None));
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 1_500, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn requests_and_calls_never_pass_the_cap_together(seed in any::<u64>()) {
+        asks(seed);
+    }
+}
+
+#[test]
+fn requests_are_made_until_the_money_is_spent() {
+    let played: Vec<(u64, u64)> = (0..50).map(asks).collect();
+    assert!(played.iter().any(|(requests, _)| *requests > 3), "{played:?}");
+    assert!(played.iter().any(|(_, spent)| *spent > 100), "{played:?}");
 }

@@ -8,7 +8,7 @@ use crate::orchestrator::check::{CheckedPlan, Earlier, Known, check, check_answe
 use crate::orchestrator::context::{self, Ended, View};
 use crate::orchestrator::driver::{Drive, Goal, Parts};
 use crate::orchestrator::machine::StepStatus;
-use crate::planner::{ContextPack, Observation, Planned, Proposal, Repair};
+use crate::planner::{ContextPack, Observation, Planned, Proposal, Refused, Repair};
 use crate::policy;
 use crate::registry::VerifiedTool;
 use crate::store::{Durability, Payload};
@@ -79,6 +79,9 @@ impl Drive {
         }
         self.replied = self.replied(turn, &planned)?;
         let reply = Payload::new(planned.raw);
+        if let Some(refused) = planned.refused {
+            return self.refuse_again(turn, reply, refused).await;
+        }
         match planned.reply {
             Ok(Proposal::Plan(plan)) => {
                 let checked = self.known(|known| check(&plan, turn, known));
@@ -203,6 +206,27 @@ impl Drive {
             return self.planner_failed(turn, failure).await;
         }
         let is_escalated = self.is_escalated(&failures);
+        self.reply_refused(turn, reply, failures, is_escalated).await
+    }
+
+    /// Refuses a reply as it was refused in the run that it is from.
+    async fn refuse_again(&mut self, turn: u32, reply: Payload, refused: Refused) -> Result<(), Failure> {
+        match refused {
+            Refused::ForGood(failure) => self.planner_failed(turn, failure).await,
+            Refused::Again { failures, .. } if self.run.is_single_plan => {
+                self.planner_failed(turn, joined(failures)).await
+            }
+            Refused::Again { failures, is_escalated } => self.reply_refused(turn, reply, failures, is_escalated).await,
+        }
+    }
+
+    async fn reply_refused(
+        &mut self,
+        turn: u32,
+        reply: Payload,
+        failures: Vec<Failure>,
+        is_escalated: bool,
+    ) -> Result<(), Failure> {
         let failures = Payload::of(&failures)?;
         let fact = Fact::PlanRejected { turn, reply: reply.digest(), failures: failures.digest(), is_escalated };
         self.tell(vec![fact], vec![reply, failures]).await

@@ -1,21 +1,50 @@
-//! A form as a workflow file: what is known as values, what is missing as comments.
+//! A form as a workflow: as a file for a person, what is known as values and what is missing as comments; and as it runs.
 
-use crate::domain::Json;
+use serde_json::json;
+
+use crate::domain::{Failure, Json, Kind, excerpt, printable};
 
 use super::{Form, FormField};
 
-/// Characters of a description in a comment.
+/// Characters of a description in a comment, and of a value in a message.
 const COMMENT_CHARS_MAX: usize = 120;
 
+/// Returns the workflow of one step with the values that are known, exactly as they are.
+pub(super) fn content(form: &Form, words: &str) -> Json {
+    let known = form.fields.iter().filter_map(|field| Some((field.name.clone(), field.found.as_ref()?.value.clone())));
+    let args: serde_json::Map<String, Json> = known.collect();
+    json!({
+        "workflow": name(form),
+        "goal": goal(words),
+        "answer": {"$from": id(form)},
+        "steps": [{"id": id(form), "tool": form.tool.to_string(), "args": args}],
+    })
+}
+
+fn id(form: &Form) -> String {
+    form.tool.function().replace('_', "-")
+}
+
+fn name(form: &Form) -> String {
+    format!("{}-{}", form.tool.component(), id(form))
+}
+
+fn goal(words: &str) -> &str {
+    if words.trim().is_empty() { "(none told)" } else { words.trim() }
+}
+
 /// Writes the workflow of one step.
-pub(super) fn workflow(form: &Form, words: &str) -> String {
-    let id = form.tool.function().replace('_', "-");
+///
+/// # Errors
+/// `data.input_invalid` for a value that TOML cannot hold.
+pub(super) fn workflow(form: &Form, words: &str) -> Result<String, Failure> {
+    let id = id(form);
     let mut text = String::from("# Made by `cofferdam suggest`. Look at each value: it was found in plain words.\n");
     if !form.is_complete() {
         text.push_str("# What is missing must be filled in before it can run.\n");
     }
-    text.push_str(&format!("workflow = {}\n", quoted(&format!("{}-{id}", form.tool.component()))));
-    text.push_str(&format!("goal = {}\n", quoted(if words.trim().is_empty() { "(none told)" } else { words.trim() })));
+    text.push_str(&format!("workflow = {}\n", quoted(&name(form))));
+    text.push_str(&format!("goal = {}\n", quoted(goal(words))));
     text.push_str(&format!("answer = {{ \"$from\" = {} }}\n\n", quoted(&id)));
     text.push_str(&format!("# {}\n", comment(&form.summary)));
     text.push_str(&format!(
@@ -24,24 +53,35 @@ pub(super) fn workflow(form: &Form, words: &str) -> String {
         quoted(&form.tool.to_string())
     ));
     for field in &form.fields {
-        text.push_str(&line(field));
+        text.push_str(&line(field)?);
     }
-    text
+    Ok(text)
 }
 
-fn line(field: &FormField) -> String {
+fn line(field: &FormField) -> Result<String, Failure> {
     let key = key(&field.name);
     let about = match field.description.as_str() {
         "" => field.takes.clone(),
         description => format!("{}: {description}", field.takes),
     };
     let about = comment(&about);
-    match field.found.as_ref().and_then(|found| Some((toml_of(&found.value)?, found.span))) {
-        Some((value, Some((from, to)))) => format!("{key} = {value}  # found at {from}..{to}; {about}\n"),
-        Some((value, None)) => format!("{key} = {value}  # {about}\n"),
-        None if field.is_required => format!("# missing: {key} = …  # {about}\n"),
-        None => format!("# {key} = …  # may be left out; {about}\n"),
-    }
+    let Some(found) = &field.found else {
+        return Ok(match field.is_required {
+            true => format!("# missing: {key} = …  # {about}\n"),
+            false => format!("# {key} = …  # may be left out; {about}\n"),
+        });
+    };
+    let value = toml_of(&found.value).ok_or_else(|| unwritable(field, &found.value))?;
+    Ok(match found.span {
+        Some((from, to)) => format!("{key} = {value}  # found at {from}..{to}; {about}\n"),
+        None => format!("{key} = {value}  # {about}\n"),
+    })
+}
+
+fn unwritable(field: &FormField, value: &Json) -> Failure {
+    let (name, value) = (printable(&field.name), excerpt(value, COMMENT_CHARS_MAX));
+    let what = format!("write a workflow file: `{name}` is {value}, which TOML cannot hold");
+    Failure::new(Kind::DataInput, what).hint("leave it out, or run it as it is with `--run`")
 }
 
 /// Text of others in a comment: one line, so that none of it is read as more.
@@ -60,11 +100,16 @@ fn key(name: &str) -> String {
     if is_bare { name.to_owned() } else { Json::from(name).to_string() }
 }
 
-/// Returns a value on one line; nothing for null, which TOML cannot say.
+/// Returns a value on one line; nothing for one that TOML cannot hold as it is: null, and whole numbers beyond 64 bits with
+/// their sign.
 fn toml_of(value: &Json) -> Option<String> {
-    match value {
+    let text = match value {
         // Where TOML would write a text over several lines, JSON's form is TOML too.
-        Json::String(text) if text.contains('\n') => Some(Json::from(text.as_str()).to_string()),
-        value => toml::Value::try_from(value).ok().map(|value| value.to_string()),
-    }
+        Json::String(text) if text.contains('\n') => Json::from(text.as_str()).to_string(),
+        value => toml::Value::try_from(value).ok()?.to_string(),
+    };
+    // Whatever is left out, or comes out as something else, is found here.
+    let read: toml::Table = toml::from_str(&format!("value = {text}")).ok()?;
+    let read = serde_json::to_value(read.get("value")?).ok()?;
+    (read == *value).then_some(text)
 }

@@ -137,7 +137,7 @@ fn the_skeleton_is_a_workflow_that_says_what_is_missing() {
     )];
     let words = "read /a with \"x\ny\" \"\"\" ''' ";
     let form = suggest(words, &odd, None, 3).unwrap().form.unwrap();
-    let text = form.workflow(words);
+    let text = form.workflow(words).unwrap();
     assert!(text.contains("# missing: \"a b\" = …"), "{text}");
     let plan = WorkflowPlanner::parse(&text, Format::Toml).unwrap_or_else(|failure| panic!("{failure}\n{text}"));
     let plan = plan.proposed().unwrap();
@@ -145,6 +145,32 @@ fn the_skeleton_is_a_workflow_that_says_what_is_missing() {
     assert_eq!((plan.steps[0].tool.as_str(), &plan.steps[0].args["path"]), ("x.read", &json!("/a")));
     let whole = form.with("a b", json!({"deep": [1, "two\nlines"]})).unwrap();
     assert!(whole.is_complete() && whole.clone().with("c", json!(1)).is_err());
-    let plan = WorkflowPlanner::parse(&whole.workflow(words), Format::Toml).unwrap().proposed().unwrap();
+    let plan = WorkflowPlanner::parse(&whole.workflow(words).unwrap(), Format::Toml).unwrap().proposed().unwrap();
     assert_eq!(plan.steps[0].args["a b"], json!({"deep": [1, "two\nlines"]}));
+}
+
+#[test]
+fn what_runs_is_what_is_shown_and_what_toml_cannot_hold_is_not_written() {
+    let any = json!({"type": "object", "required": ["v"], "properties": {"v": {}}});
+    let form = suggest("read", &[tool("x.read", "Reads.", any)], Some("x.read"), 3).unwrap().form.unwrap();
+    for (value, is_written) in [
+        (json!({"deep": [1, -2.5, "two\nlines \u{1}\"'", true, {}]}), true),
+        (json!(i64::MAX), true),
+        (json!(u64::MAX), false),
+        (json!(null), false),
+        (json!({"a": null}), false),
+        (json!([1, null]), false),
+    ] {
+        let form = form.clone().with("v", value.clone()).unwrap();
+        let run = form.content("read").to_string();
+        let plan = WorkflowPlanner::parse(&run, Format::Json).unwrap().proposed().unwrap();
+        assert_eq!(plan.steps[0].args["v"], value);
+        match form.workflow("read") {
+            Ok(text) => {
+                let plan = WorkflowPlanner::parse(&text, Format::Toml).unwrap().proposed().unwrap();
+                assert!(is_written && plan.steps[0].args["v"] == value, "{text}");
+            }
+            Err(failure) => assert!(!is_written && failure.kind == Kind::DataInput, "{value}: {failure}"),
+        }
+    }
 }

@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::domain::{
-    AskedModel, Digest, Event, Fact, Kind, RunEnd, RunId, StepEnd, StepId, Timestamp, Tokens, ToolName, usd_picos,
-};
+use crate::domain::{Digest, Event, Fact, Kind, RunEnd, RunId, StepEnd, StepId, Timestamp, ToolName, usd_picos};
+use crate::telemetry::requests::Requests;
 use crate::telemetry::trace::trace;
 
 /// The tool that stands for a run within the run: what that did its own events tell.
@@ -18,9 +17,7 @@ pub(super) struct RunFacts {
     /// The run around it.
     pub(super) parent: Option<RunId>,
     pub(super) end: Option<End>,
-    pub(super) requests: Vec<RequestFact>,
-    /// Why requests were not sent.
-    pub(super) unsent: Vec<Kind>,
+    pub(super) requests: Requests,
     pub(super) calls: Vec<CallFact>,
     /// Why steps never began.
     pub(super) rejected: Vec<Kind>,
@@ -31,25 +28,6 @@ pub(super) struct End {
     pub(super) name: &'static str,
     pub(super) kind: Option<Kind>,
     pub(super) wall_ms: u64,
-}
-
-/// A request that was sent to a model.
-pub(super) struct RequestFact {
-    /// As the settings call it.
-    pub(super) model: String,
-    pub(super) tier: String,
-    pub(super) tokens: Option<Tokens>,
-    /// What it cost, in picodollars; `None` where nobody knows.
-    pub(super) picos: Option<u128>,
-    /// `None` where the process died meanwhile.
-    pub(super) wall_ms: Option<u64>,
-    pub(super) first_token_ms: Option<u64>,
-    pub(super) failure: Option<Kind>,
-    /// It brought no plan that can run.
-    pub(super) is_rejected: bool,
-    /// What was held for it, in picodollars.
-    reserved: u128,
-    is_told: bool,
 }
 
 /// An attempt of a step.
@@ -89,24 +67,19 @@ impl RunFacts {
             toolset: *toolset,
             parent: parent.as_ref().map(|parent| parent.run.clone()),
             end: None,
-            requests: Vec::new(),
-            unsent: Vec::new(),
+            requests: Requests::default(),
             calls: Vec::new(),
             rejected: Vec::new(),
         };
         let tools = trace(events).steps.into_iter().map(|step| (step.step, step.tool)).collect();
-        let mut open = Open { tools, begun: HashMap::new(), is_asking: false };
+        let mut open = Open { tools, begun: HashMap::new() };
         events.iter().for_each(|event| facts.tell(event, &mut open));
         Some(facts)
     }
 
     fn tell(&mut self, event: &Event, open: &mut Open) {
+        self.requests.tell(&event.fact);
         match &event.fact {
-            Fact::PlanRequested { .. }
-            | Fact::PlanReplied { .. }
-            | Fact::PlanFailed { .. }
-            | Fact::PlanRejected { .. } => self.asked(&event.fact, open),
-            Fact::RunClaimed { .. } => self.lost(open),
             Fact::StepStarted { step, reserved, run: None, .. } => {
                 open.begun.insert(step.clone(), usd_picos(reserved.usd_micros));
             }
@@ -123,7 +96,6 @@ impl RunFacts {
             Fact::StepRejected { step, kind, .. } => self.refused(step, *kind, open),
             Fact::ApprovalExpired { step, .. } => self.refused(step, Kind::PolicyExpired, open),
             Fact::RunEnded { end, .. } => {
-                self.lost(open);
                 self.end = Some(End { wall_ms: event.at.ms_since(self.created), ..End::of(end) });
             }
             _ => {}
@@ -137,54 +109,6 @@ impl RunFacts {
             None => self.rejected.push(kind),
         }
     }
-
-    fn asked(&mut self, fact: &Fact, open: &mut Open) {
-        match fact {
-            Fact::PlanRequested { asked: Some(asked), reserved, .. } => {
-                self.lost(open);
-                self.requests.push(RequestFact::sent(asked, usd_picos(reserved.usd_micros)));
-                open.is_asking = true;
-            }
-            Fact::PlanReplied { tokens, cost, usd_picos: picos, first_token_ms, wall_ms, .. } => {
-                open.is_asking = false;
-                let Some(request) = self.requests.last_mut() else { return };
-                // Where nobody counted, all that was held is spent.
-                let charged = (cost.usd_micros > 0).then(|| usd_picos(cost.usd_micros));
-                request.picos = picos.map(u128::from).or(charged);
-                (request.tokens, request.first_token_ms) = (*tokens, *first_token_ms);
-                (request.wall_ms, request.is_told) = (Some(*wall_ms), true);
-            }
-            // It was not sent: what it could have cost was more than is left.
-            Fact::PlanFailed { kind, .. } if open.is_asking => {
-                open.is_asking = false;
-                self.requests.pop();
-                self.unsent.push(*kind);
-            }
-            Fact::PlanFailed { kind, .. } => {
-                if let Some(request) = self.requests.last_mut() {
-                    request.failure = Some(*kind);
-                    request.picos = request.picos.or(is_unbilled(*kind).then_some(0));
-                }
-            }
-            Fact::PlanRejected { .. } => {
-                if let Some(request) = self.requests.last_mut() {
-                    request.is_rejected = true;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A request whose process died is taken to have cost all that was held for it.
-    fn lost(&mut self, open: &mut Open) {
-        if !std::mem::take(&mut open.is_asking) {
-            return;
-        }
-        if let Some(request) = self.requests.last_mut().filter(|request| !request.is_told) {
-            request.failure = Some(Kind::HostInterrupted);
-            request.picos = (request.reserved > 0).then_some(request.reserved);
-        }
-    }
 }
 
 /// What has begun and not ended.
@@ -192,31 +116,12 @@ struct Open {
     tools: HashMap<StepId, ToolName>,
     /// What was held for each call.
     begun: HashMap<StepId, u128>,
-    /// The last request has no reply.
-    is_asking: bool,
 }
 
 impl Open {
     fn call(&self, step: &StepId, wall_ms: Option<u64>, picos: u128, failure: Option<Kind>) -> Option<CallFact> {
         let tool = self.tools.get(step).filter(|tool| (tool.component(), tool.function()) != RUN_TOOL)?.clone();
         Some(CallFact { tool, wall_ms, picos, failure })
-    }
-}
-
-impl RequestFact {
-    fn sent(asked: &AskedModel, reserved: u128) -> Self {
-        Self {
-            model: asked.model.clone(),
-            tier: asked.tier.clone(),
-            tokens: None,
-            picos: None,
-            wall_ms: None,
-            first_token_ms: None,
-            failure: None,
-            is_rejected: false,
-            reserved,
-            is_told: false,
-        }
     }
 }
 
@@ -234,19 +139,6 @@ impl End {
     pub(super) fn is_success(&self) -> bool {
         self.name == "succeeded"
     }
-}
-
-/// Answers whether no model has seen such a request: it did not arrive, or was refused as it came.
-fn is_unbilled(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::NetworkDns
-            | Kind::NetworkConnect
-            | Kind::NetworkTls
-            | Kind::NetworkRateLimited
-            | Kind::NetworkHttp4xx
-            | Kind::NetworkCircuitOpen
-    )
 }
 
 fn failure(end: &StepEnd) -> Option<Kind> {

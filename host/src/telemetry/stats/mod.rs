@@ -16,7 +16,8 @@ mod facts;
 mod rows;
 mod spread;
 
-use facts::{LoneFact, RequestFact, RunFacts};
+use super::requests::RequestFact;
+use facts::{LoneFact, RunFacts};
 use rows::Sums;
 
 pub use rows::{GoalRow, KindRow, RequestRow, ToolRow};
@@ -165,6 +166,6 @@ fn key<'a>(by: By, goal: &RunFacts, members: impl Iterator<Item = &'a RunFacts>)
 
 /// All that was asked for a goal, each once.
 fn together<'a>(members: impl Iterator<Item = &'a RunFacts>, of: impl Fn(&RequestFact) -> &str) -> String {
-    let names: BTreeSet<&str> = members.flat_map(|run| run.requests.iter().map(&of)).collect();
+    let names: BTreeSet<&str> = members.flat_map(|run| run.requests.sent.iter().map(&of)).collect();
     names.into_iter().collect::<Vec<_>>().join(" + ")
 }

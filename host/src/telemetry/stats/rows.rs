@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::facts::{CallFact, LoneFact, RequestFact, RunFacts};
+use super::facts::{CallFact, LoneFact, RunFacts};
 use super::spread::Spread;
 use super::{By, Rows};
 use crate::domain::{Kind, Tokens, usd};
+use crate::telemetry::requests::RequestFact;
 
 /// What goals of one sort add up to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -130,8 +131,8 @@ impl Sums {
 
     /// Counts what a run of a goal did.
     pub(super) fn run(&mut self, run: &RunFacts) {
-        run.requests.iter().for_each(|request| self.request(request));
-        run.unsent.iter().for_each(|kind| self.met(*kind, REQUEST));
+        run.requests.sent.iter().for_each(|request| self.request(request));
+        run.requests.unsent.iter().for_each(|kind| self.met(*kind, REQUEST));
         run.calls.iter().for_each(|call| self.call(call));
         run.rejected.iter().for_each(|kind| self.met(*kind, CALL));
     }

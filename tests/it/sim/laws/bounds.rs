@@ -55,15 +55,18 @@ fn calls(simulated: &Simulated, told: &[Told], seed: &str, saw: &mut Saw) {
 
 /// Money, fuel and bytes spent are no more than there were.
 fn costs(told: &Told, seed: &str, saw: &mut Saw) {
-    let (budget, Cost { calls, fuel, bytes, usd_micros, .. }) = (&told.run.budget, told.run.spent);
+    let (budget, Cost { calls, fuel, bytes, usd_micros, tokens, .. }) = (&told.run.budget, told.run.spent);
     let usd_micros_max = budget.usd_micros_max.unwrap_or(u64::MAX);
+    let tokens_max = budget.tokens_max.unwrap_or(u64::MAX);
     let is_within = calls <= budget.calls_max
         && fuel <= budget.fuel_max
         && bytes <= budget.bytes_max
-        && usd_micros <= usd_micros_max;
+        && usd_micros <= usd_micros_max
+        && tokens <= tokens_max;
     assert!(is_within, "{seed}: {} spent {:?} of {budget:?}", told.run.id, told.run.spent);
     saw.note("what is spent is within the budget");
     saw.note_if(usd_micros_max < u64::MAX && usd_micros > 0, "money is within the budget");
+    saw.note_if(tokens_max < u64::MAX && tokens > 0, "tokens are within the budget");
     saw.note_if(budget.fuel_max < 1_000_000_000_000 && fuel > budget.fuel_max / 2, "fuel is near the cap");
 }
 
@@ -133,10 +136,14 @@ fn within_reserve(child: &Told, all: &[Told], is_cleaning: bool, seed: &str, saw
     let budget = &child.run.budget;
     let has_it = budget.calls_max <= reserved.calls
         && budget.fuel_max <= reserved.fuel
-        && budget.planner_turns_max <= reserved.turns;
+        && budget.planner_turns_max <= reserved.turns
+        && budget.usd_micros_max.is_none_or(|most| most <= reserved.usd_micros)
+        && budget.tokens_max.is_none_or(|most| most <= reserved.tokens);
     assert!(has_it, "{seed}: {} may spend {budget:?} of {reserved:?}", child.run.id);
     let spent = child.run.spent;
-    let is_within = spent.calls <= reserved.calls && spent.fuel <= reserved.fuel && spent.bytes <= reserved.bytes;
+    let is_bounded = spent.calls <= reserved.calls && spent.fuel <= reserved.fuel && spent.bytes <= reserved.bytes;
+    let is_paid = budget.usd_micros_max.is_none() || spent.usd_micros <= reserved.usd_micros;
+    let is_within = is_bounded && is_paid && (budget.tokens_max.is_none() || spent.tokens <= reserved.tokens);
     assert!(is_cleaning || is_within, "{seed}: {} spent {spent:?} of {reserved:?}", child.run.id);
     saw.note("a run within the run takes no more than was reserved for it");
 }

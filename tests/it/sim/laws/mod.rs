@@ -78,7 +78,8 @@ pub const LAWS: &[&str] = &[
 ];
 
 /// What is held only where there is next to nothing to spend.
-pub const POOR_LAWS: &[&str] = &["a tool is called as often as it may be", "calls are within the budget"];
+pub const POOR_LAWS: &[&str] =
+    &["a tool is called as often as it may be", "calls are within the budget", "tokens are within the budget"];
 
 /// How often each law found something to hold, and each part of the world was met.
 #[derive(Clone, Debug, Default)]
