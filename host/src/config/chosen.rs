@@ -11,7 +11,7 @@ pub(super) struct Chosen {
     name: Option<String>,
     base_url: Option<String>,
     protocol: Option<Protocol>,
-    /// Where the key is that goes before the file's.
+    /// Where the key is that belongs to `base_url`, and to models without one.
     api_key: Option<SecretSource>,
 }
 
@@ -36,20 +36,40 @@ impl Chosen {
         self.name.is_none() && self.base_url.is_none() && self.protocol.is_none()
     }
 
-    /// Makes the one model that is asked. A key from the file belongs to the server beside it: another server gets only the
-    /// key in `COFFERDAM_API_KEY`.
+    /// Makes the one model that is asked. A key from the file belongs to the server beside it. `COFFERDAM_API_KEY` belongs to
+    /// the server that is told beside it, and to a model that has no key.
+    ///
+    /// What the file's tiers let a model of this name propose holds here too.
     ///
     /// # Errors
     /// `data.config` where it is not told which model, or where it is.
     pub(super) fn models(self, file: Option<Models>) -> Result<Models, Failure> {
         let written = self.written(file.as_ref());
+        let name = self.name.clone().or(written.as_ref().map(|written| written.name.clone()));
         let model = match written {
             Some(written) if self.is_of(&written) => {
-                ModelSettings { api_key: self.api_key.or(written.api_key), ..written }
+                ModelSettings { api_key: self.key(written.api_key.clone()), ..written }
             }
             written => self.elsewhere(written, file.as_ref())?,
         };
-        Ok(Models::single(model))
+        let Models { models, mut routes } = Models::single(model);
+        if let (Some(file), Some(name)) = (file, name) {
+            let tiers = file.routes.tiers.iter().filter(|tier| tier.models.contains(&name));
+            // The highest that names it. One that no tier names is bounded by none.
+            if let (Some(effect_max), [only]) = (tiers.map(|tier| tier.effect_max).max(), routes.tiers.as_mut_slice()) {
+                only.effect_max = effect_max;
+            }
+            routes.thresholds = file.routes.thresholds;
+        }
+        Ok(Models { models, routes })
+    }
+
+    /// The key for a server of which the file has `written`.
+    fn key(&self, written: Option<SecretSource>) -> Option<SecretSource> {
+        match self.base_url {
+            Some(_) => self.api_key.clone().or(written),
+            None => written.or_else(|| self.api_key.clone()),
+        }
     }
 
     /// The file's model that is meant: the one of this name, or the only one.
@@ -68,10 +88,10 @@ impl Chosen {
 
     /// A model of which the file says less than all: of its terms nothing holds, and its key only at the same server.
     fn elsewhere(self, written: Option<ModelSettings>, file: Option<&Models>) -> Result<ModelSettings, Failure> {
-        let name = self.name.or(written.as_ref().map(|written| written.model.clone()));
+        let name = self.name.clone().or(written.as_ref().map(|written| written.model.clone()));
         let name = name.ok_or_else(|| incomplete("name", "--model", "COFFERDAM_MODEL", file))?;
-        let base_url = match (self.base_url, self.protocol, &written) {
-            (Some(base_url), ..) => base_url,
+        let base_url = match (&self.base_url, self.protocol, &written) {
+            (Some(base_url), ..) => base_url.clone(),
             (None, Some(protocol), None) => protocol.base_url().to_owned(),
             (None, Some(protocol), Some(written)) if protocol != written.protocol => protocol.base_url().to_owned(),
             (None, _, Some(written)) => written.base_url.clone(),
@@ -79,7 +99,7 @@ impl Chosen {
         };
         let same = written.filter(|written| written.base_url == base_url);
         let protocol = self.protocol.or(same.as_ref().map(|same| same.protocol)).unwrap_or(Protocol::OpenaiChat);
-        let api_key = self.api_key.or(same.and_then(|same| same.api_key));
+        let api_key = self.key(same.and_then(|same| same.api_key));
         Ok(ModelSettings { base_url, api_key, ..ModelSettings::new(protocol, name) })
     }
 }

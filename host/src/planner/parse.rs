@@ -46,6 +46,9 @@ pub struct NativeCall {
     pub arguments: String,
 }
 
+/// The keys of a reply of which it holds one.
+const PROPOSALS: [&str; 4] = ["steps", "answer", "question", "abstain"];
+
 const REPLY_HINT: &str =
     "reply with one JSON object that holds exactly one of `steps`, `answer`, `question` and `abstain`";
 
@@ -60,7 +63,7 @@ const CALLS_START_V1: &str = "[{\"tool\":";
 #[serde(deny_unknown_fields)]
 struct WrittenCalls {
     tool_calls: Vec<NativeCall>,
-    /// What the model said beside them; nobody acts on it.
+    /// What the model said beside them; nobody acts on it, and a second proposal in it makes the reply none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     text: String,
 }
@@ -80,17 +83,30 @@ pub fn written(text: &str, calls: &[NativeCall]) -> String {
 pub fn read(reply: &str, pack: &ContextPack, limits: &ReplyLimits) -> Result<Proposal, Failure> {
     // Written as JSON text within JSON text, a reply within its bound may be larger than that.
     let is_bounded = reply.len() <= limits.bytes_max.saturating_mul(8);
-    match calls_of(reply).filter(|calls| is_bounded && !calls.is_empty()) {
-        Some(calls) => parse_calls(&calls, pack, limits),
+    match calls_of(reply).filter(|written| is_bounded && !written.tool_calls.is_empty()) {
+        Some(WrittenCalls { tool_calls, text }) => match proposed_beside(&text, limits) {
+            None => parse_calls(&tool_calls, pack, limits),
+            Some(key) => {
+                let what = format!("read the reply: it holds both calls and `{key}`");
+                Err(Failure::new(Kind::ModelSchema, what).hint(REPLY_HINT))
+            }
+        },
         None => parse(reply, pack, limits),
     }
 }
 
-fn calls_of(reply: &str) -> Option<Vec<NativeCall>> {
+fn calls_of(reply: &str) -> Option<WrittenCalls> {
     if reply.starts_with(CALLS_START) {
-        return serde_json::from_str::<WrittenCalls>(reply).ok().map(|written| written.tool_calls);
+        return serde_json::from_str(reply).ok();
     }
-    reply.starts_with(CALLS_START_V1).then(|| serde_json::from_str(reply).ok()).flatten()
+    let tool_calls = reply.starts_with(CALLS_START_V1).then(|| serde_json::from_str(reply).ok()).flatten()?;
+    Some(WrittenCalls { tool_calls, text: String::new() })
+}
+
+/// Returns what the text beside calls proposes, where it is a reply of its own: nobody knows which of both is meant.
+fn proposed_beside(text: &str, limits: &ReplyLimits) -> Option<&'static str> {
+    let fields = json(unfenced(text), limits).ok()?;
+    PROPOSALS.into_iter().find(|key| fields.get(key).is_some_and(|field| !is_nothing(key, field)))
 }
 
 /// Reads the text of a reply.
@@ -105,9 +121,7 @@ pub fn parse(text: &str, pack: &ContextPack, limits: &ReplyLimits) -> Result<Pro
     };
     fields.retain(|key, field| !is_nothing(key, field));
     let mut flaws = Flaws::default();
-    for key in
-        fields.keys().filter(|key| !matches!(key.as_str(), "steps" | "answer" | "question" | "abstain" | "reasoning"))
-    {
+    for key in fields.keys().filter(|key| !PROPOSALS.contains(&key.as_str()) && *key != "reasoning") {
         flaws.add(&format!("/{}", token(key)), "is unknown");
     }
     let proposal = proposal(fields, pack, &mut flaws)?;
@@ -174,7 +188,7 @@ fn is_nothing(key: &str, field: &Json) -> bool {
 
 /// Returns the one thing that the reply proposes, or nothing where that has a flaw.
 fn proposal(mut fields: Map<String, Json>, pack: &ContextPack, flaws: &mut Flaws) -> Result<Option<Proposal>, Failure> {
-    let said = ["steps", "answer", "question", "abstain"].map(|key| fields.remove(key).map(|value| (key, value)));
+    let said = PROPOSALS.map(|key| fields.remove(key).map(|value| (key, value)));
     let mut said = said.into_iter().flatten();
     match (said.next(), said.next()) {
         (Some(("steps", steps)), None) => Ok(plan(steps, pack, flaws).map(Proposal::Plan)),

@@ -190,6 +190,33 @@ fn a_key_is_sent_only_to_the_server_it_was_written_for() {
     assert_eq!(of(Some("https://b/v1"), &[]).api_key, None);
     assert_eq!(of(Some("https://b/v1"), &[("COFFERDAM_API_KEY", "k")]).api_key, key("COFFERDAM_API_KEY"));
     assert_eq!(of(None, &[]).name, "n");
+    // The variable may hold the key of another provider: it goes where it is told to, or where there is none.
+    let variable = ("COFFERDAM_API_KEY", "k");
+    assert_eq!(of(None, &[variable]).api_key, key("A_KEY"));
+    assert_eq!(of(Some("https://a/v1"), &[variable]).api_key, key("COFFERDAM_API_KEY"));
+    let named = |model: &str, base_url: Option<&str>| {
+        let overrides =
+            Overrides { model: Some(model.into()), base_url: base_url.map(Into::into), ..Overrides::default() };
+        chosen(THREE, &overrides, &[variable]).unwrap().models.remove(0).api_key
+    };
+    assert_eq!(named("claude", None), key("ANTHROPIC_API_KEY"));
+    assert_eq!(named("claude", Some("https://api.anthropic.com/v1")), key("COFFERDAM_API_KEY"));
+    assert_eq!(named("small", None), key("COFFERDAM_API_KEY"), "it has none of its own");
+}
+
+#[test]
+fn a_chosen_model_may_propose_what_its_tiers_let_it() {
+    let text = format!("{THREE}\n[models.extra]\nmodel = 'x'\n");
+    let of = |model: &str| {
+        let overrides = Overrides { model: Some(model.into()), ..Overrides::default() };
+        let models = chosen(&text, &overrides, &[]).unwrap();
+        assert_eq!((models.routes.tiers.len(), models.routes.thresholds.candidates_max), (1, 3), "{model}");
+        models.routes.tiers[0].effect_max
+    };
+    let tiers = models(&text).routes.tiers;
+    assert_eq!(of("small"), Effect::Read);
+    assert_eq!(of("mini"), tiers[1].effect_max, "the highest that names it");
+    assert_eq!(of("extra"), Effect::Once, "no tier names it");
 }
 
 #[test]

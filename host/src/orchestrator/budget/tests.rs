@@ -397,7 +397,7 @@ fn asks(seed: u64) -> (u64, u64) {
         let taken = hand.0.spent.plus(hand.0.reserved);
         assert!(ledger.usd_micros <= taken.usd_micros && ledger.tokens <= taken.tokens, "{ledger:?} of {taken:?}");
         assert!(taken.usd_micros <= usd_cap && taken.tokens <= tokens_cap, "{taken:?} of {usd_cap}, {tokens_cap}");
-        assert!(!hand.0.planning.is_over);
+        assert!(hand.0.over.is_none());
     };
     while turn < 30 {
         let quote = quote_of(&mut play);
@@ -461,6 +461,7 @@ fn calls_once(play: &mut Play, hand: &mut Hand, (turn, ledger): (u32, &mut Cost)
         steps: vec![plan],
         has_answer: false,
         has_assertions: false,
+        checked_by: crate::domain::CHECK_VERSION,
     });
     let Room::Yes(reserved) = room(&hand.0, hand.0.step(&step).unwrap(), &Pending::default()) else {
         return hand.take(Fact::StepRejected { step, kind: Kind::PolicyBudget, failure: digest(4) });

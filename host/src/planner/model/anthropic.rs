@@ -45,10 +45,12 @@ fn delta(delta: &Json, at: u64, heard: &mut Heard) {
 
 fn finish(reason: &str) -> Finish {
     match reason {
+        "end_turn" | "tool_use" | "stop_sequence" => Finish::Done,
         "max_tokens" => Finish::Cut,
         "refusal" => Finish::Withheld(reason.to_owned()),
         "model_context_window_exceeded" => Finish::Overflow,
-        _ => Finish::Done,
+        // Such as `pause_turn`, which is to be gone on with.
+        _ => Finish::Broken(reason.to_owned()),
     }
 }
 

@@ -124,8 +124,8 @@ impl Model {
         let trouble = match (exchange.broken, heard.fault.clone()) {
             // What a server said goes before what came of the connection then.
             (_, Some(fault)) => faults::of_fault(fault),
-            // The model had ended, and so the reply is whole, whatever came after it.
-            (Some(Broken::Failed(_)), None) | (None, None) if heard.finish.is_some() => {
+            // The model had ended, and so the reply is whole, whatever came after it, or did not.
+            (_, None) if heard.finish.is_some() => {
                 return Planned { reply: self.proposal(&heard, pack), ..base };
             }
             (Some(broken), None) => faults::of_broken(broken, clock.now(), base_url),
@@ -165,6 +165,9 @@ impl Model {
             Some(Finish::Cut) => Err(self
                 .failure(Kind::ModelTruncated, "the reply was cut off by its length limit")
                 .hint("reply with a shorter plan, or allow more tokens")),
+            Some(Finish::Broken(why)) => Err(self
+                .failure(Kind::NetworkCut, "its server broke the reply off")
+                .detail(why.chars().take(DETAIL_CHARS_MAX).collect::<String>())),
             Some(Finish::Overflow) => Err(self
                 .failure(Kind::ModelContextOverflow, "the request left no room for a reply")
                 .hint("offer fewer tools, or shorten the goal")),
@@ -193,10 +196,11 @@ impl Model {
 
     /// Takes the key out of all that was heard: nothing of it is kept or told before.
     fn redacted_all(&self, mut heard: Heard) -> Heard {
-        let texts = [&mut heard.text, &mut heard.refusal, &mut heard.reasoning].into_iter().chain(&mut heard.model);
+        let texts = [&mut heard.text, &mut heard.refusal, &mut heard.reasoning].into_iter();
+        let texts = texts.chain(&mut heard.model).chain(&mut heard.invalid);
         let calls = heard.calls.iter_mut().flat_map(|call| [&mut call.tool, &mut call.arguments]);
         texts.chain(calls).for_each(|text| *text = self.redacted(text));
-        if let Some(Finish::Withheld(why) | Finish::Malformed(why)) = &mut heard.finish {
+        if let Some(Finish::Withheld(why) | Finish::Malformed(why) | Finish::Broken(why)) = &mut heard.finish {
             *why = self.redacted(why);
         }
         heard

@@ -66,6 +66,11 @@ impl Ear {
         self.with(|state| state.heard.fault.is_some())
     }
 
+    /// Answers whether the model has ended: what may follow is what was used.
+    pub(super) fn has_ended(&self) -> bool {
+        self.with(|state| state.heard.finish.is_some())
+    }
+
     /// Takes what was heard.
     pub(super) fn take(&self) -> Heard {
         self.with(|state| std::mem::take(&mut state.heard))
@@ -94,8 +99,12 @@ impl State {
         if self.bytes > STREAM_BYTES_MAX {
             self.heard.fault = Some(Fault::TooLong);
         } else if data == "[DONE]" {
-            // Some servers say nothing of how the model ended, and this.
-            self.heard.finish.get_or_insert(Finish::Done);
+            // Some servers of OpenAI's chat say nothing of how the model ended, and this. So do gateways whose model died,
+            // so that it is no end of calls, which would be acted on: text is read first, and read whole.
+            let is_chat = matches!(protocol, Protocol::OpenaiChat | Protocol::Ollama);
+            if is_chat && self.heard.calls.is_empty() {
+                self.heard.finish.get_or_insert(Finish::Done);
+            }
         } else if self.is_cut {
             self.heard.fault = Some(Fault::Garbled("an event ends before its end".to_owned()));
         } else {

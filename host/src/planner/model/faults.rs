@@ -41,6 +41,20 @@ const OVERFLOW_WORDS: [&str; 11] = [
 /// Words by which servers tell that a filter refused the request itself.
 const FILTER_WORDS: [&str; 3] = ["content_filter", "responsibleaipolicyviolation", "content_policy_violation"];
 
+/// Words by which servers name the bound on a reply.
+const REPLY_BOUND_WORDS: [&str; 6] = [
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "maxoutputtokens",
+    "completion tokens",
+    "output tokens",
+];
+
+/// Words by which they tell that they do not know a key.
+const UNKNOWN_WORDS: [&str; 5] =
+    ["unsupported_parameter", "unsupported parameter", "not supported with this", "unrecognized", "extra inputs"];
+
 /// Words that make an error within a stream one of the caller.
 const CALLER_WORDS: [&str; 7] = [
     "invalid_request",
@@ -101,6 +115,13 @@ fn of_status(status: u16, headers: &HeaderMap, body: String, now: Timestamp) -> 
         400 if has(&said, &["temperature"]) => {
             (Kind::NetworkHttp4xx, "write `temperature = \"default\"` for this model".into())
         }
+        400 | 422 if has(&said, &REPLY_BOUND_WORDS) && has(&said, &UNKNOWN_WORDS) => (
+            Kind::NetworkHttp4xx,
+            "write `protocol = \"openai-responses\"` for this model, where its server has it: the word for the longest reply is another there".into(),
+        ),
+        400 | 422 if has(&said, &REPLY_BOUND_WORDS) => {
+            (Kind::NetworkHttp4xx, "write a smaller `reply_tokens_max` for this model".into())
+        }
         400 if has(&said, &["schema", "response_format", "output_config", "grammar"]) => {
             (Kind::NetworkHttp4xx, "write `schema = false` for this model: its replies are checked all the same".into())
         }
@@ -115,7 +136,7 @@ fn of_status(status: u16, headers: &HeaderMap, body: String, now: Timestamp) -> 
     let waits = matches!(kind, Kind::NetworkRateLimited | Kind::NetworkHttp5xx);
     let trouble = Trouble::new(kind, format!("the server answered {status}")).hint(hint).detail(body.clone());
     // A server that failed may have asked its model before; one that is overloaded says that it did not.
-    let is_free = kind != Kind::NetworkHttp5xx || matches!(status, 503 | 529);
+    let is_free = (kind != Kind::NetworkHttp5xx && !matches!(status, 408 | 499)) || matches!(status, 503 | 529);
     Trouble { retry_after_ms: wait_ms.filter(|_| waits), body, is_free, ..trouble }
 }
 

@@ -45,12 +45,16 @@ fn part(part: &Json, heard: &mut Heard) {
 
 fn finish(reason: &str) -> Finish {
     match reason {
-        "STOP" | "FINISH_REASON_UNSPECIFIED" => Finish::Done,
+        "STOP" => Finish::Done,
         "MAX_TOKENS" => Finish::Cut,
         "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "MALFORMED_RESPONSE" => {
             Finish::Malformed(reason.to_owned())
         }
-        _ => Finish::Withheld(reason.to_owned()),
+        "SAFETY" | "RECITATION" | "LANGUAGE" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "OTHER" => {
+            Finish::Withheld(reason.to_owned())
+        }
+        // Such as `FINISH_REASON_UNSPECIFIED`.
+        _ => Finish::Broken(reason.to_owned()),
     }
 }
 

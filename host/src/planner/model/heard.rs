@@ -13,6 +13,9 @@ pub(super) const REASONING_BYTES_MAX: usize = 256 << 10;
 /// Calls of one reply: more steps no plan has.
 pub(super) const CALLS_MAX: usize = 256;
 
+/// Characters of a call's name that are looked at: the longest are a word and two UUIDs.
+const CALL_ID_CHARS_MAX: usize = 200;
+
 /// Characters of a model's name that are kept, as its server tells it.
 const MODEL_CHARS_MAX: usize = 200;
 
@@ -40,6 +43,8 @@ pub(super) struct Heard {
 pub(super) struct HeardCall {
     /// The provider's number of it within the reply.
     at: u64,
+    /// The provider's name of it, where it is needed to tell calls apart.
+    id: String,
     pub tool: String,
     /// JSON text, as the model wrote it.
     pub arguments: String,
@@ -57,6 +62,8 @@ pub(super) enum Finish {
     Overflow,
     /// The model wrote something that the provider could not read.
     Malformed(String),
+    /// Its server broke off, or says something that nobody knows: in the provider's word.
+    Broken(String),
 }
 
 /// Why a stream is not listened to any longer.
@@ -106,12 +113,24 @@ impl Heard {
 
     /// Takes more of the call that the provider numbers `at`.
     pub(super) fn call(&mut self, at: u64, tool: &str, arguments: &str) {
+        self.call_of(at, "", tool, arguments);
+    }
+
+    /// Takes more of the call that the provider numbers `at`. Some servers give all calls one number, or none: one called
+    /// otherwise than the one that was heard at this number is another. Without an `id` it is more of the last one.
+    pub(super) fn call_of(&mut self, at: u64, id: &str, tool: &str, arguments: &str) {
         if !self.has_room(tool.len().saturating_add(arguments.len())) {
             return;
         }
+        // Longer names are as good as their beginning.
+        let id: String = id.chars().take(CALL_ID_CHARS_MAX).collect();
         let count = self.calls.len();
-        match self.calls.iter_mut().find(|call| call.at == at) {
+        let is_same = |call: &HeardCall| id.is_empty() || call.id.is_empty() || call.id == id;
+        match self.calls.iter_mut().rfind(|call| call.at == at).filter(|call| is_same(call)) {
             Some(call) => {
+                if call.id.is_empty() {
+                    call.id = id;
+                }
                 // Some servers tell the name again with each part.
                 if call.tool.is_empty() {
                     call.tool.push_str(tool);
@@ -119,7 +138,10 @@ impl Heard {
                 call.arguments.push_str(arguments);
             }
             None if count == CALLS_MAX => self.fault = Some(Fault::TooLong),
-            None => self.calls.push(HeardCall { at, tool: tool.to_owned(), arguments: arguments.to_owned() }),
+            None => {
+                let (tool, arguments) = (tool.to_owned(), arguments.to_owned());
+                self.calls.push(HeardCall { at, id, tool, arguments });
+            }
         }
     }
 

@@ -11,6 +11,10 @@ use genai::chat::{ChatStream, ChatStreamEvent};
 use super::ear::Ear;
 use crate::planner::Allowance;
 
+/// How long a stream is listened to after the model has ended, in milliseconds: what was used is told at once, and some
+/// servers leave the connection open.
+const END_GRACE_MS_MAX: u64 = 2_000;
+
 /// Why a stream was left before its end.
 #[derive(Debug)]
 pub(super) enum Broken {
@@ -73,6 +77,7 @@ fn limit(ear: &Ear, allowance: &Allowance) -> Limit {
     let whole = Limit::after("no whole reply", allowance.wall_ms_max, ear.started_ms);
     let moments = ear.moments();
     let silence = match (moments.first_ms, moments.last_ms) {
+        (_, Some(last_ms)) if ear.has_ended() => Limit::after("nothing after the reply", END_GRACE_MS_MAX, last_ms),
         (Some(_), Some(last_ms)) => Limit::after("no further part of the reply", allowance.idle_ms_max, last_ms),
         _ => Limit::after("no first part of a reply", allowance.first_token_ms_max, ear.started_ms),
     };

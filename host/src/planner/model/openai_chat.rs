@@ -19,7 +19,8 @@ pub(super) fn read(event: &Json, heard: &mut Heard) {
     // Some servers send the whole message where a part of it is due.
     let said = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
     message(said, heard);
-    if let Some(reason) = choice["finish_reason"].as_str() {
+    // Some servers write an empty one until there is one.
+    if let Some(reason) = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()) {
         heard.ends(finish(reason));
     }
 }
@@ -45,7 +46,8 @@ fn message(said: &Json, heard: &mut Heard) {
             Json::Null => String::new(),
             value => value.to_string(),
         };
-        heard.call(at, function["name"].as_str().unwrap_or_default(), &arguments);
+        let id = call["id"].as_str().unwrap_or_default();
+        heard.call_of(at, id, function["name"].as_str().unwrap_or_default(), &arguments);
     }
 }
 
@@ -61,9 +63,12 @@ fn content(part: &Json, heard: &mut Heard) {
 
 fn finish(reason: &str) -> Finish {
     match reason {
-        "length" => Finish::Cut,
+        // The last two are what some servers of open models say.
+        "stop" | "tool_calls" | "function_call" | "eos" | "eos_token" => Finish::Done,
+        "length" | "model_length" => Finish::Cut,
         "content_filter" => Finish::Withheld(reason.to_owned()),
-        _ => Finish::Done,
+        // Such as DeepSeek's `insufficient_system_resource`, and `error` and `aborted` of others.
+        _ => Finish::Broken(reason.to_owned()),
     }
 }
 

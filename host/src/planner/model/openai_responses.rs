@@ -65,7 +65,8 @@ fn output(response: &Json, heard: &mut Heard) {
 fn incomplete(response: &Json) -> Finish {
     match response["incomplete_details"]["reason"].as_str() {
         Some(reason @ "content_filter") => Finish::Withheld(reason.to_owned()),
-        _ => Finish::Cut,
+        None | Some("max_output_tokens" | "max_tokens") => Finish::Cut,
+        Some(reason) => Finish::Broken(reason.to_owned()),
     }
 }
 

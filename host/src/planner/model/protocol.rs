@@ -50,8 +50,7 @@ impl Protocol {
     /// 0 gives the same reply to the same request as far as a model can. Models that reason before they speak refuse to be
     /// told, and so do the newer ones of Anthropic; those of Google get worse.
     pub fn temperature(self, model: &str) -> Option<f64> {
-        let reasons = ["o1", "o3", "o4", "gpt-5", "gpt-6"].iter().any(|start| model.starts_with(start));
-        (matches!(self, Self::OpenaiChat | Self::Ollama) && !reasons).then_some(0.0)
+        (matches!(self, Self::OpenaiChat | Self::Ollama) && !reasons(model)).then_some(0.0)
     }
 
     /// Returns what its servers take of JSON Schema.
@@ -71,6 +70,14 @@ impl Protocol {
             Self::Anthropic => ANTHROPIC_OVERHEAD_TOKENS,
         }
     }
+}
+
+/// Answers whether `model` is one of OpenAI's that reason before they speak, behind whichever gateway and however tuned:
+/// `openai/o4-mini`, `ft:o4-mini:org::id`.
+pub(super) fn reasons(model: &str) -> bool {
+    let name = model.rsplit_once('/').map_or(model, |(_, name)| name);
+    let name = name.strip_prefix("ft:").unwrap_or(name);
+    ["o1", "o3", "o4", "gpt-5", "gpt-6"].iter().any(|start| name.starts_with(start))
 }
 
 /// Tokens that a provider adds to a request: a dozen for roles, and a few hundred words on the format at most.

@@ -9,6 +9,7 @@ use genai::{Headers, ModelIden, ServiceTarget};
 use reqwest::Url;
 
 use super::ear::Ear;
+use super::protocol::reasons;
 use super::{ModelOptions, Protocol};
 use crate::domain::Json;
 use crate::planner::{Allowance, ContextPack, prompt};
@@ -43,14 +44,21 @@ pub(super) fn options(
     allowance: &Allowance,
     ear: &Arc<Ear>,
 ) -> ChatOptions {
-    let mut chat = ChatOptions::default()
-        .with_max_tokens(allowance.reply_tokens_max.min(options.reply_tokens_max))
-        .with_raw_frame_sink_arc(ear.clone());
+    let reply_tokens_max = allowance.reply_tokens_max.min(options.reply_tokens_max);
+    let mut chat = ChatOptions::default().with_raw_frame_sink_arc(ear.clone());
     if let Some(schema) = schema(options, pack) {
         chat = chat.with_response_format(JsonSpec::new(SCHEMA_NAME, schema));
     }
     if let Some(temperature) = options.temperature {
         chat = chat.with_temperature(temperature);
+    }
+    let mut body = serde_json::Map::new();
+    match options.protocol {
+        // By the library's own word for it only where its name begins so: it is written here.
+        Protocol::OpenaiChat | Protocol::Ollama => {
+            body.insert(reply_bound(options).to_owned(), reply_tokens_max.into());
+        }
+        _ => chat = chat.with_max_tokens(reply_tokens_max),
     }
     match options.protocol {
         // Asks for the usage at the end of the stream.
@@ -59,11 +67,21 @@ pub(super) fn options(
         Protocol::Anthropic => chat = chat.with_cache_control(CacheControl::Ephemeral),
         Protocol::OpenaiResponses | Protocol::Gemini => {}
     }
-    named(chat, options)
+    named(chat, body, options)
+}
+
+/// Returns OpenAI's word for the longest reply: the old one is refused for models that reason, and the new one is unknown to
+/// many other servers.
+fn reply_bound(options: &ModelOptions) -> &'static str {
+    let url = Url::parse(&options.base_url).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    // Azure calls a model what its owner does, so that its name tells nothing.
+    let is_openai = host == "api.openai.com" || host.ends_with(".openai.com") || host.ends_with(".openai.azure.com");
+    if is_openai || reasons(&options.model) { "max_completion_tokens" } else { "max_tokens" }
 }
 
 /// Keeps the model's name as it is: the library reads `-high` or `::` in it as syntax of its own.
-fn named(chat: ChatOptions, options: &ModelOptions) -> ChatOptions {
+fn named(chat: ChatOptions, mut body: serde_json::Map<String, Json>, options: &ModelOptions) -> ChatOptions {
     let chat = match options.protocol {
         // A budget is not sent by these protocols, and goes before what the name seems to say.
         Protocol::OpenaiChat | Protocol::OpenaiResponses | Protocol::Ollama => {
@@ -77,18 +95,16 @@ fn named(chat: ChatOptions, options: &ModelOptions) -> ChatOptions {
     match options.protocol {
         // The name stands in the path, which is ours.
         Protocol::Gemini => chat,
-        _ => chat.with_extra_body(beside(options)),
+        _ => {
+            body.insert("model".to_owned(), options.model.clone().into());
+            if options.is_at_openai() {
+                // An account may have a dearer way of processing for its own, of which the price and so the bound tell
+                // nothing.
+                body.insert("service_tier".to_owned(), "default".into());
+            }
+            chat.with_extra_body(Json::Object(body))
+        }
     }
-}
-
-/// What stands in the body beside what the library knows.
-fn beside(options: &ModelOptions) -> Json {
-    let mut body = serde_json::json!({ "model": options.model });
-    if options.is_at_openai() {
-        // An account may have a dearer way of processing for its own, of which the price and so the bound tell nothing.
-        body["service_tier"] = "default".into();
-    }
-    body
 }
 
 fn ends_like_an_effort(model: &str) -> bool {

@@ -3,12 +3,16 @@
 use cofferdam_kit::FakeLlm;
 use serde_json::json;
 
-use super::heard::{CALLS_MAX, Counted, Fault, Heard, REASONING_BYTES_MAX, REPLY_BYTES_MAX};
+use super::heard::{CALLS_MAX, Counted, Fault, Finish, Heard, REASONING_BYTES_MAX, REPLY_BYTES_MAX};
 use super::*;
 use crate::domain::{Effect, Json, Secret, Tokens};
 use crate::planner::prompt::{self, Dialect};
 use crate::planner::route::{Thresholds, Tier};
 use crate::planner::{OfferedTool, Proposal, Repair};
+
+mod ends;
+
+use ends::{called, chunks};
 
 const KEY: &str = "sk-very-secret";
 
@@ -116,6 +120,7 @@ async fn native_calls_become_steps() {
 
 #[tokio::test]
 async fn every_failure_has_its_kind() {
+    let sums = json!([{"name": "csv.sum", "arguments": {"path": "p"}}]);
     for (script, kind) in [
         (json!({"raw": "{\"error\": {}}", "status": 429, "headers": {"retry-after": "7"}}), Kind::NetworkRateLimited),
         (json!({"raw": "{}", "status": 401}), Kind::NetworkHttp4xx),
@@ -145,6 +150,17 @@ async fn every_failure_has_its_kind() {
         (json!({"json": {"steps": 7}}), Kind::ModelSchema),
         (json!({"json": {"steps": []}}), Kind::ModelNoAction),
         (json!({"tool_calls": [{"name": "csv.sum", "arguments": "{\"path\": "}]}), Kind::ModelInvalidJson),
+        // A gateway whose model died closes so, and what was heard of calls may not be all.
+        (chunks(&[called(None, Some("c1"))], None), Kind::NetworkCut),
+        (chunks(&[called(None, Some("c1"))], Some("")), Kind::NetworkCut),
+        (json!({"tool_calls": sums, "finish_reason": "insufficient_system_resource"}), Kind::NetworkCut),
+        (json!({"tool_calls": sums, "finish_reason": "error"}), Kind::NetworkCut),
+        (json!({"json": plan_json(), "finish_reason": "aborted"}), Kind::NetworkCut),
+        (json!({"tool_calls": sums, "finish_reason": "length"}), Kind::ModelTruncated),
+        (json!({"tool_calls": sums, "finish_reason": "model_length"}), Kind::ModelTruncated),
+        // Without a number and a name the second is more of the first.
+        (chunks(&[called(None, None), called(None, None)], Some("tool_calls")), Kind::ModelInvalidJson),
+        (json!({"tool_calls": sums, "text": "{\"answer\": 1}"}), Kind::ModelSchema),
     ] {
         let planned = reply(script.clone()).await;
         let failure = planned.reply.unwrap_err();

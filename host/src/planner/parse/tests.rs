@@ -229,6 +229,15 @@ fn what_is_kept_of_native_calls_is_read_as_they_were() {
         assert_eq!(read(&kept), parse_calls(&calls, &pack(), &ReplyLimits::default()), "{kept}");
         assert!(calls.iter().all(|call| kept.contains(&json!(call.arguments).to_string())), "byte for byte: {kept}");
     }
+    // A second proposal beside them: nobody knows which is meant.
+    for (text, key) in [(r#"{"answer": 1, "steps": []}"#, "answer"), ("```json\n{\"steps\": [{}]}\n```", "steps")] {
+        let failure = read(&written(text, &[call(r#"{"path": "a"}"#)])).unwrap_err();
+        assert_eq!(failure.kind, Kind::ModelSchema);
+        assert!(failure.message.contains(&format!("both calls and `{key}`")), "{}", failure.message);
+    }
+    for text in [r#"{"steps": [], "answer": null, "reasoning": "I sum."}"#, r#"{"answer": "#, "[1]"] {
+        assert!(read(&written(text, &[call(r#"{"path": "a"}"#)])).is_ok(), "{text}");
+    }
     // As logs of the first version have it.
     let calls = vec![call("{\"path\": \"a\"}")];
     let earlier = json!([{"tool": "csv.sum", "arguments": "{\"path\": \"a\"}"}]).to_string();

@@ -2,7 +2,7 @@
 //!
 //! The strictest form that each takes: a provider that meets another keyword refuses the request.
 
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::domain::Json;
 
@@ -54,6 +54,24 @@ impl Dialect {
         Some(constant)
     }
 
+    /// Returns the schema of what fits one of these, or nothing where that cannot be said.
+    pub(super) fn choice(self, options: Vec<Json>) -> Option<Json> {
+        let mut flat: Vec<Json> = Vec::new();
+        for option in options {
+            let within = match option {
+                Json::Object(mut fields) if fields.contains_key("anyOf") => fields.remove("anyOf"),
+                other => Some(Json::Array(vec![other])),
+            };
+            for option in within.iter().flat_map(Json::as_array).flatten() {
+                if !flat.contains(option) {
+                    flat.push(option.clone());
+                }
+            }
+        }
+        let flat = if self == Self::Strict { told_apart(flat)? } else { flat };
+        (!flat.is_empty()).then(|| json!({"anyOf": flat}))
+    }
+
     /// Returns the schema of a number within the bounds that can be said.
     pub(super) fn number(self, schema: &Json) -> Json {
         let bounds: &[&str] = match self {
@@ -99,6 +117,30 @@ fn only(schema: &Json, keys: &[&str]) -> Json {
     Json::Object(kept.collect())
 }
 
+/// Gives each object a first key of its own, or returns nothing where that cannot be: OpenAI refuses a choice between
+/// objects that begin alike.
+fn told_apart(mut options: Vec<Json>) -> Option<Vec<Json>> {
+    let keys = |option: &Json| option["properties"].as_object().map_or(0, Map::len);
+    // One of few keys has less to choose from.
+    options.sort_by_key(keys);
+    let mut firsts: Vec<String> = Vec::new();
+    for option in &mut options {
+        let Some(properties) = option.get_mut("properties").and_then(Json::as_object_mut).filter(|all| !all.is_empty())
+        else {
+            continue;
+        };
+        let first = properties.keys().find(|key| !firsts.contains(*key))?.clone();
+        let mut fields: Vec<(String, Json)> = std::mem::take(properties).into_iter().collect();
+        fields.sort_by_key(|(key, _)| *key != first);
+        properties.extend(fields);
+        if let Some(required) = option.get_mut("required").and_then(Json::as_array_mut) {
+            required.sort_by_key(|key| *key != *first);
+        }
+        firsts.push(first);
+    }
+    Some(options)
+}
+
 pub(super) fn list(items: Json) -> Json {
     json!({"type": "array", "items": items})
 }
@@ -109,9 +151,14 @@ pub(super) fn nullable(schema: Json) -> Json {
 
 /// Returns the schema of what fits one of both; a choice becomes a longer choice.
 pub(super) fn either(mut schema: Json, other: Json) -> Json {
+    if schema == other {
+        return schema;
+    }
     match schema.get_mut("anyOf").and_then(Json::as_array_mut) {
         Some(options) => {
-            options.push(other);
+            if !options.contains(&other) {
+                options.push(other);
+            }
             schema
         }
         None => json!({"anyOf": [schema, other]}),

@@ -16,6 +16,9 @@ mod tests;
 /// Schema nodes that one request may hold: as many as providers take, and a bound on what a hostile `$ref` unfolds to.
 const NODES_MAX: usize = 4_000;
 
+/// Values of enums that one request may hold: OpenAI takes 1,000.
+const VALUES_MAX: usize = 900;
+
 /// Choices between types that Anthropic takes in one schema.
 const CHOICES_MAX: usize = 16;
 
@@ -78,12 +81,20 @@ fn args_by_tool(pack: &ContextPack, dialect: Dialect) -> Json {
 }
 
 fn args_of(pack: &ContextPack, dialect: Dialect) -> Vec<Json> {
-    let mut nodes_left = NODES_MAX;
-    let mut args = |tool: &OfferedTool| {
-        let mut unfolding = Unfolding { root: &tool.input_schema, dialect, nodes_left: &mut nodes_left };
-        unfolding.object(&tool.input_schema, DEPTH_MAX)
-    };
-    pack.tools.iter().map(&mut args).collect()
+    let mut order: Vec<(usize, &OfferedTool)> = pack.tools.iter().enumerate().collect();
+    order.sort_by_cached_key(|(_, tool)| tool.input_schema.to_string().len());
+    let (mut nodes_left, mut values_left) = (NODES_MAX, VALUES_MAX);
+    let mut args = vec![Json::Null; order.len()];
+    let tools_left = (1..=order.len()).rev();
+    // A share for each: what small schemas leave over is for the larger ones, and no tool takes the room of another.
+    for ((n, tool), tools_left) in order.into_iter().zip(tools_left) {
+        let (nodes, values) = (nodes_left / tools_left, values_left / tools_left);
+        let mut unfolding = Unfolding { root: &tool.input_schema, dialect, nodes_left: nodes, values_left: values };
+        args[n] = unfolding.object(&tool.input_schema, DEPTH_MAX);
+        nodes_left -= nodes - unfolding.nodes_left;
+        values_left -= values - unfolding.values_left;
+    }
+    args
 }
 
 fn step(tool: Json, args: Json, dialect: Dialect) -> Json {
@@ -95,8 +106,9 @@ fn step(tool: Json, args: Json, dialect: Dialect) -> Json {
         ("parallel_max", number("integer"), true),
     ]);
     dialect.record([
-        ("id", text(), false),
+        // First, as kinds of steps are told apart by it.
         ("tool", tool, false),
+        ("id", text(), false),
         ("args", args, false),
         ("needs", list(text()), true),
         ("after", list(text()), true),

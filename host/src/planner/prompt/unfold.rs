@@ -10,12 +10,17 @@ use crate::domain::Json;
 /// Levels of a tool's schema that are kept: providers take ten with ours around them; below, any value fits.
 pub(super) const DEPTH_MAX: usize = 6;
 
+/// Values that one enum may have: OpenAI bounds the letters of longer ones too.
+const ENUM_VALUES_MAX: usize = 250;
+
 /// One tool's schema under way into the dialect.
 pub(super) struct Unfolding<'a> {
     pub root: &'a Json,
     pub dialect: Dialect,
     /// Schema nodes that may still be written.
-    pub nodes_left: &'a mut usize,
+    pub nodes_left: usize,
+    /// Values of enums that may still be written.
+    pub values_left: usize,
 }
 
 impl Unfolding<'_> {
@@ -29,7 +34,7 @@ impl Unfolding<'_> {
 
     /// Returns the schema in the dialect, or nothing where the dialect cannot say it.
     fn plain(&mut self, schema: &Json, depth_left: usize) -> Option<Json> {
-        *self.nodes_left = self.nodes_left.checked_sub(1)?;
+        self.nodes_left = self.nodes_left.checked_sub(1)?;
         let depth_left = depth_left.checked_sub(1)?;
         if let Some(pointer) = schema["$ref"].as_str() {
             let target = self.root.pointer(pointer.strip_prefix('#')?)?;
@@ -37,15 +42,18 @@ impl Unfolding<'_> {
         }
         if let Some(options) = schema["oneOf"].as_array().or_else(|| schema["anyOf"].as_array()) {
             let options: Option<Vec<Json>> = options.iter().map(|option| self.plain(option, depth_left)).collect();
-            return options.filter(|options| !options.is_empty()).map(|options| json!({"anyOf": options}));
+            return self.dialect.choice(options?);
         }
-        if schema.get("const").is_some() || schema.get("enum").is_some() {
+        if let Some(values) = schema["enum"].as_array() {
+            return self.one_of(values, schema);
+        }
+        if schema.get("const").is_some() {
             return self.dialect.constant(schema);
         }
         if let Some(types) = schema["type"].as_array() {
             let of_type = |name: &Json| self.plain(&with_type(schema, name), depth_left);
             let options: Option<Vec<Json>> = types.iter().map(of_type).collect();
-            return options.filter(|options| !options.is_empty()).map(|options| json!({"anyOf": options}));
+            return self.dialect.choice(options?);
         }
         match schema["type"].as_str()? {
             "object" if schema["properties"].is_object() => Some(self.object(schema, depth_left)),
@@ -56,6 +64,17 @@ impl Unfolding<'_> {
             name @ ("string" | "boolean" | "null") => Some(json!({"type": name})),
             _ => None,
         }
+    }
+
+    /// Returns the schema of one of these values; of any text where there is no room for all of them.
+    fn one_of(&mut self, values: &[Json], schema: &Json) -> Option<Json> {
+        let room = self.values_left.min(self.nodes_left).min(ENUM_VALUES_MAX);
+        if values.len() > room {
+            return values.iter().all(Json::is_string).then(|| json!({"type": "string"}));
+        }
+        self.values_left -= values.len();
+        self.nodes_left -= values.len();
+        self.dialect.constant(schema)
     }
 
     /// Returns the schema of an object; what is optional may be left out, or be null, as the dialect has it.
@@ -71,8 +90,10 @@ impl Unfolding<'_> {
     fn array(&mut self, schema: &Json, depth_left: usize) -> Json {
         if let Some(parts) = schema["prefixItems"].as_array() {
             let length = parts.len();
-            let parts: Vec<Json> = parts.iter().map(|part| self.value(part, depth_left)).collect();
-            return self.dialect.list(json!({ "anyOf": parts }), &json!({"minItems": length, "maxItems": length}));
+            let parts: Option<Vec<Json>> = parts.iter().map(|part| self.plain(part, depth_left)).collect();
+            let part = parts.and_then(|parts| self.dialect.choice(parts));
+            let part = part.map_or_else(|| local("any"), |part| either(part, local("reference")));
+            return self.dialect.list(part, &json!({"minItems": length, "maxItems": length}));
         }
         let items = self.value(&schema["items"], depth_left);
         self.dialect.list(items, schema)

@@ -93,6 +93,10 @@ const ANTHROPIC: Dialect = Dialect {
     limits: Limits { properties: usize::MAX, levels: usize::MAX, enum_values: usize::MAX, optional: 24, unions: 16 },
 };
 
+/// Values of an enum above which OpenAI counts its letters as well, and how many these may be.
+const LONG_ENUM: usize = 250;
+const LONG_ENUM_CHARS_MAX: usize = 15_000;
+
 /// Tools of one request whose arguments Anthropic decodes strictly.
 const STRICT_TOOLS_MAX: usize = 20;
 
@@ -192,6 +196,9 @@ impl<'a> Reading<'a> {
             self.wrong(pointer, "schema must have a `type` key");
         }
         self.reference(pointer, fields, root);
+        if self.dialect.all_required {
+            self.firsts(pointer, fields, root);
+        }
         self.values(pointer, fields);
         let is_object = has_type(schema, "object") || fields.contains_key("properties");
         let levels = levels + usize::from(is_object);
@@ -217,6 +224,26 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Reads how the objects of a choice begin: two may have one first key only where its constant tells them apart.
+    fn firsts(&mut self, pointer: &str, fields: &Map<String, Value>, root: &Value) {
+        let mut firsts: Vec<(&str, Option<&Value>)> = Vec::new();
+        for object in objects(fields, root, 0) {
+            let Some((key, property)) = object["properties"].as_object().and_then(|fields| fields.iter().next()) else {
+                continue;
+            };
+            let constant = property.get("const").or_else(|| property.get("enum"));
+            let is_apart = |other: Option<&Value>| constant.is_some() && other.is_some() && other != constant;
+            let is_alike = |other: &(&str, Option<&Value>)| other.0 == key && !is_apart(other.1);
+            if firsts.iter().any(is_alike) {
+                self.wrong(
+                    pointer,
+                    format!("Objects provided via 'anyOf' must not share identical first keys: `{key}`"),
+                );
+            }
+            firsts.push((key.as_str(), constant));
+        }
+    }
+
     /// Reads what is said of values other than objects.
     fn values(&mut self, pointer: &str, fields: &Map<String, Value>) {
         let types: Vec<&Value> = match &fields.get("type") {
@@ -226,7 +253,15 @@ impl<'a> Reading<'a> {
         if types.iter().any(|name| !name.as_str().is_some_and(|name| TYPES.contains(&name))) {
             self.wrong(pointer, "`type` is not one of JSON");
         }
-        self.enum_values += fields.get("enum").and_then(Value::as_array).map_or(0, Vec::len);
+        let values = fields.get("enum").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        self.enum_values += values.len();
+        let chars: usize = values.iter().filter_map(Value::as_str).map(|text| text.chars().count()).sum();
+        if self.dialect.all_required && values.len() > LONG_ENUM && chars > LONG_ENUM_CHARS_MAX {
+            self.wrong(
+                pointer,
+                format!("an enum of more than {LONG_ENUM} values has at most {LONG_ENUM_CHARS_MAX} letters"),
+            );
+        }
         if let Some(format) = fields.get("format")
             && !format.as_str().is_some_and(|format| self.dialect.formats.contains(&format))
         {
@@ -285,6 +320,22 @@ fn has_type(schema: &Value, name: &str) -> bool {
         Value::Array(types) => types.iter().any(|one| one == name),
         one => one == name,
     }
+}
+
+/// Returns the objects among which a choice lets one choose, those of choices within it as well.
+fn objects<'a>(fields: &'a Map<String, Value>, root: &'a Value, levels: usize) -> Vec<&'a Value> {
+    let mut objects = Vec::new();
+    for option in fields.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
+        let target = option["$ref"].as_str().and_then(|text| root.pointer(text.strip_prefix('#')?)).unwrap_or(option);
+        match target.as_object() {
+            Some(within) if target["anyOf"].is_array() && levels < 10 => {
+                objects.extend(self::objects(within, root, levels + 1));
+            }
+            _ if has_type(target, "object") => objects.push(target),
+            _ => {}
+        }
+    }
+    objects
 }
 
 /// Returns the schemas within a schema, and where they stand.

@@ -86,8 +86,8 @@ fn the_strict_schema_is_as_reviewed() {
     let for_each =
         record(vec![("in", any.clone()), ("items_max", integer.clone()), ("parallel_max", nullable(integer.clone()))]);
     let step = record(vec![
-        ("id", text.clone()),
         ("tool", json!({"type": "string", "const": "x.tool0"})),
+        ("id", text.clone()),
         ("args", args),
         ("needs", nullable(list(text.clone()))),
         ("after", nullable(list(text.clone()))),
@@ -178,6 +178,67 @@ fn a_schema_that_anthropic_has_no_room_for_leaves_the_arguments_as_text() {
         );
         assert_eq!(schema["properties"]["steps"]["items"]["properties"]["tool"]["enum"][0], "x.tool0");
     }
+}
+
+#[test]
+fn objects_of_a_choice_begin_differently() {
+    let record = |keys: &[&str]| {
+        let fields = keys.iter().map(|key| ((*key).to_owned(), json!({"type": "string"}))).collect();
+        json!({"type": "object", "required": keys, "properties": Json::Object(fields)})
+    };
+    let firsts = |options: &Json| -> Vec<String> {
+        let of = |option: &Json| {
+            let first = option["properties"].as_object()?.keys().next()?.clone();
+            assert_eq!(option["required"][0], first.as_str(), "in both places");
+            Some(first)
+        };
+        options.as_array().unwrap().iter().filter_map(of).collect()
+    };
+    let schema = reply_schema(&pack(&[json!({"type": "object"}), json!({"type": "object"})]), Dialect::Strict);
+    let steps = &schema["properties"]["steps"]["anyOf"][0]["items"]["anyOf"];
+    for step in steps.as_array().unwrap() {
+        assert_eq!(step["properties"].as_object().unwrap().keys().next().unwrap(), "tool");
+    }
+    let input = json!({"type": "object", "required": ["choice", "pair", "same", "alike"], "properties": {
+        "choice": {"oneOf": [record(&["kind", "x"]), record(&["kind"]), record(&["kind", "y"])]},
+        "pair": {"type": "array", "prefixItems": [record(&["a", "b"]), record(&["a", "c"])]},
+        "same": {"type": "array", "prefixItems": [record(&["a"]), record(&["a"])]},
+        "alike": {"oneOf": [record(&["a"]), {"type": "object", "required": ["a"], "properties": {"a": {"type": "number"}}}]},
+    }});
+    let of = args(input, Dialect::Strict)["properties"].clone();
+    assert_eq!(firsts(&of["choice"]["anyOf"]), ["kind", "x", "y"]);
+    assert_eq!(firsts(&of["pair"]["anyOf"][0]["items"]["anyOf"]), ["a", "c"]);
+    assert_eq!(firsts(&of["same"]["anyOf"][0]["items"]["anyOf"]), ["a"]);
+    assert_eq!(of["alike"], json!({"$ref": "#/$defs/any"}), "they cannot be told apart by a key");
+}
+
+#[test]
+fn a_long_enum_is_any_text() {
+    let of = |count: usize| {
+        let values: Vec<String> = (0..count).map(|n| format!("v{n}")).collect();
+        json!({"type": "object", "required": ["e"], "properties": {"e": {"type": "string", "enum": values}}})
+    };
+    let first = |schema: &Json| schema["properties"]["e"]["anyOf"][0].clone();
+    assert_eq!(first(&args(of(250), Dialect::Strict))["enum"].as_array().map(Vec::len), Some(250));
+    assert_eq!(first(&args(of(251), Dialect::Strict)), json!({"type": "string"}));
+    let many = reply_schema(&pack(&vec![of(100); 20]), Dialect::Strict);
+    let written = count(&many, &|schema| schema.get("enum").is_some()) * 100;
+    assert!((100..=VALUES_MAX).contains(&written), "{written}");
+    let mixed = json!({"type": "object", "properties": {"e": {"enum": (0..300).collect::<Vec<_>>()}}});
+    assert_eq!(args(mixed, Dialect::Strict)["properties"]["e"]["anyOf"][0], json!({"$ref": "#/$defs/any"}));
+}
+
+#[test]
+fn a_wide_tool_takes_no_room_from_the_others() {
+    let wide: Vec<(String, Json)> = (0..6_000).map(|n| (format!("k{n}"), json!({"type": "integer"}))).collect();
+    let wide = json!({"type": "object", "properties": Json::Object(wide.into_iter().collect())});
+    let small = json!({"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}});
+    let schema = reply_schema(&pack(&[wide, small]), Dialect::Gemini);
+    let steps = &schema["properties"]["steps"]["items"]["anyOf"];
+    let fields = |n: usize| steps[n]["properties"]["args"]["properties"].as_object().unwrap();
+    assert_eq!(fields(1)["a"]["anyOf"][0]["type"], "integer");
+    let said = fields(0).values().filter(|field| field.get("anyOf").is_some()).count();
+    assert_eq!(said, NODES_MAX - 1, "the rest is for the wide one");
 }
 
 #[test]

@@ -182,6 +182,22 @@ fn strict_schemas_have_limits() {
     let values: Vec<String> = (0..1_001).map(|n| n.to_string()).collect();
     let many = object(json!({"a": {"type": "string", "enum": values}}));
     assert!(faults(Protocol::Chat, &body(many))[0].contains("1001 enum values"));
+    let values: Vec<String> = (0..251).map(|n| format!("{n:060}")).collect();
+    let long = object(json!({"a": {"type": "string", "enum": values}}));
+    assert!(faults(Protocol::Chat, &body(long))[0].contains("at most 15000 letters"));
+    // Objects of a choice begin differently, or with constants that differ.
+    let choice = |one: Value, two: Value| {
+        let nested = json!({"anyOf": [object(two), {"$ref": "#/$defs/one"}]});
+        let mut schema = object(json!({"a": {"anyOf": [{"type": "null"}, nested]}}));
+        schema["$defs"] = json!({"one": object(one)});
+        faults(Protocol::Chat, &body(schema))
+    };
+    let (id, kind) = (json!({"type": "string"}), |name: &str| json!({"type": "string", "const": name}));
+    assert!(choice(json!({"id": id, "x": id}), json!({"id": id, "y": id}))[0].contains("identical first keys"));
+    assert!(choice(json!({"id": id}), json!({"id": kind("a")}))[0].contains("identical first keys"));
+    assert!(choice(json!({"id": kind("a")}), json!({"id": kind("a")}))[0].contains("identical first keys"));
+    assert_eq!(choice(json!({"id": kind("a")}), json!({"id": kind("b")})), Vec::<String>::new());
+    assert_eq!(choice(json!({"x": id, "id": id}), json!({"y": id, "id": id})), Vec::<String>::new());
     // What is not strict is the model's to understand.
     let mut loose = body(json!({"type": "object", "oneOf": []}));
     loose["response_format"]["json_schema"]["strict"] = json!(false);
