@@ -295,7 +295,7 @@ async fn two_models_of_a_tier_charge_one_budget_each_at_its_own_price() {
     let mut tells = answer("t1.s0");
     tells["usage"] = json!({"prompt": 2000, "reply": 10});
     // The second turn is stood in for.
-    let (cheap, dear) = (serves(&[adds, json!({"error": "overloaded"})]), serves(&[tells]));
+    let (cheap, dear) = (serves(&[adds, json!({"status": 500, "raw": "{}"})]), serves(&[tells]));
     let text = PROVIDERS[1].model("cheap", &cheap, "price = { input = '1', reply = '2' }")
         + &PROVIDERS[2].model("dear", &dear, "price = { input = '10', reply = '20' }")
         + "[[tiers]]\nname = 'only'\nmodels = ['cheap', 'dear']\neffects = 'once'\n[budget]\nusd_micros_max = 10000000\n";

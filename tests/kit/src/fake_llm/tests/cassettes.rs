@@ -72,12 +72,22 @@ async fn gzipped(text: &str) -> String {
 
 /// Sends a chat request, and returns the coding and the bytes of the answer, as they are.
 async fn bytes(server: &FakeLlm, body: &str) -> (String, Vec<u8>) {
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    // By hand: a client may undo the coding before anybody sees it.
     let url = format!("{}/chat/completions", server.base_url());
-    let request = client.post(url).header("content-type", "application/json").body(body.to_owned());
-    let response = request.send().await.unwrap();
-    let coding = response.headers()["content-encoding"].to_str().unwrap().to_owned();
-    (coding, response.bytes().await.unwrap().to_vec())
+    let (address, path) = url.trim_start_matches("http://").split_once('/').unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /{path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + body).as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_ascii_lowercase();
+    let coding = head.lines().find_map(|line| line.strip_prefix("content-encoding: ")).unwrap();
+    (coding.trim().to_owned(), answer[end..].to_vec())
 }
 
 #[tokio::test]

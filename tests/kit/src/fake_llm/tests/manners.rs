@@ -58,7 +58,8 @@ async fn a_connection_can_end_with_a_reset() {
     assert_eq!(end, Some(std::io::ErrorKind::ConnectionReset));
     let server = FakeLlm::start(r#"{"reply": {"text": "hello", "cut_after": 5}}"#).unwrap();
     let (text, end) = raw(&server, Protocol::Chat).await;
-    assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("\r\n\r\n{\"cho"), "{text}");
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.len());
+    assert!(text.starts_with("HTTP/1.1 200 ") && body == Some(5), "{text}");
     assert_eq!(end, None);
 }
 
@@ -211,10 +212,7 @@ async fn an_error_can_come_in_the_middle_of_a_stream() {
     for (protocol, part) in [
         (Protocol::Chat, "data: {\"error\":{"),
         (Protocol::Responses, "event: error\ndata: {"),
-        (
-            Protocol::Messages,
-            "event: error\ndata: {\"error\":{\"message\":\"Overloaded\",\"type\":\"overloaded_error\"}",
-        ),
+        (Protocol::Messages, "event: error\ndata: {"),
         (Protocol::Gemini, "data: {\"error\":{\"code\":503"),
         (Protocol::Ollama, "{\"error\":\"server busy"),
     ] {
