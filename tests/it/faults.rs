@@ -409,7 +409,7 @@ fn exit(kind: Kind, is_of_run: bool) -> u8 {
 fn course(kind: Kind) -> &'static str {
     match kind {
         Kind::ModelInvalidJson | Kind::ModelSchema | Kind::ModelNoAction | Kind::ModelTruncated => {
-            "the model is told why, once; then the run fails"
+            "the model is told why, and once more where the reasons are others; then a stronger one, or the run fails"
         }
         Kind::ModelRefusal | Kind::ModelContextOverflow | Kind::ModelLoop => "the run fails",
         Kind::DataPlan | Kind::DataReference => {
