@@ -13,19 +13,25 @@ const DEPTH_MAX: usize = 8;
 
 impl Check<'_> {
     /// Returns what is known of a step; nothing where no planner proposed it.
-    pub(super) fn risk(&self, step: &PlanStep, planned: &PlannedStep, about: Option<&About>) -> Option<Risk> {
+    pub(super) fn risk(
+        &self,
+        step: &PlanStep,
+        planned: &PlannedStep,
+        about: Option<&About>,
+        when: Option<&Condition>,
+    ) -> Option<Risk> {
         let proposed = self.known.proposed?;
         let mut taint = BTreeMap::new();
         find_taint(&self.renamed(&step.args), "", DEPTH_MAX, &mut taint);
-        if let Some(for_each) = &step.for_each
-            && !references(&for_each.list).is_ok_and(|found| found.is_empty())
-        {
-            find_items(&step.args, "", DEPTH_MAX, &mut taint, &self.sources(&for_each.list));
-        }
         if let Some(for_each) = &step.for_each {
-            find_taint(&self.renamed(&for_each.list), "/for_each/in", DEPTH_MAX, &mut taint);
+            let list = self.renamed(&for_each.list);
+            let sources = sources(&list);
+            if !sources.is_empty() {
+                find_items(&step.args, "", DEPTH_MAX, &mut taint, &sources);
+            }
+            find_taint(&list, "/for_each/in", DEPTH_MAX, &mut taint);
         }
-        if let Some(condition) = step.when.as_deref().and_then(|text| Condition::parse(text).ok()) {
+        if let Some(condition) = when {
             let steps: BTreeSet<String> = condition.steps().iter().map(|name| self.full_name(name)).collect();
             if !steps.is_empty() {
                 taint.insert("/when".to_owned(), steps);
@@ -47,12 +53,11 @@ impl Check<'_> {
         };
         Some(Risk { planner, host })
     }
+}
 
-    /// The steps that a value refers to, by their full ids.
-    fn sources(&self, value: &Json) -> BTreeSet<String> {
-        let value = self.renamed(value);
-        references(&value).into_iter().flatten().map(|source| source.step.to_owned()).collect()
-    }
+/// The steps that a value refers to.
+fn sources(value: &Json) -> BTreeSet<String> {
+    references(value).into_iter().flatten().map(|source| source.step.to_owned()).collect()
 }
 
 /// Finds the arguments that hold a part of an item, of a list that steps brought.

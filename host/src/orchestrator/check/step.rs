@@ -64,7 +64,7 @@ impl Check<'_> {
             is_tainted,
             ..planned
         };
-        let risk = self.risk(step, &planned, about.as_ref());
+        let risk = self.risk(step, &planned, about.as_ref(), when.as_ref());
         if step.cache_ttl_ms.is_some() && (planned.effect.is_write() || run.is_some()) {
             let what = format!("an outcome of effect `{}` is not taken from the cache", planned.effect);
             self.flaw(Kind::DataPlan, &format!("{at}/cache_ttl_ms"), what);

@@ -104,16 +104,17 @@ impl Drive {
         // One that is left alone for a while gives way to the next; where all are, nothing is sent.
         loop {
             let routed = routed(routes, features(&SoFar::of(&self.run, down.iter().cloned()), pack, is_critical))?;
-            let asked = self.asked_of(pack, &routed)?;
+            let route = Payload::of(&routed)?;
+            let asked = self.asked_of(pack, routed, &route)?;
             let left_alone = self.left_alone(&asked.quote.server);
             if left_alone.is_some() && down.insert(asked.model.model.clone()) {
                 continue;
             }
-            return Ok(Some(Chosen { asked, route: Payload::of(&routed)?, left_alone }));
+            return Ok(Some(Chosen { asked, route, left_alone }));
         }
     }
 
-    fn asked_of(&self, pack: &ContextPack, routed: &Routed) -> Result<Asked, Failure> {
+    fn asked_of(&self, pack: &ContextPack, routed: Routed, route: &Payload) -> Result<Asked, Failure> {
         let Routed { routes, features, choice } = routed;
         let bug = || Failure::new(Kind::HostBug, format!("ask model `{}`: the planner does not have it", choice.model));
         let quote = self.driver.planner.quote(pack, &choice.model).ok_or_else(bug)?;
@@ -121,11 +122,11 @@ impl Drive {
             model: choice.model.clone(),
             tier: choice.tier.clone(),
             effect_max: routes.tier(&choice.tier).ok_or_else(bug)?.effect_max,
-            route: Payload::of(routed)?.digest(),
+            route: route.digest(),
             price: quote.price.as_ref().map(|price| price.source.clone()),
             reply_tokens_max: quote.reply_tokens_max.min(REPLY_TOKENS_MAX),
         };
-        Ok(Asked { features: features.clone(), model, quote, reserved: Reserved::default() })
+        Ok(Asked { features, model, quote, reserved: Reserved::default() })
     }
 
     /// Until when a server is left alone that has failed too often of late. The first request after that is the one that shows
